@@ -1,0 +1,42 @@
+using System.Diagnostics.CodeAnalysis;
+using System.Runtime.CompilerServices;
+using Z1Coder.Runtime;
+
+namespace Z1Coder.Kernels;
+
+/// <summary>Checks that precede every launch. Each failure names the argument as written, what it was and what would be right.</summary>
+internal static class Expect
+{
+    public static void Shape<T>(Tensor<T> tensor, int d0, [CallerArgumentExpression(nameof(tensor))] string name = "")
+        where T : unmanaged
+    {
+        if (tensor.Shape.Rank != 1 || tensor.Shape[0] != d0)
+        {
+            Fail($"{name} must have shape [{d0}], has {tensor.Shape}");
+        }
+    }
+
+    public static void Shape<T>(Tensor<T> tensor, int d0, int d1, [CallerArgumentExpression(nameof(tensor))] string name = "")
+        where T : unmanaged
+    {
+        if (tensor.Shape.Rank != 2 || tensor.Shape[0] != d0 || tensor.Shape[1] != d1)
+        {
+            Fail($"{name} must have shape [{d0}, {d1}], has {tensor.Shape}");
+        }
+    }
+
+    public static void That(bool condition, string message)
+    {
+        if (!condition)
+        {
+            Fail(message);
+        }
+    }
+
+    [DoesNotReturn]
+    public static CpuStream NoDevice(ComputeStream stream, [CallerMemberName] string op = "") =>
+        throw new NotSupportedException($"{op} has no code for a {stream.GetType().Name}");
+
+    [DoesNotReturn]
+    private static void Fail(string message) => throw new ArgumentException(message);
+}

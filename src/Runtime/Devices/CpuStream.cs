@@ -1,0 +1,222 @@
+using System.Runtime.ExceptionServices;
+
+namespace Z1Coder.Runtime;
+
+/// <summary>
+/// Runs each operation at once, spread over the cores. Workers are kept threads that spin for a moment and then sleep. Items are handed
+/// out in chunks as workers become free, so a job must give each item the same bits whoever runs it: split rows, never a reduction.
+/// </summary>
+public sealed class CpuStream : ComputeStream
+{
+    private const int SpinsBeforeSleep = 2000;
+
+    private const int Padding = 16;                     // ints per cache line: one worker's flag does not share another's
+
+    private readonly Thread[] _threads;
+    private readonly int[] _asleep;
+    private readonly SemaphoreSlim[] _wake;
+    private readonly object _gate = new();
+    private Slot? _slot;
+    private int _generation;
+    private int _running;
+    private volatile bool _stopping;
+
+    /// <summary>A stream over <paramref name="workers"/> threads, the caller included; 0 takes every core this process may use.</summary>
+    public CpuStream(int workers = 0)
+    {
+        ArgumentOutOfRangeException.ThrowIfNegative(workers);
+        Workers = workers == 0 ? Environment.ProcessorCount : workers;
+        _threads = new Thread[Workers - 1];
+        _asleep = new int[(Workers + 1) * Padding];
+        _wake = new SemaphoreSlim[Workers - 1];
+        for (var i = 0; i < _threads.Length; i++)
+        {
+            var worker = i + 1;
+            _wake[i] = new SemaphoreSlim(0);
+            _threads[i] = new Thread(() => Work(worker)) { IsBackground = true, Name = $"z1 cpu {worker}" };
+            _threads[i].Start();
+        }
+    }
+
+    /// <summary>Threads that run a job, the calling one included.</summary>
+    public int Workers { get; }
+
+    /// <inheritdoc/>
+    public override string DeviceName => $"cpu ({Workers} threads)";
+
+    /// <summary>Runs <paramref name="job"/> over items 0..<paramref name="count"/> in chunks of <paramref name="grain"/>; returns when all are done.</summary>
+    /// <remarks>Called from one thread at a time; not from inside a job. The first exception of any worker is rethrown here.</remarks>
+    public void For<TJob>(int count, int grain, in TJob job)
+        where TJob : struct, ICpuJob
+    {
+        ObjectDisposedException.ThrowIf(_stopping, this);
+        if (count <= 0)
+        {
+            return;
+        }
+
+        grain = Math.Max(1, grain);
+        if (Workers == 1 || count <= grain)
+        {
+            var alone = job;
+            alone.Run(0, count, 0);
+            return;
+        }
+
+        lock (_gate)
+        {
+            var slot = Slot<TJob>.OfThisThread;
+            slot.Prepare(job, count, grain);
+            _slot = slot;
+            Volatile.Write(ref _running, _threads.Length);
+            Interlocked.Increment(ref _generation);
+            for (var i = 0; i < _wake.Length; i++)
+            {
+                if (Interlocked.Exchange(ref _asleep[(i + 1) * Padding], 0) == 1)
+                {
+                    _wake[i].Release();
+                }
+            }
+
+            slot.Drain(0);
+            var spinner = new SpinWait();
+            while (Volatile.Read(ref _running) != 0)
+            {
+                spinner.SpinOnce(-1);
+            }
+
+            slot.Rethrow();
+        }
+    }
+
+    /// <summary>Nothing to wait for: every operation has finished when its call returns.</summary>
+    public override void Synchronize()
+    {
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing)
+    {
+        if (_stopping)
+        {
+            return;
+        }
+
+        lock (_gate)
+        {
+            _stopping = true;
+            Interlocked.Increment(ref _generation);
+            foreach (var wake in _wake)
+            {
+                wake.Release();
+            }
+        }
+
+        foreach (var thread in _threads)
+        {
+            thread.Join();
+        }
+
+        foreach (var wake in _wake)
+        {
+            wake.Dispose();
+        }
+    }
+
+    private void Work(int worker)
+    {
+        var seen = 0;
+        ref var asleep = ref _asleep[worker * Padding];
+        while (true)
+        {
+            var spins = 0;
+            while (Volatile.Read(ref _generation) == seen)
+            {
+                if (++spins < SpinsBeforeSleep)
+                {
+                    Thread.SpinWait(8);
+                    continue;
+                }
+
+                Interlocked.Exchange(ref asleep, 1);
+                if (Volatile.Read(ref _generation) == seen)
+                {
+                    _wake[worker - 1].Wait();
+                }
+                else if (Interlocked.Exchange(ref asleep, 0) == 0)
+                {
+                    _wake[worker - 1].Wait();     // the caller saw us asleep and has released, or is about to
+                }
+
+                spins = 0;
+            }
+
+            seen++;
+            if (_stopping)
+            {
+                return;
+            }
+
+            _slot!.Drain(worker);
+            Interlocked.Decrement(ref _running);
+        }
+    }
+
+    /// <summary>The job in progress, behind one virtual call; one instance per job type and calling thread, made once.</summary>
+    private abstract class Slot
+    {
+        public abstract void Drain(int worker);
+    }
+
+    private sealed class Slot<TJob> : Slot
+        where TJob : struct, ICpuJob
+    {
+        [ThreadStatic]
+        private static Slot<TJob>? t_slot;
+
+        private TJob _job;
+        private int _count, _grain, _next;
+        private ExceptionDispatchInfo? _failure;
+
+        public static Slot<TJob> OfThisThread => t_slot ??= new();
+
+        public void Prepare(in TJob job, int count, int grain)
+        {
+            _job = job;
+            _count = count;
+            _grain = grain;
+            _failure = null;
+            Volatile.Write(ref _next, 0);
+        }
+
+        public override void Drain(int worker)
+        {
+            try
+            {
+                while (true)
+                {
+                    var begin = Interlocked.Add(ref _next, _grain) - _grain;
+                    if (begin >= _count || begin < 0)
+                    {
+                        return;
+                    }
+
+                    _job.Run(begin, Math.Min(begin + _grain, _count), worker);
+                }
+            }
+            catch (Exception e)
+            {
+                Interlocked.CompareExchange(ref _failure, ExceptionDispatchInfo.Capture(e), null);
+                Volatile.Write(ref _next, _count);
+            }
+        }
+
+        public void Rethrow()
+        {
+            var failure = _failure;
+            _failure = null;
+            _job = default;
+            failure?.Throw();
+        }
+    }
+}

@@ -1,0 +1,99 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+
+namespace Z1Coder.Runtime;
+
+/// <summary>
+/// Sixteen elements at a time, as float, from and to storage of type float or <see cref="BFloat16"/>. The type test is resolved by the
+/// JIT, so each instantiation holds one path. Sixteen lanes on every instruction set: narrower hardware runs the same lanes in halves,
+/// so that a sum over lanes has the same bits everywhere.
+/// </summary>
+public static class Lanes
+{
+    /// <summary>Elements per vector.</summary>
+    public const int Count = 16;
+
+    /// <summary>Loads 16 elements starting at <paramref name="origin"/> + <paramref name="index"/>. The caller guarantees the bounds.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> Load<T>(ref readonly T origin, nuint index)
+        where T : unmanaged
+    {
+        ref var start = ref Unsafe.Add(ref Unsafe.AsRef(in origin), index);
+        if (typeof(T) == typeof(float))
+        {
+            return Vector512.LoadUnsafe(ref Unsafe.As<T, float>(ref start));
+        }
+
+        Require<T>();
+        var packed = Vector256.LoadUnsafe(ref Unsafe.As<T, ushort>(ref start));
+        var wide = Vector512.Create(Vector256.WidenLower(packed), Vector256.WidenUpper(packed));
+        return Vector512.ShiftLeft(wide, 16).AsSingle();
+    }
+
+    /// <summary>Stores 16 elements, rounding to nearest even when T is bfloat16. The caller guarantees the bounds.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Store<T>(ref T origin, nuint index, Vector512<float> value)
+        where T : unmanaged
+    {
+        ref var start = ref Unsafe.Add(ref origin, index);
+        if (typeof(T) == typeof(float))
+        {
+            value.StoreUnsafe(ref Unsafe.As<T, float>(ref start));
+            return;
+        }
+
+        Require<T>();
+        Round(value).StoreUnsafe(ref Unsafe.As<T, ushort>(ref start));
+    }
+
+    /// <summary>One element as float.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static float Get<T>(ref readonly T origin, nuint index)
+        where T : unmanaged
+    {
+        ref var element = ref Unsafe.Add(ref Unsafe.AsRef(in origin), index);
+        if (typeof(T) == typeof(float))
+        {
+            return Unsafe.As<T, float>(ref element);
+        }
+
+        Require<T>();
+        return Unsafe.As<T, BFloat16>(ref element);
+    }
+
+    /// <summary>Stores one element, rounding to nearest even when T is bfloat16.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void Set<T>(ref T origin, nuint index, float value)
+        where T : unmanaged
+    {
+        ref var element = ref Unsafe.Add(ref origin, index);
+        if (typeof(T) == typeof(float))
+        {
+            Unsafe.As<T, float>(ref element) = value;
+            return;
+        }
+
+        Require<T>();
+        Unsafe.As<T, BFloat16>(ref element) = (BFloat16)value;
+    }
+
+    /// <summary>Sixteen bfloat16 bit patterns, rounded to nearest even; NaN stays a (quiet) NaN.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<ushort> Round(Vector512<float> value)
+    {
+        var bits = value.AsUInt32();
+        var high = Vector512.ShiftRightLogical(bits, 16);
+        var rounded = Vector512.ShiftRightLogical(bits + Vector512.Create(0x7FFFu) + (high & Vector512.Create(1u)), 16);
+        var quiet = high | Vector512.Create(0x40u);
+        var chosen = Vector512.ConditionalSelect(Vector512.Equals(value, value).AsUInt32(), rounded, quiet);
+        return Vector256.Narrow(chosen.GetLower(), chosen.GetUpper());
+    }
+
+    private static void Require<T>()
+    {
+        if (typeof(T) != typeof(BFloat16))
+        {
+            throw new NotSupportedException($"elements are float or BFloat16, not {typeof(T).Name}");
+        }
+    }
+}

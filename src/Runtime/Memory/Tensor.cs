@@ -1,0 +1,93 @@
+using System.Runtime.CompilerServices;
+
+namespace Z1Coder.Runtime;
+
+/// <summary>A view of row-major elements in an <see cref="Arena"/>: arena + byte offset + shape. Copying it copies no data.</summary>
+/// <typeparam name="T">float, <see cref="BFloat16"/>, int, …</typeparam>
+public readonly unsafe struct Tensor<T>
+    where T : unmanaged
+{
+    private readonly Arena? _arena;
+    private readonly long _offset;
+
+    internal Tensor(Arena arena, long offset, Shape shape)
+    {
+        _arena = arena;
+        _offset = offset;
+        Shape = shape;
+    }
+
+    /// <summary>Extents, last axis contiguous.</summary>
+    public Shape Shape { get; }
+
+    /// <summary>Elements in all.</summary>
+    public long Count => Shape.Count;
+
+    /// <summary>Bytes of the elements.</summary>
+    public long Bytes => Shape.Count * sizeof(T);
+
+    /// <summary>Whether this is no view at all: the default value stands for an absent optional tensor.</summary>
+    public bool IsEmpty => _arena is null;
+
+    /// <summary>All elements.</summary>
+    /// <exception cref="OverflowException">more than 2^31 - 1 elements: take <see cref="Rows"/> first</exception>
+    public Span<T> Span => new(Pointer, checked((int)Shape.Count));
+
+    /// <summary>The first element, for kernels that index with native integers. Valid while the arena lives.</summary>
+    public ref T Origin => ref Unsafe.AsRef<T>(Pointer);
+
+    /// <summary>The address of the first element, for native libraries.</summary>
+    internal T* Pointer => (T*)((_arena ?? throw new InvalidOperationException("the tensor is empty")).Base + _offset);
+
+    /// <summary>One row of the last axis; rows are counted over all other axes.</summary>
+    public Span<T> Row(int row)
+    {
+        if ((uint)row >= (uint)Shape.Rows)
+        {
+            throw new ArgumentOutOfRangeException(nameof(row), row, $"the shape {Shape} has {Shape.Rows} rows");
+        }
+
+        return new(Pointer + (long)row * Shape.Columns, Shape.Columns);
+    }
+
+    /// <summary>The view of <paramref name="count"/> consecutive entries of the first axis, from <paramref name="start"/>.</summary>
+    public Tensor<T> Rows(int start, int count)
+    {
+        var first = Shape[0];
+        if (start < 0 || count < 0 || start > first - count)
+        {
+            throw new ArgumentOutOfRangeException(nameof(start), $"rows {start}..{start + (long)count} of a tensor of shape {Shape}");
+        }
+
+        var perEntry = first == 0 ? 0 : Shape.Count / first;
+        return new(Arena, _offset + start * perEntry * sizeof(T), WithFirst(count));
+    }
+
+    /// <summary>The same elements under another shape of equal count.</summary>
+    public Tensor<T> Reshape(params ReadOnlySpan<int> extents)
+    {
+        var shape = new Shape(extents);
+        return shape.Count == Shape.Count
+            ? new(Arena, _offset, shape)
+            : throw new ArgumentException($"cannot view {Shape} as {shape}: {Shape.Count} and {shape.Count} elements");
+    }
+
+    /// <summary>The first elements of the same memory under a smaller or equal shape: a buffer sized for the largest batch serves all.</summary>
+    public Tensor<T> Prefix(params ReadOnlySpan<int> extents)
+    {
+        var shape = new Shape(extents);
+        return shape.Count <= Shape.Count
+            ? new(Arena, _offset, shape)
+            : throw new ArgumentException($"a prefix of shape {shape} does not fit into {Shape}");
+    }
+
+    private Arena Arena => _arena ?? throw new InvalidOperationException("the tensor is empty");
+
+    private Shape WithFirst(int first) => Shape.Rank switch
+    {
+        1 => new(first),
+        2 => new(first, Shape[1]),
+        3 => new(first, Shape[1], Shape[2]),
+        _ => new(first, Shape[1], Shape[2], Shape[3]),
+    };
+}
