@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# ./build.sh [build|demo|test [WORD]|perf [WORD]|publish]    sets up what is missing, then runs the target of build.cake
+set -euo pipefail
+cd "$(dirname "$0")"
+export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 DOTNET_SKIP_FIRST_TIME_EXPERIENCE=1
+
+target=${1:-build}
+word=${2:-}
+case "$target" in
+  build|demo|test|perf|publish) ;;
+  -h|--help) sed -n 2p "$0" | cut -c3-; exit 0 ;;
+  *) echo "build.sh: unknown target '$target'; use build, demo, test [WORD], perf [WORD] or publish" >&2; exit 2 ;;
+esac
+
+if ! command -v dotnet >/dev/null; then
+  echo "build.sh: the .NET 10 SDK is not on PATH; install package dotnet-sdk-10.0" >&2; exit 1
+fi
+
+# libdnnl: bf16 and fp32 GEMM (without it the managed GEMM runs, slower); bubblewrap: the sandbox of z1 eval; python3: runs graded programs
+missing=()
+if ! ldconfig -p 2>/dev/null | grep -q 'libdnnl\.so'; then missing+=(libdnnl-dev); fi
+if ! command -v bwrap >/dev/null; then missing+=(bubblewrap); fi
+if ! command -v python3 >/dev/null; then missing+=(python3); fi
+if [ ${#missing[@]} -gt 0 ]; then
+  install="apt-get install -y ${missing[*]}"
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "build.sh: installing ${missing[*]}"
+    if ! { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >/dev/null 2>&1; then
+      echo "build.sh: could not install ${missing[*]}; run: $install" >&2
+    fi
+  else
+    echo "build.sh: package(s) ${missing[*]} missing; run: sudo $install" >&2
+  fi
+fi
+
+dotnet tool restore >/dev/null || { echo "build.sh: 'dotnet tool restore' failed; Cake.Tool 7.0.0 must be restorable from your NuGet source" >&2; exit 1; }
+exec dotnet cake build.cake --target="$target" ${word:+"--word=$word"} --verbosity=quiet
