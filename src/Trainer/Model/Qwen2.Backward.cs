@@ -1,0 +1,111 @@
+using Z1Coder.Kernels;
+using Z1Coder.Runtime;
+using Z1Coder.Trainer.Batches;
+
+namespace Z1Coder.Trainer.Model;
+
+public sealed partial class Qwen2<T>
+{
+    /// <summary>
+    /// One micro-batch: forward, loss, backward. Parameter gradients are those of <paramref name="lossScale"/> · Σ token losses.
+    /// </summary>
+    /// <param name="stream">where it runs</param>
+    /// <param name="a">activations declared for training</param>
+    /// <param name="batch">T tokens</param>
+    /// <param name="gradients">fp32, one tensor per block: overwritten, or added to with <paramref name="accumulate"/></param>
+    /// <param name="lossScale">1 / loss tokens of the whole step, for the token-mean rule</param>
+    /// <param name="accumulate">false for the first micro-batch of a step: no zeroing pass is needed</param>
+    /// <returns>Σ −log p(target) over the loss tokens (unscaled), nats</returns>
+    public double ForwardBackward(
+        ComputeStream stream, Activations<T> a, PackedBatch batch, ParameterSet<float> gradients, float lossScale, bool accumulate)
+    {
+        Forward(stream, a, batch);
+        var t = batch.TokenCount;
+        var dHidden = Rows(a.DHidden, t);
+        CrossEntropy.HeadForwardBackward(
+            stream, Rows(a.FinalNorm, t), Weights[_p.Head], a.Targets.Prefix(t), a.Head, Rows(a.DBranch, t), gradients[_p.Head], accumulate, lossScale,
+            out var lossSum);
+        RmsNorm.Backward(
+            stream, Rows(a.DBranch, t), Rows(a.Output, t), Weights[_p.FinalNorm], a.FinalRstd.Prefix(t), default, dHidden, gradients[_p.FinalNorm], accumulate);
+
+        for (var l = a.Layers.Length - 1; l >= 0; l--)
+        {
+            LayerBackward(stream, a, l, t, batch.SequenceCount, gradients, accumulate);
+        }
+
+        // A tied embedding already holds the head's gradient of this micro-batch.
+        Embedding.Backward(stream, a.TokenIds.Prefix(t), dHidden, gradients[_p.Embedding], accumulate || Config.TieWordEmbeddings);
+        return lossSum;
+    }
+
+    /// <summary>a.DHidden: in, the gradient of the layer's output; out, of its input.</summary>
+    private void LayerBackward(
+        ComputeStream stream, Activations<T> a, int l, int t, int sequences, ParameterSet<float> gradients, bool accumulate)
+    {
+        var (layer, w) = (a.Layers[l], _p.Layers[l]);
+        var (heads, kvHeads, headDim) = (Config.NumAttentionHeads, Config.NumKeyValueHeads, Config.HeadDim);
+        var dHidden = Rows(a.DHidden, t);
+        var dBranch = Rows(a.DBranch, t);
+        var dAct = Rows(a.DAct, t);
+        var dAttention = Rows(a.DAttention, t);
+        var dQkv = Rows(a.DQkv, t);
+        var gateUp = Rows(layer.GateUp, t);
+        Restore(stream, a, l, t, sequences);
+
+        // MLP: out = act · Downᵀ
+        Matmul.BackwardInput(stream, dHidden, Weights[w.Down], dAct);
+        Matmul.BackwardWeight(stream, dHidden, Rows(layer.Act, t), gradients[w.Down], accumulate);
+        SwiGlu.Backward(stream, dAct, gateUp, gateUp);
+        Matmul.BackwardInput(stream, gateUp, Weights[w.GateUp], dBranch);
+        if (a.Recompute.HasFlag(Recompute.Norm) && !a.Recompute.HasFlag(Recompute.Block))
+        {
+            RmsNorm.Forward(
+                stream, Rows(layer.Middle, t), Weights[w.PostAttentionNorm], Rows(layer.MiddleNorm, t), layer.MiddleRstd.Prefix(t),
+                (float)Config.RmsNormEps);
+        }
+
+        Matmul.BackwardWeight(stream, gateUp, Rows(layer.MiddleNorm, t), gradients[w.GateUp], accumulate);
+        RmsNorm.Backward(
+            stream, dBranch, Rows(layer.Middle, t), Weights[w.PostAttentionNorm], layer.MiddleRstd.Prefix(t), dHidden, dHidden,
+            gradients[w.PostAttentionNorm], accumulate);
+
+        // Attention: middle = x + attention · Outputᵀ
+        Matmul.BackwardInput(stream, dHidden, Weights[w.Output], dAttention);
+        Matmul.BackwardWeight(stream, dHidden, Rows(layer.Attention, t), gradients[w.Output], accumulate);
+        Attention.Backward(
+            stream, dAttention, Rows(layer.Qkv, t), Rows(layer.Attention, t), Rows(layer.Lse, t), a.CuSeqlens.Prefix(sequences + 1), dQkv,
+            heads, kvHeads, headDim, a.AttentionWorkspace);
+        Rope.Backward(stream, dQkv, a.Positions.Prefix(t), a.Rope, heads + kvHeads, headDim);
+        if (w.QkvBias >= 0)
+        {
+            Matmul.BackwardBias(stream, dQkv, gradients[w.QkvBias], accumulate);
+        }
+
+        Matmul.BackwardInput(stream, dQkv, Weights[w.Qkv], dBranch);
+        if ((a.Recompute & (Recompute.Norm | Recompute.Block)) != 0)   // both norms of a layer share one buffer
+        {
+            RmsNorm.Forward(
+                stream, Rows(layer.Input, t), Weights[w.InputNorm], Rows(layer.InputNorm, t), layer.InputRstd.Prefix(t), (float)Config.RmsNormEps);
+        }
+
+        Matmul.BackwardWeight(stream, dQkv, Rows(layer.InputNorm, t), gradients[w.Qkv], accumulate);
+        RmsNorm.Backward(
+            stream, dBranch, Rows(layer.Input, t), Weights[w.InputNorm], layer.InputRstd.Prefix(t), dHidden, dHidden, gradients[w.InputNorm], accumulate);
+    }
+
+    /// <summary>Computes again what <see cref="Activations{T}.Recompute"/> says was not kept, by the same operations on the same inputs.</summary>
+    private void Restore(ComputeStream stream, Activations<T> a, int l, int t, int sequences)
+    {
+        var (layer, w) = (a.Layers[l], _p.Layers[l]);
+        if (a.Recompute.HasFlag(Recompute.Block))
+        {
+            RmsNorm.Forward(
+                stream, Rows(layer.Input, t), Weights[w.InputNorm], Rows(layer.InputNorm, t), layer.InputRstd.Prefix(t), (float)Config.RmsNormEps);
+            LayerForward(stream, a, l, t, sequences);
+        }
+        else if (a.Recompute.HasFlag(Recompute.SwiGlu))
+        {
+            SwiGlu.Forward(stream, Rows(layer.GateUp, t), Rows(layer.Act, t));
+        }
+    }
+}

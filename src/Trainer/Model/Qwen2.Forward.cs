@@ -1,0 +1,84 @@
+using Z1Coder.Kernels;
+using Z1Coder.Runtime;
+using Z1Coder.Trainer.Batches;
+
+namespace Z1Coder.Trainer.Model;
+
+public sealed partial class Qwen2<T>
+{
+    /// <summary>
+    /// Runs the decoder over a packed batch; the normalised last hidden states stay in the activations for the loss.
+    /// </summary>
+    /// <param name="stream">where it runs</param>
+    /// <param name="a">receives every activation that the backward pass needs</param>
+    /// <param name="batch">T tokens of S whole samples</param>
+    public void Forward(ComputeStream stream, Activations<T> a, PackedBatch batch)
+    {
+        Load(a, batch);
+        var t = batch.TokenCount;
+        var eps = (float)Config.RmsNormEps;
+        var tokens = a.TokenIds.Prefix(t);
+
+        var layer = a.Layers[0];
+        Embedding.Forward(stream, tokens, Weights[_p.Embedding], Rows(layer.Input, t));
+        RmsNorm.Forward(stream, Rows(layer.Input, t), Weights[_p.Layers[0].InputNorm], Rows(layer.InputNorm, t), layer.InputRstd.Prefix(t), eps);
+
+        for (var l = 0; l < a.Layers.Length; l++)
+        {
+            layer = a.Layers[l];
+            var branch = LayerForward(stream, a, l, t, batch.SequenceCount);
+
+            // x_{l+1} = middle + branch, and at once the norm that reads it: the next layer's, or the final one.
+            if (l + 1 < a.Layers.Length)
+            {
+                var next = a.Layers[l + 1];
+                RmsNorm.ForwardResidual(
+                    stream, branch, Rows(layer.Middle, t), Weights[_p.Layers[l + 1].InputNorm],
+                    Rows(next.Input, t), Rows(next.InputNorm, t), next.InputRstd.Prefix(t), eps);
+            }
+            else
+            {
+                RmsNorm.ForwardResidual(
+                    stream, branch, Rows(layer.Middle, t), Weights[_p.FinalNorm],
+                    Rows(a.Output, t), Rows(a.FinalNorm, t), a.FinalRstd.Prefix(t), eps);
+            }
+        }
+    }
+
+    /// <summary>Sum of the token losses of a batch, nothing kept for a backward pass.</summary>
+    /// <returns>Σ −log p(target) over the loss tokens, nats</returns>
+    public double Loss(ComputeStream stream, Activations<T> a, PackedBatch batch)
+    {
+        Forward(stream, a, batch);
+        CrossEntropy.HeadForward(
+            stream, Rows(a.FinalNorm, batch.TokenCount), Weights[_p.Head], a.Targets.Prefix(batch.TokenCount), a.Head, out var lossSum);
+        return lossSum;
+    }
+
+    /// <summary>The body of one layer, from its normalised input to the MLP's output; the caller adds the residual.</summary>
+    private Tensor<T> LayerForward(ComputeStream stream, Activations<T> a, int l, int t, int sequences)
+    {
+        var (layer, w) = (a.Layers[l], _p.Layers[l]);
+        var qkv = Rows(layer.Qkv, t);
+        var branch = Rows(a.Branch, t);
+
+        Matmul.Forward(stream, Rows(layer.InputNorm, t), Weights[w.Qkv], Weights[w.QkvBias], qkv);
+        Rope.Forward(stream, qkv, a.Positions.Prefix(t), a.Rope, Config.NumAttentionHeads + Config.NumKeyValueHeads, Config.HeadDim);
+        Attention.Forward(
+            stream, qkv, a.CuSeqlens.Prefix(sequences + 1), Rows(layer.Attention, t), Rows(layer.Lse, t),
+            Config.NumAttentionHeads, Config.NumKeyValueHeads, Config.HeadDim, a.AttentionWorkspace);
+        Matmul.Forward(stream, Rows(layer.Attention, t), Weights[w.Output], default, branch);
+        RmsNorm.ForwardResidual(
+            stream, branch, Rows(layer.Input, t), Weights[w.PostAttentionNorm],
+            Rows(layer.Middle, t), Rows(layer.MiddleNorm, t), layer.MiddleRstd.Prefix(t), (float)Config.RmsNormEps);
+
+        Matmul.Forward(stream, Rows(layer.MiddleNorm, t), Weights[w.GateUp], default, Rows(layer.GateUp, t));
+        SwiGlu.Forward(stream, Rows(layer.GateUp, t), Rows(layer.Act, t));
+        Matmul.Forward(stream, Rows(layer.Act, t), Weights[w.Down], default, branch);
+        return branch;
+    }
+
+    private static Tensor<TElement> Rows<TElement>(Tensor<TElement> whole, int t)
+        where TElement : unmanaged =>
+        whole.Rows(0, t);
+}

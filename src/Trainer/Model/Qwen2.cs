@@ -1,0 +1,44 @@
+using Z1Coder.Kernels;
+using Z1Coder.Runtime;
+using Z1Coder.Trainer.Batches;
+
+namespace Z1Coder.Trainer.Model;
+
+/// <summary>
+/// Qwen2ForCausalLM (Yang et al. 2024, arXiv:2412.15115): pre-norm decoder, grouped-query attention with RoPE and q/k/v biases, SwiGLU,
+/// RMSNorm, tied or untied head. Straight-line forward and backward over kernels; no autograd. A Llama without biases is the same model.
+/// Legend: T tokens of the batch, D hidden, N/K query and key/value heads, H head dim, F intermediate, V vocabulary.
+/// </summary>
+/// <typeparam name="T">storage of weights and activations: float or <see cref="BFloat16"/>; arithmetic is float</typeparam>
+public sealed partial class Qwen2<T>
+    where T : unmanaged
+{
+    private readonly Qwen2Parameters _p;
+
+    /// <summary>A model over <paramref name="weights"/>, which the caller owns.</summary>
+    public Qwen2(ParameterSet<T> weights)
+    {
+        Weights = weights;
+        _p = weights.Parameters;
+    }
+
+    /// <summary>The weights in compute precision.</summary>
+    public ParameterSet<T> Weights { get; }
+
+    /// <summary>The shapes.</summary>
+    public Qwen2Config Config => _p.Config;
+
+    /// <summary>Copies the batch into device memory.</summary>
+    private static void Load(Activations<T> a, PackedBatch batch)
+    {
+        if (batch.TokenCount > a.Tokens)
+        {
+            throw new ArgumentException($"the batch has {batch.TokenCount} tokens, the activations hold {a.Tokens}");
+        }
+
+        batch.Tokens.CopyTo(a.TokenIds.Span);
+        batch.Targets.CopyTo(a.Targets.Span);
+        batch.Positions.CopyTo(a.Positions.Span);
+        batch.CuSeqlens.CopyTo(a.CuSeqlens.Span);
+    }
+}
