@@ -1,1 +1,1 @@
-return 0;
+return Z1Coder.Trainer.Cli.Cli.Run(args);

@@ -30,7 +30,7 @@ public sealed partial class Qwen2<T>
 
         for (var l = a.Layers.Length - 1; l >= 0; l--)
         {
-            LayerBackward(stream, a, l, t, batch.SequenceCount, gradients, accumulate);
+            LayerBackward(stream, a, l, t, batch.SegmentCount, gradients, accumulate);
         }
 
         // A tied embedding already holds the head's gradient of this micro-batch.

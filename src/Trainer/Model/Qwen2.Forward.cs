@@ -26,7 +26,7 @@ public sealed partial class Qwen2<T>
         for (var l = 0; l < a.Layers.Length; l++)
         {
             layer = a.Layers[l];
-            var branch = LayerForward(stream, a, l, t, batch.SequenceCount);
+            var branch = LayerForward(stream, a, l, t, batch.SegmentCount);
 
             // x_{l+1} = middle + branch, and at once the norm that reads it: the next layer's, or the final one.
             if (l + 1 < a.Layers.Length)

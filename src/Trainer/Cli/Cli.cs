@@ -1,0 +1,69 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using Z1Coder.Trainer.Data;
+
+namespace Z1Coder.Trainer.Cli;
+
+/// <summary>The command line: one file per verb. Exit codes: 0 done, 1 failed (one sentence on standard error), 2 bad usage.</summary>
+public static class Cli
+{
+    /// <summary>Parses and runs.</summary>
+    public static int Run(string[] arguments)
+    {
+        var root = new RootCommand(
+            """
+            z1 post-trains Qwen2-architecture code models on reasoning traces: curate, train, decode, evaluate, report.
+
+            A first look (five minutes, no GPU):     z1 demo
+            Train what a recipe describes:           z1 train recipes/nano/nano.yaml --out runs/nano
+            Change any key of it:                    z1 train RECIPE --set stages.0.train.lr=1e-3
+            Continue where it stopped:               z1 train RECIPE --out runs/nano --resume
+            Ask the result:                          z1 generate --model runs/nano/stage2/model --chat "Write a function …"
+            Measure it:                              z1 eval --model runs/nano/stage2/model --tasks tasks.jsonl
+            """);
+        foreach (var verb in Verbs())
+        {
+            root.Subcommands.Add(verb);
+        }
+
+        var parsed = root.Parse(arguments);
+        if (parsed.Errors.Count > 0)
+        {
+            foreach (var error in parsed.Errors)
+            {
+                Console.Error.WriteLine($"z1: {error.Message}");
+            }
+
+            Console.Error.WriteLine($"z1: see 'z1 {Name(parsed.CommandResult)}--help'");
+            return 2;
+        }
+
+        try
+        {
+            return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
+        }
+        catch (InvalidInputException e)
+        {
+            return Fail(e.Message);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or InsufficientMemoryException)
+        {
+            return Fail(e.Message);
+        }
+    }
+
+    /// <summary>One sentence on standard error, exit code 1.</summary>
+    public static int Fail(string sentence)
+    {
+        Console.Error.WriteLine($"z1: {sentence}");
+        return 1;
+    }
+
+    private static string Name(CommandResult result) => result.Command is RootCommand ? "" : $"{result.Command.Name} ";
+
+    private static IEnumerable<Command> Verbs() =>
+    [
+        DemoCommand.Create(), CurateCommand.Create(), TrainCommand.Create(), GenerateCommand.Create(), EvalCommand.Create(), ReportCommand.Create(),
+        TokenizerCommand.Create(), PlanCommand.Create(), InspectCommand.Create(), DoctorCommand.Create(),
+    ];
+}

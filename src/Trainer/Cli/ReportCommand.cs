@@ -1,0 +1,27 @@
+using System.CommandLine;
+using Z1Coder.Trainer.Report;
+
+namespace Z1Coder.Trainer.Cli;
+
+/// <summary>z1 report RUN</summary>
+internal static class ReportCommand
+{
+    public static Command Create()
+    {
+        var run = new Argument<string>("run") { Description = "directory of a run (z1 train --out)" };
+        var output = new Option<string?>("--out") { Description = "the page to write; default RUN/report.html" };
+        var command = new Command("report", "One HTML page of a run: curves, figures, worked samples, recipe, environment. Opens with no network.")
+        {
+            run, output,
+        };
+        command.SetAction(parsed =>
+        {
+            var directory = parsed.GetValue(run)!;
+            var path = parsed.GetValue(output) ?? Path.Combine(directory, "report.html");
+            File.WriteAllText(path, HtmlReport.Render(directory));
+            Console.WriteLine(path);
+            return 0;
+        });
+        return command;
+    }
+}

@@ -1,0 +1,186 @@
+using System.Net;
+using System.Text;
+using System.Text.Json;
+using Z1Coder.Trainer.Data;
+using Z1Coder.Trainer.Train;
+
+namespace Z1Coder.Trainer.Report;
+
+/// <summary>A run as one HTML page that opens with no network: figures, curves, worked samples, the resolved recipe, the environment.</summary>
+public static class HtmlReport
+{
+    private const int SamplesPerKind = 3;
+
+    /// <summary>Reads the run in <paramref name="directory"/> and gives the page's text.</summary>
+    /// <exception cref="InvalidInputException">the directory holds no run</exception>
+    public static string Render(string directory)
+    {
+        var recipe = Path.Combine(directory, RunFiles.Recipe);
+        if (!File.Exists(recipe))
+        {
+            throw new InvalidInputException($"{directory}: not a run ({RunFiles.Recipe} is missing)");
+        }
+
+        var stages = Directory.GetDirectories(directory).Where(d => File.Exists(Path.Combine(d, RunFiles.Metrics)))
+            .OrderBy(d => d, StringComparer.Ordinal).ToList();
+        var name = Path.GetFileName(Path.GetFullPath(directory));
+        var html = new StringBuilder();
+        html.Append($"<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">");
+        html.Append($"<title>z1 report: {Html(name)}</title><style>{Style}</style></head><body><main><h1>{Html(name)}</h1>");
+        Summary(html, Path.Combine(directory, RunFiles.Summary));
+        Curves(html, stages);
+        foreach (var stage in stages)
+        {
+            Samples(html, stage);
+        }
+
+        foreach (var stage in stages)
+        {
+            Json(html, $"Data of {Path.GetFileName(stage)}", Path.Combine(stage, RunFiles.Data));
+        }
+
+        html.Append($"<h2>Recipe, resolved</h2><pre>{Html(File.ReadAllText(recipe))}</pre>");
+        Json(html, "Environment", Path.Combine(directory, RunFiles.Environment));
+        return html.Append("</main></body></html>\n").ToString();
+    }
+
+    private static void Summary(StringBuilder html, string path)
+    {
+        if (!File.Exists(path))
+        {
+            return;
+        }
+
+        using var json = JsonDocument.Parse(File.ReadAllBytes(path));
+        html.Append("<h2>Summary</h2>");
+        if (json.RootElement.TryGetProperty("pass_at_1", out var passes))
+        {
+            var rows = passes.EnumerateArray().ToList();
+            var kinds = rows.SelectMany(r => r.GetProperty("kinds").EnumerateObject().Select(k => k.Name)).Distinct().ToList();
+            html.Append("<div class=\"w\"><table><tr><th>weights</th>");
+            kinds.ForEach(k => html.Append($"<th>{Html(k)}</th>"));
+            html.Append("<th>all</th></tr>");
+            foreach (var row in rows)
+            {
+                html.Append($"<tr><td>{Html(row.GetProperty("weights").GetString()!)}</td>");
+                foreach (var kind in kinds)
+                {
+                    html.Append(row.GetProperty("kinds").TryGetProperty(kind, out var cell) ? $"<td>{Cell(cell)}</td>" : "<td></td>");
+                }
+
+                html.Append($"<td>{Cell(row)}</td></tr>");
+            }
+
+            html.Append("</table></div><p><small>pass@1 by execution, greedy; in brackets the 95 % interval, then solved of all</small></p>");
+        }
+
+        html.Append("<div class=\"w\"><table>");
+        foreach (var property in json.RootElement.EnumerateObject().Where(p => p.Value.ValueKind is JsonValueKind.Number or JsonValueKind.String))
+        {
+            html.Append($"<tr><th>{Html(property.Name.Replace('_', ' '))}</th><td>{Html(property.Value.ToString())}</td></tr>");
+        }
+
+        html.Append("</table></div>");
+    }
+
+    private static string Cell(JsonElement element) =>
+        $"{element.GetProperty("pass_at_1").GetDouble():P1} <small>[{element.GetProperty("low").GetDouble():P0}, {element.GetProperty("high").GetDouble():P0}] "
+        + $"{element.GetProperty("solved").GetInt32()}/{element.GetProperty("tasks").GetInt32()}</small>";
+
+    private static void Curves(StringBuilder html, List<string> stages)
+    {
+        var loss = new LineChart("Loss", "nats per loss token, over optimizer steps");
+        var rate = new LineChart("Learning rate", "over optimizer steps");
+        var norm = new LineChart("Gradient norm", "before clipping, over optimizer steps");
+        var passed = new LineChart("pass@1 while training", "share of probe tasks solved, over optimizer steps");
+        var speed = new LineChart("Tokens per second", "packed tokens, over optimizer steps");
+        foreach (var stage in stages)
+        {
+            var name = Path.GetFileName(stage);
+            var lines = ReadMetrics(Path.Combine(stage, RunFiles.Metrics));
+            IEnumerable<(double, double)> Of(string type, string key) =>
+                lines.Where(l => l.Type == type && l.Values.ContainsKey(key)).Select(l => (l.Step, l.Values[key]));
+            loss.Add($"{name} train", Of("step", "loss")).Add($"{name} held out", Of("eval_loss", "loss"));
+            rate.Add(name, Of("step", "lr"));
+            norm.Add(name, Of("step", "grad_norm"));
+            passed.Add(name, Of("pass_at_1", "pass_at_1"));
+            speed.Add(name, Of("step", "tokens_per_second"));
+        }
+
+        html.Append("<h2>Training</h2><div class=\"charts\">");
+        foreach (var chart in new[] { loss, passed, rate, norm, speed })
+        {
+            html.Append(chart.ToHtml());
+        }
+
+        html.Append("</div>");
+    }
+
+    private static List<(string Type, double Step, Dictionary<string, double> Values)> ReadMetrics(string path)
+    {
+        var lines = new List<(string, double, Dictionary<string, double>)>();
+        foreach (var line in File.ReadLines(path).Where(l => l.Length > 0))
+        {
+            using var json = JsonDocument.Parse(line);
+            var root = json.RootElement;
+            var values = root.EnumerateObject().Where(p => p.Value.ValueKind == JsonValueKind.Number).ToDictionary(p => p.Name, p => p.Value.GetDouble());
+            lines.Add((root.GetProperty("type").GetString()!, values["step"], values));
+        }
+
+        return lines;
+    }
+
+    private static void Samples(StringBuilder html, string stage)
+    {
+        var path = Path.Combine(stage, RunFiles.Answers);
+        if (!File.Exists(path))
+        {
+            return;
+        }
+
+        html.Append($"<h2>Worked samples after {Html(Path.GetFileName(stage))}</h2>");
+        var shown = new Dictionary<(string, bool), int>();
+        foreach (var line in File.ReadLines(path).Where(l => l.Length > 0))
+        {
+            using var json = JsonDocument.Parse(line);
+            var root = json.RootElement;
+            var (kind, passed) = (root.GetProperty("kind").GetString() ?? "", root.GetProperty("passed").GetBoolean());
+            var count = shown.GetValueOrDefault((kind, passed));
+            if (count == (passed ? SamplesPerKind : 1))
+            {
+                continue;
+            }
+
+            shown[(kind, passed)] = count + 1;
+            html.Append($"<details{(count == 0 && passed ? " open" : "")}><summary>{(passed ? "✓" : "✗")} {Html(root.GetProperty("task_id").GetString()!)} ({Html(kind)}): "
+                + $"{Html(root.GetProperty("outcome").GetString()!)}</summary><pre class=\"q\">{Html(root.GetProperty("prompt").GetString()!)}</pre>"
+                + $"<pre>{Html(root.GetProperty("completion").GetString()!)}</pre></details>");
+        }
+    }
+
+    private static void Json(StringBuilder html, string title, string path)
+    {
+        if (File.Exists(path))
+        {
+            html.Append($"<h2>{Html(title)}</h2><pre>{Html(File.ReadAllText(path))}</pre>");
+        }
+    }
+
+    private static string Html(string text) => WebUtility.HtmlEncode(text);
+
+    private const string Style = """
+        :root{color-scheme:light dark;--fg:#1c1f24;--bg:#fff;--mute:#667;--line:#d9dde3;--box:#f5f6f8}
+        @media(prefers-color-scheme:dark){:root{--fg:#e6e8eb;--bg:#14171a;--mute:#9aa3ad;--line:#31363d;--box:#1d2126}}
+        body{margin:0;font:15px/1.5 system-ui,sans-serif;color:var(--fg);background:var(--bg)}main{max-width:72rem;margin:auto;padding:1rem}
+        h1{font-size:1.6rem}h2{font-size:1.15rem;margin:2rem 0 .5rem;border-bottom:1px solid var(--line)}
+        table{border-collapse:collapse}td,th{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;font-variant-numeric:tabular-nums}
+        .w{overflow-x:auto}pre{background:var(--box);padding:.7rem;overflow-x:auto;font-size:13px;white-space:pre-wrap;overflow-wrap:anywhere}
+        pre.q{border-left:3px solid #4878cf}details{margin:.4rem 0}summary{cursor:pointer}small,figcaption{color:var(--mute)}
+        .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,30rem),1fr));gap:1rem}figure{margin:0}svg{width:100%;height:auto}
+        svg text{fill:var(--fg);font-size:11px}svg .t{font-size:13px;font-weight:600}svg .a{fill:var(--mute)}svg .g{stroke:var(--line)}
+        polyline{fill:none;stroke-width:1.6}.s0{stroke:#4878cf}.s1{stroke:#e08a1e}.s2{stroke:#3a9a5b}.s3{stroke:#c44e52}.s4{stroke:#8b6bb1}.s5{stroke:#7a7a7a}
+        .c0{fill:#4878cf}.c1{fill:#e08a1e}.c2{fill:#3a9a5b}.c3{fill:#c44e52}.c4{fill:#8b6bb1}.c5{fill:#7a7a7a}
+        figcaption span{margin-right:.8rem}figcaption span::before{content:"";display:inline-block;width:.8em;height:.2em;margin-right:.3em;vertical-align:middle}
+        .k0::before{background:#4878cf}.k1::before{background:#e08a1e}.k2::before{background:#3a9a5b}.k3::before{background:#c44e52}.k4::before{background:#8b6bb1}.k5::before{background:#7a7a7a}
+        """;
+}

@@ -1,0 +1,18 @@
+using Z1Coder.Runtime;
+
+namespace Z1Coder.Trainer.Train;
+
+/// <summary>What all stages of a run share.</summary>
+/// <param name="Recipe">the whole recipe</param>
+/// <param name="TokenizerDirectory">tokenizer.json and tokenizer_config.json</param>
+/// <param name="Stream">where everything runs</param>
+/// <param name="PeakFlopsPerSecond">measured GEMM rate in the recipe's dtype: 100 % MFU</param>
+/// <param name="Resume">continue from the newest verified checkpoint</param>
+/// <param name="Stop">a signal to stop</param>
+/// <param name="Output">plain lines for a person</param>
+internal sealed record TrainContext(
+    TrainRecipe Recipe, string TokenizerDirectory, CpuStream Stream, double PeakFlopsPerSecond, bool Resume, StopSignal Stop, TextWriter Output)
+{
+    /// <summary>One sentence from a component, on its own line.</summary>
+    public void Report(string sentence) => Output.WriteLine(sentence);
+}

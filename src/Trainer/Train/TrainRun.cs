@@ -1,0 +1,83 @@
+using Z1Coder.Kernels;
+using Z1Coder.Runtime;
+using Z1Coder.Trainer.Data;
+
+namespace Z1Coder.Trainer.Train;
+
+/// <summary>A run: the stages of a recipe one after another, each from the last one's model, in one directory.</summary>
+public static class TrainRun
+{
+    /// <summary>Trains, or goes on with --resume. Stages that are complete are not run again.</summary>
+    /// <param name="recipe">what to train</param>
+    /// <param name="directory">the run's directory; must be new or empty unless <paramref name="resume"/></param>
+    /// <param name="resume">continue the run in the directory, to the same bits as if it had not been interrupted</param>
+    /// <param name="output">plain lines for a person</param>
+    /// <returns>whether the run is complete; false when a signal stopped it, with everything saved</returns>
+    public static bool Execute(TrainRecipe recipe, string directory, bool resume, TextWriter output)
+    {
+        using var stop = new StopSignal();
+        Open(recipe, directory, resume);
+        var tokenizer = recipe.TokenizerFrom ?? recipe.Model.From
+            ?? throw new InvalidInputException("the recipe's tokenizer.from is missing: random weights bring no tokenizer of their own");
+        using var stream = new CpuStream();
+        var roofs = Roofs.Measure(stream, quick: true);
+        var peak = recipe.DType == "fp32" ? roofs.GemmFp32FlopsPerSecond : roofs.GemmBf16FlopsPerSecond;
+        RunEnvironment.Write(Path.Combine(directory, RunFiles.Environment), recipe, tokenizer, roofs);
+        var context = new TrainContext(recipe, tokenizer, stream, peak, resume, stop, output);
+
+        var source = recipe.Model.From;
+        foreach (var stage in recipe.Stages)
+        {
+            var folder = Path.Combine(directory, stage.Name);
+            var model = Path.Combine(folder, RunFiles.Model);
+            if (!Directory.Exists(model))
+            {
+                var complete = recipe.DType == "fp32"
+                    ? new TrainStage<float>(context, stage, folder).Run(source)
+                    : new TrainStage<BFloat16>(context, stage, folder).Run(source);
+                if (!complete)
+                {
+                    return false;
+                }
+            }
+
+            source = model;
+        }
+
+        return true;
+    }
+
+    private static void Open(TrainRecipe recipe, string directory, bool resume)
+    {
+        var path = Path.Combine(directory, RunFiles.Recipe);
+        if (!File.Exists(path))
+        {
+            try
+            {
+                Directory.CreateDirectory(directory);
+                File.WriteAllText(path, recipe.Resolved);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                throw new InvalidInputException($"{directory}: cannot write the run there: {e.Message}", e);
+            }
+
+            return;
+        }
+
+        if (!resume)
+        {
+            throw new InvalidInputException($"{directory}: already holds a run; add --resume to go on with it, or give another --out");
+        }
+
+        var (before, now) = (File.ReadAllLines(path), recipe.Resolved.TrimEnd('\n').Split('\n'));
+        var differs = Enumerable.Range(0, Math.Max(before.Length, now.Length))
+            .FirstOrDefault(i => before.ElementAtOrDefault(i) != now.ElementAtOrDefault(i), -1);
+        if (differs >= 0)
+        {
+            throw new InvalidInputException(
+                $"{path}: line {differs + 1} is '{before.ElementAtOrDefault(differs)?.Trim()}', the recipe now says '{now.ElementAtOrDefault(differs)?.Trim()}'; "
+                + "a resumed run keeps its recipe");
+        }
+    }
+}

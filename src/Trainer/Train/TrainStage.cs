@@ -1,0 +1,219 @@
+using Z1Coder.Kernels;
+using Z1Coder.Runtime;
+using Z1Coder.Trainer.Batches;
+using Z1Coder.Trainer.Checkpoints;
+using Z1Coder.Trainer.Data;
+using Z1Coder.Trainer.Model;
+using Z1Coder.Trainer.Optimize;
+using Z1Coder.Trainer.Tokens;
+
+namespace Z1Coder.Trainer.Train;
+
+/// <summary>One stage of a run in its own directory: data, weights, resume, the loop with its evaluations and checkpoints, export.</summary>
+/// <typeparam name="T">storage of weights and activations</typeparam>
+internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, string directory)
+    where T : unmanaged
+{
+    private readonly PromptCodec _codec = PromptCodec.Load(context.TokenizerDirectory, recipe.Data.Format);
+
+    /// <summary>Trains from <paramref name="source"/> (null: random weights under the recipe's shapes) to the end, or until a stop is asked for.</summary>
+    /// <returns>false when stopped by a signal; the state is then saved</returns>
+    public bool Run(string? source)
+    {
+        var dataset = LoadData();
+        var config = Config(source);
+        CheckFits(config, dataset);
+
+        var plan = new StepPlan(dataset.Train.Count, recipe.Train.BatchSamples, (ulong)context.Recipe.Seed, recipe.Train.LastStep);
+        var totalSteps = plan.StepsOf(recipe.Train.Epochs);
+        totalSteps = recipe.Train.MaxSteps > 0 ? Math.Min(totalSteps, recipe.Train.MaxSteps) : totalSteps;
+
+        using var optimizer = new Optimizer<T>(new Qwen2Parameters(config), recipe.Train.AdamW, recipe.Train.DecayAll);
+        using var activations = new Activations<T>(
+            config, recipe.Train.MicroBatchTokens, recipe.Train.HeadRows, recipe.Train.Recompute, context.Stream.Workers, training: true);
+        optimizer.Allocate();
+        activations.Allocate(context.Stream);
+
+        var store = new CheckpointStore(Path.Combine(directory, RunFiles.Checkpoints), recipe.Checkpoint.Keep, context.Report);
+        store.RemoveLeftovers();
+        var progress = Restore(store, optimizer, source);
+
+        var view = new TrainView(recipe.Name, totalSteps, context.Output);
+        using var log = new MetricsLog(directory, progress.Step);
+        var loop = new TrainLoop<T>(
+            context.Stream, optimizer, activations, dataset.Train, plan, totalSteps, recipe.Train, recipe.Guard, progress);
+        var evaluation = new StageEvaluation<T>(context, recipe, directory, _codec, loop.Model, activations, dataset.Eval, log, view);
+        return view.Show(() =>
+        {
+            if (progress.Step == 0 && recipe.Eval.PassEvery > 0)
+            {
+                evaluation.PassAt1(0);
+            }
+
+            while (loop.Progress.Step < totalSteps)
+            {
+                if (!Advance(loop, dataset.Train, log, view))
+                {
+                    Save(store, optimizer, loop, view);
+                    view.Note($"stopped by {context.Stop.Name}; {store.Directory} holds step {loop.Progress.Step}; continue with --resume");
+                    return false;
+                }
+
+                Periodic(store, optimizer, loop, evaluation, view, totalSteps);
+            }
+
+            Save(store, optimizer, loop, view);
+            evaluation.Loss(totalSteps);
+            evaluation.PassAt1(totalSteps);
+            Export(optimizer, config);
+            view.Note($"{Path.Combine(directory, RunFiles.Model)} holds the model");
+            return true;
+        });
+    }
+
+    private bool Advance(TrainLoop<T> loop, IReadOnlyList<TokenizedSample> samples, MetricsLog log, TrainView view)
+    {
+        try
+        {
+            if (loop.Step(context.Stop.Token) is not { } metrics)
+            {
+                return false;
+            }
+
+            var mfu = metrics.Flops / metrics.Seconds / context.PeakFlopsPerSecond;
+            log.Step(metrics, mfu);
+            view.Step(metrics, mfu);
+            if (metrics.Fault is not null)
+            {
+                view.Note($"step {metrics.Step} skipped: {metrics.Fault}; its samples: {Names(loop.SamplesOf(metrics.Step), samples)}");
+            }
+
+            return true;
+        }
+        catch (BadStepException e)
+        {
+            log.Step(e.Metrics, 0);
+            throw new InvalidInputException(
+                $"{recipe.Name} step {e.Metrics.Step}: {e.Metrics.Fault}; guard.on_bad_step says stop; its samples: {Names(e.Samples, samples)}", e);
+        }
+    }
+
+    private void Periodic(
+        CheckpointStore store, Optimizer<T> optimizer, TrainLoop<T> loop, StageEvaluation<T> evaluation, TrainView view, long totalSteps)
+    {
+        var step = loop.Progress.Step;
+        if (step == totalSteps)
+        {
+            return;                      // the end evaluates and saves anyway
+        }
+
+        if (recipe.Checkpoint.Every > 0 && step % recipe.Checkpoint.Every == 0)
+        {
+            Save(store, optimizer, loop, view);
+        }
+
+        if (recipe.Eval.LossEvery > 0 && step % recipe.Eval.LossEvery == 0)
+        {
+            evaluation.Loss(step);
+        }
+
+        if (recipe.Eval.PassEvery > 0 && step % recipe.Eval.PassEvery == 0)
+        {
+            evaluation.PassAt1(step);
+        }
+    }
+
+    private void Save(CheckpointStore store, Optimizer<T> optimizer, TrainLoop<T> loop, TrainView view)
+    {
+        if (store.Steps.Contains(loop.Progress.Step))
+        {
+            return;
+        }
+
+        TrainCheckpoint.Save(store, optimizer, loop.Progress, optimizer.Weights.Parameters.Config.Fingerprint);
+        view.Note($"step {loop.Progress.Step} saved");
+    }
+
+    private TrainProgress Restore(CheckpointStore store, Optimizer<T> optimizer, string? source)
+    {
+        var newest = context.Resume ? store.FindNewest() : null;
+        if (newest is not null)
+        {
+            context.Output.WriteLine($"{recipe.Name} continues after step {newest.Info.Step} of {newest.Directory}");
+            return TrainCheckpoint.Load(newest, optimizer, optimizer.Weights.Parameters.Config.Fingerprint);
+        }
+
+        if (source is null)
+        {
+            RandomWeights.Fill(optimizer.Master, context.Recipe.Seed, context.Recipe.Model.InitializerRange);
+        }
+        else
+        {
+            HfWeights.Load(source, optimizer.Master);
+        }
+
+        optimizer.PublishMaster();
+        return TrainProgress.Start;
+    }
+
+    private SftDataset LoadData()
+    {
+        Directory.CreateDirectory(directory);
+        var dataset = SftDataset.Load(
+            recipe.Data, text => _codec.Tokenizer.Encode(text), _codec.EndToken, _codec.Template is null ? null : _codec.Render);
+        context.Output.Write($"{recipe.Name} data: {dataset.Report}");
+        DataReportJson.Write(Path.Combine(directory, RunFiles.Data), dataset.Report);
+        return dataset;
+    }
+
+    private Qwen2Config Config(string? source)
+    {
+        var shapes = context.Recipe.Model.Shapes;
+        if (source is null)
+        {
+            var rows = shapes!.VocabSize == 0 ? _codec.Tokenizer.VocabularySize : shapes.VocabSize;
+            return shapes with { VocabSize = rows };
+        }
+
+        var config = Qwen2Config.Load(source);
+        if (source == context.Recipe.Model.From && shapes is not null && shapes.Fingerprint != config.Fingerprint)
+        {
+            throw new InvalidInputException($"{source}: config.json says {config.Fingerprint}, the recipe's model.shapes say {shapes.Fingerprint}");
+        }
+
+        return context.Recipe.Model.VocabRows > 0 ? config with { VocabSize = context.Recipe.Model.VocabRows } : config;
+    }
+
+    private void CheckFits(Qwen2Config config, SftDataset dataset)
+    {
+        var highest = dataset.Train.Concat(dataset.Eval).Max(s => s.Tokens.Max());
+        if (highest >= config.VocabSize)
+        {
+            throw new InvalidInputException(
+                $"{context.TokenizerDirectory}: the tokenizer gives id {highest}, the model has {config.VocabSize} vocabulary rows: they do not belong together");
+        }
+
+        if (dataset.Report.LongestSample > Math.Min(recipe.Train.MicroBatchTokens, config.MaxPositionEmbeddings))
+        {
+            throw new InvalidInputException(
+                $"{recipe.Name}: the longest sample has {dataset.Report.LongestSample} tokens; train.micro_batch_tokens is {recipe.Train.MicroBatchTokens} and the "
+                + $"model's context {config.MaxPositionEmbeddings}: raise the former, or lower data.max_length");
+        }
+    }
+
+    private void Export(Optimizer<T> optimizer, Qwen2Config config)
+    {
+        var dtype = typeof(T) == typeof(float) ? SafetensorDtype.F32 : SafetensorDtype.BF16;
+        HfDirectory.Save(
+            Path.Combine(directory, RunFiles.Model), config,
+            [.. optimizer.Weights.ByName.Select(p => HfTensor.From(p.Parameter.Name, p.Tensor, dtype))],
+            context.TokenizerDirectory, [_codec.EndToken]);
+    }
+
+    private static string Names(IEnumerable<int> indices, IReadOnlyList<TokenizedSample> samples)
+    {
+        const int Most = 16;
+        var ids = indices.Select(i => samples[i].Id).ToList();
+        return string.Join(", ", ids.Take(Most)) + (ids.Count > Most ? $" and {ids.Count - Most} more" : "");
+    }
+}
