@@ -50,7 +50,7 @@ public sealed class CheckpointStore
     {
         get
         {
-            var names = _files.Directories(Directory);
+            var names = Names();
             var steps = new SortedSet<long>();
             foreach (var name in names)
             {
@@ -93,6 +93,7 @@ public sealed class CheckpointStore
         var path = PathOf(info.Step) + Temporary;
         Guard(path, info.Step, () =>
         {
+            CreateDurably(Directory);
             Delete(path);
             _files.CreateDirectory(path);
         });
@@ -131,6 +132,7 @@ public sealed class CheckpointStore
             {
                 Delete(final + Replaced);
                 _files.Move(final, final + Replaced);
+                _files.FlushDirectory(Directory);
             }
 
             _files.Move(draft.Directory, final);
@@ -347,6 +349,31 @@ public sealed class CheckpointStore
         {
             return false;
         }
+    }
+
+    private IReadOnlyList<string> Names()
+    {
+        try
+        {
+            return _files.Directories(Directory);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new InvalidInputException($"cannot read the checkpoints in {Directory}: {e.Message.ReplaceLineEndings(" ")}", e);
+        }
+    }
+
+    private void CreateDurably(string path)
+    {
+        if (_files.DirectoryExists(path))
+        {
+            return;
+        }
+
+        var parent = Path.GetDirectoryName(Path.GetFullPath(path))!;
+        CreateDurably(parent);
+        _files.CreateDirectory(path);
+        _files.FlushDirectory(parent);
     }
 
     /// <summary>Takes a directory out of sight first, so that a crash in the middle leaves no half checkpoint under a published name.</summary>

@@ -102,6 +102,18 @@ internal readonly struct ConfigKeys
         return texts;
     }
 
+    /// <summary>Every key of the object with its value, which must be a string.</summary>
+    public Dictionary<string, string> AllTexts()
+    {
+        var texts = new Dictionary<string, string>(StringComparer.Ordinal);
+        foreach (var property in _object.EnumerateObject())
+        {
+            texts.Add(property.Name, WholeTextOf(property.Value) ?? throw Wrong(property.Name, "is not a string"));
+        }
+
+        return texts;
+    }
+
     /// <summary>true or false; the fallback when absent or null.</summary>
     public bool Flag(string key, bool fallback) => !_object.TryGetProperty(key, out var value) ? fallback : value.ValueKind switch
     {
@@ -176,11 +188,13 @@ internal readonly struct ConfigKeys
             ? number
             : throw Wrong(key, $"is {Shown(value)}; it must be a whole number from {least} to {int.MaxValue}");
 
-    private static string? TextOf(JsonElement value)
+    private static string? TextOf(JsonElement value) => WholeTextOf(value) is { } text ? OneLine(text) : null;
+
+    private static string? WholeTextOf(JsonElement value)
     {
         try
         {
-            return value.ValueKind == JsonValueKind.String ? OneLine(value.GetString()!) : null;
+            return value.ValueKind == JsonValueKind.String ? value.GetString() : null;
         }
         catch (InvalidOperationException)
         {
