@@ -1,0 +1,38 @@
+using Z1Coder.Runtime;
+
+namespace Z1Coder.Kernels;
+
+/// <summary>The Euclidean norm over all gradients and the clipping rule of torch.nn.utils.clip_grad_norm_.</summary>
+public static partial class GlobalNorm
+{
+    /// <summary>
+    /// Σ g² over every element of every tensor. Summed in double by chunks of 65,536 elements, the chunks' sums added in their order:
+    /// the same bits on any number of workers. Not finite when an element is not.
+    /// </summary>
+    /// <param name="stream">where it runs</param>
+    /// <param name="gradients">any shapes</param>
+    public static double SumOfSquares(ComputeStream stream, params ReadOnlySpan<Tensor<float>> gradients)
+    {
+        if (stream is not CpuStream cpu)
+        {
+            Expect.NoDevice(stream);
+            return double.NaN;
+        }
+
+        var sum = 0.0;
+        foreach (var gradient in gradients)
+        {
+            sum = AddSquaresCpu(cpu, gradient, sum);
+        }
+
+        return sum;
+    }
+
+    /// <summary>min(1, maxNorm / (norm + 1e-6)); NaN when norm is NaN, 0 when it is infinite: look at the norm before the step.</summary>
+    /// <param name="norm">√ of <see cref="SumOfSquares"/> over all ranks</param>
+    /// <param name="maxNorm">above 0</param>
+    public static double ClipScale(double norm, double maxNorm) => Math.Min(1.0, maxNorm / (norm + 1e-6));
+
+    /// <summary>Reads every element once.</summary>
+    public static Cost SumOfSquaresCost(long elements) => new(4 * elements, 2 * elements);
+}
