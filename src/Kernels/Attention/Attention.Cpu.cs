@@ -1,0 +1,257 @@
+// Work item of forward: one query head, one tile of queries. Scores are kept one row per key and one column per query, so that maxima and
+// sums over keys need no sum across lanes, and no operand but the queries is ever transposed.
+using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics;
+using Z1Coder.Runtime;
+
+namespace Z1Coder.Kernels;
+
+public static partial class Attention
+{
+    private const int RowsPerChunk = 16;
+
+    private static void ForwardCpu<T>(
+        CpuStream stream, Tensor<T> qkv, Tensor<int> cuSeqlens, Tensor<T> o, Tensor<float> lse, AttentionWorkspace workspace)
+        where T : unmanaged
+    {
+        PackKeysValues(stream, qkv, workspace);
+        var ends = cuSeqlens.Span;
+        var items = workspace.Items((qkv.Shape[0] / Tile) + ends.Length);
+        var count = 0;
+        for (var s = 0; s < ends.Length - 1; s++)
+        {
+            for (var first = 0; first < ends[s + 1] - ends[s]; first += Tile)
+            {
+                items[count++] = Item(first, s);
+            }
+        }
+
+        items.AsSpan(0, count).Sort();
+        stream.For(count * workspace.Heads, 1, new ForwardJob<T>(qkv, cuSeqlens, o, lse, workspace, items));
+    }
+
+    private static void DecodeCpu<T>(
+        CpuStream stream, Tensor<T> q, Tensor<T> kCache, Tensor<T> vCache, Tensor<int> slots, Tensor<int> lengths, Tensor<T> o, AttentionWorkspace workspace)
+        where T : unmanaged =>
+        stream.For(q.Shape[0] * workspace.KvHeads, 1, new DecodeJob<T>(q, kCache, vCache, slots, lengths, o, workspace));
+
+    private static void AppendToCacheCpu<T>(
+        CpuStream stream, Tensor<T> qkv, Tensor<int> slots, Tensor<int> positions, Tensor<T> kCache, Tensor<T> vCache, int heads, int kvHeads, int headDim)
+        where T : unmanaged =>
+        stream.For(qkv.Shape[0], RowsPerChunk, new AppendJob<T>(qkv, slots, positions, kCache, vCache, heads * headDim, kvHeads * headDim));
+
+    private static void PackKeysValues<T>(CpuStream stream, Tensor<T> qkv, AttentionWorkspace workspace)
+        where T : unmanaged =>
+        stream.For(qkv.Shape[0], RowsPerChunk, new PackJob<T>(qkv, workspace));
+
+    /// <summary>A sequence and a measure of its work; sorting puts the most work first, so that the last worker to finish is not late.</summary>
+    private static long Item(int work, int sequence) => ((long)(int.MaxValue - work) << 32) | (uint)sequence;
+
+    private static (int Work, int Sequence) FromItem(long item) => (int.MaxValue - (int)(item >> 32), (int)item);
+
+    /// <summary>The row of key head or value head (from K on) at token <paramref name="token"/>.</summary>
+    private static ref float KeyRow(AttentionWorkspace workspace, int head, int tokens, int token) =>
+        ref Unsafe.Add(ref workspace.KeysValues.Origin, (((nint)head * (tokens + RowBlock)) + token) * Padded(workspace.HeadDim));
+
+    /// <summary>Probabilities of one block of keys from its scores, in place; running maximum and sum updated.</summary>
+    private static void SoftmaxBlock(in Scratch scratch, int keys, int vectors, bool first, bool diagonal)
+    {
+        var lanes = Vector512<int>.Indices;
+        for (var v = 0; v < vectors; v++)
+        {
+            var at = v * Lanes.Count;
+            ref var column = ref Unsafe.Add(ref scratch.P, at);
+            var end = diagonal ? Math.Min(keys, at + Lanes.Count) : keys;
+            var free = diagonal ? Math.Min(keys, at + 1) : keys;               // rows that every query of the vector may see
+            var before = first ? Vector512.Create(float.NegativeInfinity) : Vector512.LoadUnsafe(ref scratch.Max, (nuint)at);
+            var max = before;
+            for (var j = 0; j < free; j++)
+            {
+                max = Vector512.MaxNative(max, Vector512.LoadUnsafe(ref column, (nuint)(j * Tile)));
+            }
+
+            for (var j = free; j < end; j++)
+            {
+                var seen = Vector512.GreaterThanOrEqual(lanes, Vector512.Create(j - at)).AsSingle();
+                var s = Vector512.ConditionalSelect(
+                    seen, Vector512.LoadUnsafe(ref column, (nuint)(j * Tile)), Vector512.Create(float.NegativeInfinity));
+                s.StoreUnsafe(ref column, (nuint)(j * Tile));
+                max = Vector512.MaxNative(max, s);
+            }
+
+            var sum = Vector512<float>.Zero;
+            for (var j = 0; j < end; j++)
+            {
+                var p = Exp(Vector512.LoadUnsafe(ref column, (nuint)(j * Tile)) - max);
+                p.StoreUnsafe(ref column, (nuint)(j * Tile));
+                sum += p;
+            }
+
+            if (!first)
+            {
+                var rescale = Exp(before - max);
+                rescale.StoreUnsafe(ref scratch.Rescale, (nuint)at);
+                sum = Vector512.FusedMultiplyAdd(Vector512.LoadUnsafe(ref scratch.Norm, (nuint)at), rescale, sum);
+            }
+
+            max.StoreUnsafe(ref scratch.Max, (nuint)at);
+            sum.StoreUnsafe(ref scratch.Norm, (nuint)at);
+        }
+    }
+
+    /// <summary>One block of keys and values into the running softmax and sum of the tile.</summary>
+    private static void AddBlock(
+        in Scratch scratch, ref float keyRows, ref float valueRows, int keys, int queries, int vectors, int headDim, int padded, bool first, bool diagonal)
+    {
+        Scores(ref keyRows, ref scratch.QueriesT, ref scratch.P, keys, vectors, headDim, padded, diagonal);
+        SoftmaxBlock(in scratch, keys, vectors, first, diagonal);
+        if (!first)
+        {
+            for (var i = 0; i < queries; i++)
+            {
+                var rescale = Unsafe.Add(ref scratch.Rescale, i);
+                if (rescale == 1)
+                {
+                    continue;
+                }
+
+                ref var row = ref Unsafe.Add(ref scratch.Sum, i * padded);
+                for (var h = 0; h < padded; h += Lanes.Count)
+                {
+                    (Vector512.LoadUnsafe(ref row, (nuint)h) * rescale).StoreUnsafe(ref row, (nuint)h);
+                }
+            }
+        }
+
+        SumOverKeys(ref scratch.P, ref valueRows, ref scratch.Sum, keys, queries, padded, diagonal, accumulate: !first);
+    }
+
+    /// <summary>Keys and values as float, one contiguous matrix per head.</summary>
+    private readonly struct PackJob<T>(Tensor<T> qkv, AttentionWorkspace workspace) : ICpuJob
+        where T : unmanaged
+    {
+        public void Run(int begin, int end, int worker)
+        {
+            var (headDim, kvHeads) = (workspace.HeadDim, workspace.KvHeads);
+            for (var t = begin; t < end; t++)
+            {
+                ref var row = ref Unsafe.Add(ref qkv.Origin, ((nint)t * qkv.Shape.Columns) + (workspace.Heads * headDim));
+                for (var head = 0; head < 2 * kvHeads; head++)
+                {
+                    LoadHead(ref Unsafe.Add(ref row, head * headDim), ref KeyRow(workspace, head, qkv.Shape[0], t), headDim, 1f);
+                }
+            }
+        }
+    }
+
+    private readonly struct ForwardJob<T>(
+        Tensor<T> qkv, Tensor<int> cuSeqlens, Tensor<T> o, Tensor<float> lse, AttentionWorkspace workspace, long[] items) : ICpuJob
+        where T : unmanaged
+    {
+        public void Run(int begin, int end, int worker)
+        {
+            for (var item = begin; item < end; item++)
+            {
+                var (first, sequence) = FromItem(items[item / workspace.Heads]);
+                var start = cuSeqlens.Span[sequence];
+                RunTile(start, first, Math.Min(Tile, cuSeqlens.Span[sequence + 1] - start - first), item % workspace.Heads, worker);
+            }
+        }
+
+        private void RunTile(int start, int first, int queries, int head, int worker)
+        {
+            var (headDim, heads, tokens) = (workspace.HeadDim, workspace.Heads, qkv.Shape[0]);
+            var padded = Padded(headDim);
+            var scratch = new Scratch(workspace.Scratch, worker, padded);
+            nint token = start + first;
+            var vectors = LoadTile(
+                ref Unsafe.Add(ref qkv.Origin, (token * qkv.Shape.Columns) + (head * headDim)), qkv.Shape.Columns, ref scratch.RowsA, queries, headDim, Scale(headDim));
+            Transpose(ref scratch.RowsA, ref scratch.QueriesT, padded, vectors);
+            var keyHead = head / (heads / workspace.KvHeads);
+            for (var j = 0; j <= first; j += Tile)
+            {
+                AddBlock(
+                    in scratch,
+                    ref KeyRow(workspace, keyHead, tokens, start + j),
+                    ref KeyRow(workspace, workspace.KvHeads + keyHead, tokens, start + j),
+                    j == first ? queries : Tile, queries, vectors, headDim, padded, first: j == 0, diagonal: j == first);
+            }
+
+            for (var i = 0; i < queries; i++)
+            {
+                var norm = Unsafe.Add(ref scratch.Norm, i);
+                StoreHead(
+                    ref Unsafe.Add(ref scratch.Sum, i * padded),
+                    ref Unsafe.Add(ref o.Origin, ((token + i) * o.Shape.Columns) + (head * headDim)), headDim, 1 / norm);
+                Unsafe.Add(ref lse.Origin, ((token + i) * heads) + head) = Unsafe.Add(ref scratch.Max, i) + MathF.Log(norm);
+            }
+        }
+    }
+
+    /// <summary>The same tile with the query heads of one key head as its columns, all of them at the last position.</summary>
+    private readonly struct DecodeJob<T>(
+        Tensor<T> q, Tensor<T> kCache, Tensor<T> vCache, Tensor<int> slots, Tensor<int> lengths, Tensor<T> o, AttentionWorkspace workspace) : ICpuJob
+        where T : unmanaged
+    {
+        public void Run(int begin, int end, int worker)
+        {
+            var group = workspace.Heads / workspace.KvHeads;
+            for (var item = begin; item < end; item++)
+            {
+                for (var first = 0; first < group; first += Tile)
+                {
+                    RunRow(item / workspace.KvHeads, item % workspace.KvHeads, first, Math.Min(Tile, group - first), worker);
+                }
+            }
+        }
+
+        private void RunRow(int row, int keyHead, int first, int queries, int worker)
+        {
+            var headDim = workspace.HeadDim;
+            var padded = Padded(headDim);
+            var scratch = new Scratch(workspace.Scratch, worker, padded);
+            var head = (keyHead * (workspace.Heads / workspace.KvHeads)) + first;
+            var vectors = LoadTile(
+                ref Unsafe.Add(ref q.Origin, ((nint)row * q.Shape.Columns) + (head * headDim)), headDim, ref scratch.RowsA, queries, headDim, Scale(headDim));
+            Transpose(ref scratch.RowsA, ref scratch.QueriesT, padded, vectors);
+            var length = lengths.Span[row];
+            nint stride = kCache.Shape.Columns;
+            var offset = ((nint)slots.Span[row] * kCache.Shape[1] * stride) + (keyHead * headDim);
+            for (var j = 0; j < length; j += Tile)
+            {
+                var keys = Math.Min(Tile, length - j);
+                for (var i = 0; i < keys; i++)
+                {
+                    var at = offset + ((j + i) * stride);
+                    LoadHead(ref Unsafe.Add(ref kCache.Origin, at), ref Unsafe.Add(ref scratch.RowsA, i * padded), headDim, 1f);
+                    LoadHead(ref Unsafe.Add(ref vCache.Origin, at), ref Unsafe.Add(ref scratch.RowsB, i * padded), headDim, 1f);
+                }
+
+                AddBlock(in scratch, ref scratch.RowsA, ref scratch.RowsB, keys, queries, vectors, headDim, padded, first: j == 0, diagonal: false);
+            }
+
+            for (var i = 0; i < queries; i++)
+            {
+                StoreHead(
+                    ref Unsafe.Add(ref scratch.Sum, i * padded),
+                    ref Unsafe.Add(ref o.Origin, ((nint)row * o.Shape.Columns) + ((head + i) * headDim)), headDim, 1 / Unsafe.Add(ref scratch.Norm, i));
+            }
+        }
+    }
+
+    private readonly struct AppendJob<T>(
+        Tensor<T> qkv, Tensor<int> slots, Tensor<int> positions, Tensor<T> kCache, Tensor<T> vCache, int keysAt, int width) : ICpuJob
+        where T : unmanaged
+    {
+        public void Run(int begin, int end, int worker)
+        {
+            for (var t = begin; t < end; t++)
+            {
+                var row = qkv.Row(t);
+                var to = checked((slots.Span[t] * kCache.Shape[1]) + positions.Span[t]);
+                row.Slice(keysAt, width).CopyTo(kCache.Row(to));
+                row.Slice(keysAt + width, width).CopyTo(vCache.Row(to));
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+// Shape letters: T packed tokens, S sequences, N query heads, K key/value heads, H head dim, B sequences being decoded.
+using Z1Coder.Runtime;
+
+namespace Z1Coder.Kernels;
+
+/// <summary>
+/// Causal softmax attention over packed sequences of any length: o_i = Σ_{j≤i} p_ij v_j with p_ij = exp(s_ij − lse_i),
+/// s_ij = q_i·k_j / √H, lse_i = log Σ_{j≤i} exp(s_ij), i and j in the same sequence. Query heads n·N/K .. (n+1)·N/K − 1 share key/value
+/// head n. The T × T scores never exist: Dao 2023, arXiv:2307.08691.
+/// </summary>
+/// <remarks>
+/// Elements are float or <see cref="BFloat16"/>; all arithmetic is float, and only what is stored in o and dqkv is rounded (HF rounds the
+/// probabilities to bfloat16 too). One row of qkv holds N query heads, K key heads and K value heads, each of H elements. The bits of a
+/// result depend neither on the number of workers nor on the other sequences of the batch.
+/// </remarks>
+public static partial class Attention
+{
+    /// <summary>Attention of every token to the tokens before it in its own sequence, itself included.</summary>
+    /// <param name="stream">where it runs</param>
+    /// <param name="qkv">[T, (N + 2K) · H], positions already rotated into q and k</param>
+    /// <param name="cuSeqlens">[S + 1], 0 first, T last, never falling: sequence s holds tokens cuSeqlens[s] .. cuSeqlens[s + 1] − 1</param>
+    /// <param name="o">[T, N · H]</param>
+    /// <param name="lse">[T, N], natural logarithm; saved for backward</param>
+    /// <param name="heads">N, a multiple of K</param>
+    /// <param name="kvHeads">K</param>
+    /// <param name="headDim">H</param>
+    /// <param name="workspace">room for T tokens</param>
+    public static void Forward<T>(
+        ComputeStream stream, Tensor<T> qkv, Tensor<int> cuSeqlens, Tensor<T> o, Tensor<float> lse, int heads, int kvHeads, int headDim, AttentionWorkspace workspace)
+        where T : unmanaged
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        ArgumentNullException.ThrowIfNull(workspace);
+        CheckHeads(heads, kvHeads, headDim);
+        var tokens = qkv.Shape[0];
+        Expect.Shape(qkv, tokens, (heads + (2 * kvHeads)) * headDim);
+        Expect.Shape(o, tokens, heads * headDim);
+        Expect.Shape(lse, tokens, heads);
+        CheckSequences(cuSeqlens, tokens);
+        var cpu = stream as CpuStream ?? Expect.NoDevice(stream);
+        workspace.Check(cpu, tokens, heads, kvHeads, headDim, backward: false);
+        ForwardCpu(cpu, qkv, cuSeqlens, o, lse, workspace);
+    }
+
+    /// <summary>
+    /// dv_j = Σ p_ij do_i; ds_ij = p_ij (do_i·v_j − do_i·o_i); dq_i = Σ ds_ij k_j / √H; dk_j = Σ ds_ij q_i / √H, with p recomputed from lse;
+    /// dk and dv also sum over the query heads that share them.
+    /// </summary>
+    /// <param name="stream">where it runs</param>
+    /// <param name="dO">[T, N · H]</param>
+    /// <param name="qkv">[T, (N + 2K) · H], as given to <see cref="Forward"/></param>
+    /// <param name="o">[T, N · H], from <see cref="Forward"/></param>
+    /// <param name="lse">[T, N], from <see cref="Forward"/></param>
+    /// <param name="cuSeqlens">[S + 1], as given to <see cref="Forward"/></param>
+    /// <param name="dqkv">[T, (N + 2K) · H], overwritten; may be qkv</param>
+    /// <param name="heads">N, a multiple of K</param>
+    /// <param name="kvHeads">K</param>
+    /// <param name="headDim">H</param>
+    /// <param name="workspace">room for T tokens, declared with backward</param>
+    public static void Backward<T>(
+        ComputeStream stream, Tensor<T> dO, Tensor<T> qkv, Tensor<T> o, Tensor<float> lse, Tensor<int> cuSeqlens, Tensor<T> dqkv, int heads, int kvHeads, int headDim, AttentionWorkspace workspace)
+        where T : unmanaged
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        ArgumentNullException.ThrowIfNull(workspace);
+        CheckHeads(heads, kvHeads, headDim);
+        var tokens = qkv.Shape[0];
+        Expect.Shape(qkv, tokens, (heads + (2 * kvHeads)) * headDim);
+        Expect.Shape(dqkv, tokens, (heads + (2 * kvHeads)) * headDim);
+        Expect.Shape(dO, tokens, heads * headDim);
+        Expect.Shape(o, tokens, heads * headDim);
+        Expect.Shape(lse, tokens, heads);
+        CheckSequences(cuSeqlens, tokens);
+        var cpu = stream as CpuStream ?? Expect.NoDevice(stream);
+        workspace.Check(cpu, tokens, heads, kvHeads, headDim, backward: true);
+        BackwardCpu(cpu, dO, qkv, o, lse, cuSeqlens, dqkv, workspace);
+    }
+
+    /// <summary>
+    /// One new token per sequence against the keys and values cached for it, its own included (<see cref="AppendToCache"/> first).
+    /// A row's result has the same bits whatever the other rows are.
+    /// </summary>
+    /// <param name="stream">where it runs</param>
+    /// <param name="q">[B, N · H], or the whole rows [B, (N + 2K) · H], of which the first N · H elements are read</param>
+    /// <param name="kCache">[slots, capacity, K · H]</param>
+    /// <param name="vCache">[slots, capacity, K · H]</param>
+    /// <param name="slots">[B], the cache slot of each row</param>
+    /// <param name="lengths">[B], tokens present in that slot, the new one included: 1 .. capacity</param>
+    /// <param name="o">[B, N · H]</param>
+    /// <param name="heads">N, a multiple of K</param>
+    /// <param name="kvHeads">K</param>
+    /// <param name="headDim">H</param>
+    /// <param name="workspace">for any number of tokens, 0 included</param>
+    public static void Decode<T>(
+        ComputeStream stream, Tensor<T> q, Tensor<T> kCache, Tensor<T> vCache, Tensor<int> slots, Tensor<int> lengths, Tensor<T> o, int heads, int kvHeads, int headDim, AttentionWorkspace workspace)
+        where T : unmanaged
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        ArgumentNullException.ThrowIfNull(workspace);
+        CheckHeads(heads, kvHeads, headDim);
+        var rows = q.Shape[0];
+        Expect.Shape(q, rows, q.Shape.Columns == heads * headDim ? heads * headDim : (heads + (2 * kvHeads)) * headDim);
+        Expect.Shape(o, rows, heads * headDim);
+        Expect.Shape(slots, rows);
+        Expect.Shape(lengths, rows);
+        var (count, capacity) = CheckCache(kCache, vCache, kvHeads, headDim);
+        var cpu = stream as CpuStream ?? Expect.NoDevice(stream);
+        foreach (var slot in slots.Span)
+        {
+            Expect.That((uint)slot < (uint)count, "slots must lie in the cache's first axis");
+        }
+
+        foreach (var length in lengths.Span)
+        {
+            Expect.That(length >= 1 && length <= capacity, "lengths must be 1 .. the cache's capacity");
+        }
+
+        workspace.Check(cpu, 0, heads, kvHeads, headDim, backward: false);
+        DecodeCpu(cpu, q, kCache, vCache, slots, lengths, o, workspace);
+    }
+
+    /// <summary>Copies the keys and values of row t of qkv to kCache[slots[t], positions[t]] and vCache[slots[t], positions[t]]:
+    /// a whole packed prompt batch after <see cref="Forward"/>, or one new token per sequence before <see cref="Decode"/>.</summary>
+    /// <param name="stream">where it runs</param>
+    /// <param name="qkv">[T, (N + 2K) · H], positions already rotated into k</param>
+    /// <param name="slots">[T]</param>
+    /// <param name="positions">[T], 0 .. capacity − 1; no two rows may name the same slot and position</param>
+    /// <param name="kCache">[slots, capacity, K · H]</param>
+    /// <param name="vCache">[slots, capacity, K · H]</param>
+    /// <param name="heads">N</param>
+    /// <param name="kvHeads">K</param>
+    /// <param name="headDim">H</param>
+    public static void AppendToCache<T>(
+        ComputeStream stream, Tensor<T> qkv, Tensor<int> slots, Tensor<int> positions, Tensor<T> kCache, Tensor<T> vCache, int heads, int kvHeads, int headDim)
+        where T : unmanaged
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        CheckHeads(heads, kvHeads, headDim);
+        var tokens = qkv.Shape[0];
+        Expect.Shape(qkv, tokens, (heads + (2 * kvHeads)) * headDim);
+        Expect.Shape(slots, tokens);
+        Expect.Shape(positions, tokens);
+        var (count, capacity) = CheckCache(kCache, vCache, kvHeads, headDim);
+        var cpu = stream as CpuStream ?? Expect.NoDevice(stream);
+        foreach (var slot in slots.Span)
+        {
+            Expect.That((uint)slot < (uint)count, "slots must lie in the cache's first axis");
+        }
+
+        foreach (var position in positions.Span)
+        {
+            Expect.That((uint)position < (uint)capacity, "positions must be 0 .. the cache's capacity − 1");
+        }
+
+        AppendToCacheCpu(cpu, qkv, slots, positions, kCache, vCache, heads, kvHeads, headDim);
+    }
+
+    /// <summary>Pairs (i, j) with j ≤ i in the same sequence: Σ len (len + 1) / 2.</summary>
+    public static long CausalPairs(ReadOnlySpan<int> cuSeqlens)
+    {
+        long pairs = 0;
+        for (var s = 1; s < cuSeqlens.Length; s++)
+        {
+            long length = cuSeqlens[s] - cuSeqlens[s - 1];
+            pairs += length * (length + 1) / 2;
+        }
+
+        return pairs;
+    }
+
+    /// <summary>Two products per pair: 4 · H · N · pairs flops; qkv read, o and lse written.</summary>
+    public static Cost ForwardCost(ReadOnlySpan<int> cuSeqlens, int heads, int kvHeads, int headDim, int elementBytes)
+    {
+        long tokens = cuSeqlens.Length == 0 ? 0 : cuSeqlens[^1];
+        var bytes = (tokens * 2 * (heads + kvHeads) * headDim * elementBytes) + (tokens * heads * sizeof(float));
+        return new(bytes, 4L * headDim * heads * CausalPairs(cuSeqlens));
+    }
+
+    /// <summary>Five products per pair, the scores a second time included: 10 · H · N · pairs flops; dO, qkv, o and lse read, dqkv written.</summary>
+    public static Cost BackwardCost(ReadOnlySpan<int> cuSeqlens, int heads, int kvHeads, int headDim, int elementBytes)
+    {
+        long tokens = cuSeqlens.Length == 0 ? 0 : cuSeqlens[^1];
+        var bytes = (tokens * 4 * (heads + kvHeads) * headDim * elementBytes) + (tokens * heads * sizeof(float));
+        return new(bytes, 10L * headDim * heads * CausalPairs(cuSeqlens));
+    }
+
+    /// <summary>Two products per query and cached token; the keys and values present are read once, q is read and o written.</summary>
+    public static Cost DecodeCost(ReadOnlySpan<int> lengths, int heads, int kvHeads, int headDim, int elementBytes)
+    {
+        long present = 0;
+        foreach (var length in lengths)
+        {
+            present += length;
+        }
+
+        return new(((2 * present * kvHeads) + (2L * lengths.Length * heads)) * headDim * elementBytes, 4 * present * heads * headDim);
+    }
+
+    internal static void CheckHeads(int heads, int kvHeads, int headDim) =>
+        Expect.That(
+            heads > 0 && kvHeads > 0 && headDim > 0 && heads % kvHeads == 0,
+            $"heads must be a positive multiple of kvHeads and headDim positive; got heads {heads}, kvHeads {kvHeads}, headDim {headDim}");
+
+    private static void CheckSequences(Tensor<int> cuSeqlens, int tokens)
+    {
+        Expect.That(cuSeqlens.Shape.Rank == 1 && cuSeqlens.Shape[0] >= 1, "cuSeqlens must have shape [S + 1]");
+        var ends = cuSeqlens.Span;
+        var rising = true;
+        for (var s = 1; s < ends.Length; s++)
+        {
+            rising &= ends[s] >= ends[s - 1];
+        }
+
+        Expect.That(rising && ends[0] == 0 && ends[^1] == tokens, "cuSeqlens must start at 0, never fall, and end at the number of tokens");
+    }
+
+    private static (int Slots, int Capacity) CheckCache<T>(Tensor<T> kCache, Tensor<T> vCache, int kvHeads, int headDim)
+        where T : unmanaged
+    {
+        Expect.That(
+            kCache.Shape.Rank == 3 && kCache.Shape[2] == kvHeads * headDim && kCache.Shape == vCache.Shape,
+            "kCache and vCache must have shape [slots, capacity, kvHeads * headDim]");
+        return (kCache.Shape[0], kCache.Shape[1]);
+    }
+}
