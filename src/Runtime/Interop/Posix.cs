@@ -1,65 +1,116 @@
 using System.Runtime.InteropServices;
-using System.Text;
 
 namespace Z1Coder.Runtime;
 
-/// <summary>The few system calls that .NET does not expose.</summary>
+/// <summary>The few calls of libc that .NET does not offer: confined child processes, syncing directories. Linux only.</summary>
 public static unsafe partial class Posix
 {
-    private const int ReadOnlyDirectory = 0x10000 | 0x80000; // O_RDONLY | O_DIRECTORY | O_CLOEXEC on Linux x64
-    private const int Interrupted = 4, Invalid = 22;
+    internal const int CloseOnExec = 0x80000;           // O_CLOEXEC
+    internal const int NonBlocking = 0x800;             // O_NONBLOCK
+    internal const int MemfdCloseOnExec = 1;
+    internal const int MemfdAllowSealing = 2;
+    internal const int FcntlDuplicateCloseOnExec = 1030; // F_DUPFD_CLOEXEC
+    internal const int FcntlAddSeals = 1033;            // F_ADD_SEALS
+    internal const int AllSeals = 0xF;                  // seal, shrink, grow, write
+    internal const short SpawnSetSignalMask = 8;        // POSIX_SPAWN_SETSIGMASK
+    internal const short SpawnSetSignalDefault = 4;     // POSIX_SPAWN_SETSIGDEF
+    internal const int Interrupted = 4;                 // EINTR
+    internal const int WouldBlock = 11;                 // EAGAIN
+    internal const int NoHang = 1;                      // WNOHANG
+    internal const int SignalKill = 9;
+    internal const nint PidfdSendSignal = 424;          // the same number on every architecture
+    internal const nint PidfdOpen = 434;
 
-    /// <summary>Forces the entries of a directory (creations, renames, removals) onto the medium; does nothing where directories cannot be synced.</summary>
-    /// <exception cref="IOException">the system refuses; the message names the directory</exception>
-    public static void FlushDirectory(string path)
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial int pipe2(int* descriptors, int flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial int memfd_create(byte* name, uint flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial int fcntl(int descriptor, int command, nint argument);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial nint read(int descriptor, byte* buffer, nuint count);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial nint write(int descriptor, byte* buffer, nuint count);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial long lseek(int descriptor, long offset, int origin);
+
+    [LibraryImport("libc")]
+    internal static partial int close(int descriptor);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial int poll(PollDescriptor* descriptors, nuint count, int milliseconds);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial int wait4(int process, int* status, int options, ResourceUsage* usage);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial int kill(int process, int signal);
+
+    [LibraryImport("libc", SetLastError = true)]
+    internal static partial nint syscall(nint number, nint a, nint b, nint c, nint d);
+
+    [LibraryImport("libc")]
+    internal static partial uint geteuid();
+
+    [LibraryImport("libc")]
+    internal static partial int posix_spawn(int* process, byte* path, void* actions, void* attributes, byte** arguments, byte** environment);
+
+    [LibraryImport("libc")]
+    internal static partial int posix_spawn_file_actions_init(void* actions);
+
+    [LibraryImport("libc")]
+    internal static partial int posix_spawn_file_actions_adddup2(void* actions, int from, int to);
+
+    [LibraryImport("libc")]
+    internal static partial int posix_spawn_file_actions_addclosefrom_np(void* actions, int first);
+
+    [LibraryImport("libc")]
+    internal static partial int posix_spawn_file_actions_destroy(void* actions);
+
+    [LibraryImport("libc")]
+    internal static partial int posix_spawnattr_init(void* attributes);
+
+    [LibraryImport("libc")]
+    internal static partial int posix_spawnattr_setflags(void* attributes, short flags);
+
+    [LibraryImport("libc")]
+    internal static partial int posix_spawnattr_setsigmask(void* attributes, void* signals);
+
+    [LibraryImport("libc")]
+    internal static partial int posix_spawnattr_setsigdefault(void* attributes, void* signals);
+
+    [LibraryImport("libc")]
+    internal static partial int posix_spawnattr_destroy(void* attributes);
+
+    [LibraryImport("libc")]
+    internal static partial int sigfillset(void* signals);
+
+    [LibraryImport("libc")]
+    internal static partial int sigemptyset(void* signals);
+
+    /// <summary>struct pollfd</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct PollDescriptor
     {
-        ArgumentNullException.ThrowIfNull(path);
-        if (!OperatingSystem.IsLinux())
-        {
-            return;
-        }
-
-        var name = Encoding.UTF8.GetBytes(path + '\0');
-        int descriptor;
-        fixed (byte* start = name)
-        {
-            do
-            {
-                descriptor = open(start, ReadOnlyDirectory);
-            }
-            while (descriptor < 0 && Marshal.GetLastPInvokeError() == Interrupted);
-        }
-
-        if (descriptor < 0)
-        {
-            throw Failure(path, Marshal.GetLastPInvokeError());
-        }
-
-        int result, error;
-        do
-        {
-            result = fsync(descriptor);
-            error = result < 0 ? Marshal.GetLastPInvokeError() : 0;
-        }
-        while (error == Interrupted);
-
-        _ = close(descriptor);
-        if (result < 0 && error != Invalid)
-        {
-            throw Failure(path, error);
-        }
+        internal int Descriptor;
+        internal short Events;
+        internal short Returned;
     }
 
-    private static IOException Failure(string path, int error) =>
-        new($"cannot sync the directory {path}: {Marshal.GetPInvokeErrorMessage(error)}");
-
-    // open(2) is variadic; without O_CREAT no third argument is read, and the fixed ones travel as in any call on x64 and arm64 Linux.
-    [LibraryImport("libc", SetLastError = true)]
-    private static partial int open(byte* path, int flags);
-
-    [LibraryImport("libc", SetLastError = true)]
-    private static partial int fsync(int descriptor);
-
-    [LibraryImport("libc", SetLastError = true)]
-    private static partial int close(int descriptor);
+    /// <summary>struct rusage of 64-bit Linux: two timevals, then fourteen longs of which the first is the peak resident KiB.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    internal struct ResourceUsage
+    {
+        internal long UserSeconds;
+        internal long UserMicroseconds;
+        internal long SystemSeconds;
+        internal long SystemMicroseconds;
+        internal long PeakKibibytes;
+        internal fixed long Rest[13];
+    }
 }

@@ -1,0 +1,150 @@
+using System.Collections.Concurrent;
+using System.ComponentModel;
+
+namespace Z1Coder.Trainer.Evaluate;
+
+/// <summary>
+/// Runs model-written Python confined from outside by bubblewrap, and refuses to run it any other way.
+/// <para>Covered: no network (own network namespace; only AF_UNIX, AF_INET, AF_INET6, AF_NETLINK sockets exist at all); the file system is
+/// /usr, the interpreter and three files of /etc, read-only, with a private /tmp and /dev/shm of limited size, so no home, no repository, no
+/// /etc/shadow; own process namespace: other processes cannot be seen, signalled or traced, and everything started dies with the program, also
+/// what was daemonised; no environment, descriptor or controlling terminal of the caller; no capabilities, no gain of privileges, a seccomp
+/// filter (<see cref="SyscallFilter"/>); limits on wall-clock and CPU time, memory (each process by the kernel, all together by sampling every
+/// 25 ms), processes, files, output (<see cref="SandboxLimits"/>), none set inside the program. When the caller dies the program dies.</para>
+/// <para>The verdict does not trust the exit status: a pass needs a random token of this run, which the harness writes when the tests have ended.</para>
+/// <para>Not covered: bugs of the kernel or of bubblewrap; side channels (time, caches, load); CPU time taken from the neighbours; memory of the
+/// kernel itself, such as millions of empty files within the time limit; reading what the machine shows to anyone (/proc/cpuinfo, /usr); and
+/// cheating inside the interpreter: code written against this very harness can walk its frames to the token, or make values that equal
+/// everything. Programs and tests share one interpreter, so nothing can rule that out.</para>
+/// </summary>
+public sealed class Sandbox
+{
+    private readonly SandboxHost _host;
+    private readonly ConcurrentBag<int> _freeSlots = [];
+    private int _slots;
+
+    internal Sandbox(SandboxHost host) => _host = host;
+
+    /// <summary>The interpreter that programs run in.</summary>
+    public string Python => _host.Python;
+
+    /// <summary>One sentence about how programs are confined here.</summary>
+    public string Description => _host.Mode switch
+    {
+        SandboxHost.Caller.User => $"Programs run confined by bubblewrap in user namespaces with {_host.Python}.",
+        SandboxHost.Caller.Root => $"Programs run confined by bubblewrap under user ids of their own with {_host.Python}.",
+        _ => $"Programs run confined by bubblewrap in user namespaces of user ids of their own with {_host.Python}.",
+    };
+
+    /// <summary>A sandbox that has been tried: a first program confirmed from inside that every layer is there.</summary>
+    /// <param name="sitePackages">Lets programs import installed packages; costs some 10 to 30 ms per start.</param>
+    /// <exception cref="SandboxException">Programs cannot be confined here; the message says what to install or enable.</exception>
+    public static Sandbox Create(bool sitePackages = false)
+    {
+        string? why = null;
+        foreach (var host in SandboxHost.Candidates(sitePackages))
+        {
+            if (Try(host) is not { } problem)
+            {
+                return new Sandbox(host);
+            }
+
+            why ??= problem;
+        }
+
+        throw new SandboxException(Explain(why!));
+    }
+
+    /// <summary>Says in one sentence whether programs can be confined here, and if not, what to install or enable.</summary>
+    public static SandboxProbe Probe()
+    {
+        try
+        {
+            return new SandboxProbe(true, Create().Description);
+        }
+        catch (SandboxException e)
+        {
+            return new SandboxProbe(false, e.Message);
+        }
+    }
+
+    /// <summary>Runs <paramref name="program"/> without tests: it passes when it comes to its end.</summary>
+    public Task<SandboxResult> RunAsync(string program, SandboxLimits limits, CancellationToken cancellation = default) =>
+        RunAsync(new SandboxProgram(program), limits, cancellation);
+
+    /// <summary>Runs one program; any number may run at once, each on a thread of its own.</summary>
+    /// <exception cref="SandboxException">The confinement failed; this says nothing about the program.</exception>
+    public Task<SandboxResult> RunAsync(SandboxProgram program, SandboxLimits limits, CancellationToken cancellation = default)
+    {
+        var done = new TaskCompletionSource<SandboxResult>(TaskCreationOptions.RunContinuationsAsynchronously);
+
+        // bwrap dies with the thread that started it, so that thread is not a pool's: it waits for the end and then ends itself.
+        var thread = new Thread(() =>
+        {
+            var slot = _freeSlots.TryTake(out var free) ? free : Interlocked.Increment(ref _slots) - 1;
+            try
+            {
+                done.SetResult(SandboxRun.Run(_host, program, limits, slot, cancellation));
+            }
+            catch (OperationCanceledException)
+            {
+                done.SetCanceled(cancellation);
+            }
+            catch (Win32Exception e)
+            {
+                done.SetException(new SandboxException("A confined program could not be started: " + e.Message, e));
+            }
+            catch (Exception e)
+            {
+                done.SetException(e);
+            }
+            finally
+            {
+                _freeSlots.Add(slot);
+            }
+        })
+        {
+            IsBackground = true,
+            Name = "z1 sandbox",
+        };
+        thread.Start();
+        return done.Task;
+    }
+
+    /// <summary>Null when every layer is there, otherwise what is wrong.</summary>
+    internal static string? Try(SandboxHost host)
+    {
+        const int processes = 7;
+        var limit = processes + (host.Mode == SandboxHost.Caller.Root ? 0 : 1);
+        var program = $"""
+            import posix
+            status = posix.read(posix.open("/proc/self/status", 0), 65536).decode()
+            assert "NoNewPrivs:\t1" in status and "Seccomp:\t2" in status, "no system call filter"
+            assert "CapEff:\t0000000000000000" in status and "CapPrm:\t0000000000000000" in status, "capabilities are left"
+            limits = posix.read(posix.open("/proc/self/limits", 0), 65536).decode()
+            assert [l.split()[2] for l in limits.split("\n") if l.startswith("Max processes")] == ["{limit}"], "no process limit"
+            """;
+        try
+        {
+            var result = new Sandbox(host).RunAsync(program, new SandboxLimits { Processes = processes }).GetAwaiter().GetResult();
+            return result.Outcome == SandboxOutcome.Passed ? null : $"the trial program ended with {result.Outcome}: {result.Stderr.Trim()}";
+        }
+        catch (SandboxException e)
+        {
+            return e.Message;
+        }
+    }
+
+    private static string Explain(string why)
+    {
+        why = why.ReplaceLineEndings(" ");
+        var remedy =
+            why.Contains("--size", StringComparison.Ordinal) || why.Contains("--as-pid-1", StringComparison.Ordinal)
+                ? "install bubblewrap 0.7 or newer"
+            : why.Contains("proc", StringComparison.Ordinal) && why.Contains("mount", StringComparison.Ordinal)
+                ? "/proc cannot be mounted; in a container, allow it (podman, docker: --security-opt systempaths=unconfined)"
+            : "allow user namespaces (sysctl user.max_user_namespaces above 0, kernel.unprivileged_userns_clone=1, "
+                + "kernel.apparmor_restrict_unprivileged_userns=0; in a container: --security-opt seccomp=unconfined or --cap-add SYS_ADMIN)";
+        return $"Programs cannot be confined here, so they are not run: {remedy} [{why}].";
+    }
+}

@@ -1,0 +1,275 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Security.Cryptography;
+using System.Text;
+using Microsoft.Win32.SafeHandles;
+using Z1Coder.Runtime;
+
+namespace Z1Coder.Trainer.Evaluate;
+
+/// <summary>One confined run, on the calling thread: start, watch, kill when a limit is passed, collect, judge.</summary>
+internal sealed class SandboxRun
+{
+    private const int TickMilliseconds = 25;            // how often memory and CPU of the tree are sampled and cancellation is seen
+    private const double StartSeconds = 60;             // until the interpreter is ready; longer means a broken machine, not a slow program
+    private const double KillSeconds = 10;
+    private const int SignalBase = 128;
+    private const int CpuSignal = 24;                   // SIGXCPU
+    private const int ProofKeptBytes = 4096;
+
+    private readonly SandboxLimits _limits;
+    private readonly Kept _out;
+    private readonly Kept _error;
+    private readonly Kept _proof = new(ProofKeptBytes);
+    private readonly string _token = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16));
+    private readonly byte[] _buffer = new byte[64 << 10];
+
+    private SandboxRun(SandboxLimits limits)
+    {
+        _limits = limits;
+        _out = new Kept(limits.OutputKeptBytes);
+        _error = new Kept(limits.OutputKeptBytes);
+    }
+
+    internal static SandboxResult Run(SandboxHost host, SandboxProgram program, SandboxLimits limits, int slot, CancellationToken cancellation) =>
+        new SandboxRun(limits).Run(host, program, slot, cancellation);
+
+    private SandboxResult Run(SandboxHost host, SandboxProgram program, int slot, CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        var (path, arguments) = host.Command(_limits, slot, infoDescriptor: 5, filterDescriptor: 6);
+        var (outRead, outWrite) = ChildProcess.Pipe();
+        var (errorRead, errorWrite) = ChildProcess.Pipe();
+        var (proofRead, proofWrite) = ChildProcess.Pipe();
+        using var stdin = ChildProcess.SealedFile(Encoding.UTF8.GetBytes(program.Stdin));
+        using var control = ChildProcess.SealedFile(Control(program));
+        using var filter = ChildProcess.SealedFile(SyscallFilter.Build());
+        using (outRead)
+        using (errorRead)
+        using (proofRead)
+        {
+            ChildProcess child;
+            using (outWrite)
+            using (errorWrite)
+            using (proofWrite)
+            {
+                child = ChildProcess.Start(
+                    path, arguments, SandboxHost.Environment, [stdin, outWrite, errorWrite, control, proofWrite, proofWrite, filter]);
+            }
+
+            using (child)
+            {
+                return Watch(child, outRead, errorRead, proofRead, cancellation);
+            }
+        }
+    }
+
+    private SandboxResult Watch(
+        ChildProcess child, SafeFileHandle outRead, SafeFileHandle errorRead, SafeFileHandle proofRead, CancellationToken cancellation)
+    {
+        SafeFileHandle?[] polled = [outRead, errorRead, proofRead, child.Handle];
+        Kept[] sinks = [_out, _error, _proof];
+        SafeFileHandle? init = null;
+        SandboxOutcome? ended = null;
+        var first = 0;
+        var started = false;
+        var cancelled = false;
+        var clock = Stopwatch.StartNew();
+        var killedAt = double.PositiveInfinity;
+        var startedAt = 0.0;
+        var nextSample = 0.0;
+        try
+        {
+            while (true)
+            {
+                var now = clock.Elapsed.TotalSeconds;
+                var deadline = double.IsFinite(killedAt) ? killedAt + KillSeconds : started ? startedAt + _limits.WallSeconds : StartSeconds;
+                ChildProcess.Poll(polled, (int)Math.Clamp(Math.Ceiling((deadline - now) * 1000), 0, TickMilliseconds));
+                for (var i = 0; i < sinks.Length; i++)
+                {
+                    if (polled[i] is { } pipe && !Drain(pipe, sinks[i]))
+                    {
+                        polled[i] = null;
+                    }
+                }
+
+                now = clock.Elapsed.TotalSeconds;
+                if (!started && _proof.Text.Contains(SandboxHarness.Started, StringComparison.Ordinal))
+                {
+                    (started, startedAt, nextSample) = (true, now, now + TickMilliseconds / 1e3);
+                    (first, init) = FindInit(child);
+                }
+
+                if (ChildProcess.Poll([child.Handle], 0))
+                {
+                    break;
+                }
+
+                if (double.IsFinite(killedAt))
+                {
+                    if (now > killedAt + KillSeconds)
+                    {
+                        child.Kill();
+                    }
+
+                    continue;
+                }
+
+                var sampled = (CpuSeconds: 0.0, ResidentBytes: 0L);
+                if (init is not null && now >= nextSample)
+                {
+                    sampled = ProcessTree.Sample(first);
+                    nextSample = clock.Elapsed.TotalSeconds + TickMilliseconds / 1e3;
+                }
+
+                cancelled = cancellation.IsCancellationRequested;
+                ended = _out.Total + _error.Total + _proof.Total > _limits.OutputBytes ? SandboxOutcome.OutputLimit
+                    : sampled.ResidentBytes > _limits.MemoryBytes ? SandboxOutcome.OutOfMemory
+                    : sampled.CpuSeconds > _limits.CpuSeconds ? SandboxOutcome.TimedOut
+                    : started && now >= startedAt + _limits.WallSeconds ? SandboxOutcome.TimedOut
+                    : null;
+                if (ended is not null || cancelled || (!started && now > StartSeconds))
+                {
+                    killedAt = now;
+                    Kill(child, init);
+                }
+            }
+
+            var wall = clock.Elapsed.TotalSeconds - startedAt;
+            var exit = child.Wait();
+            for (var i = 0; i < sinks.Length; i++)
+            {
+                // Everyone in the namespace is dead: each pipe is at its end after what it still holds.
+                while (polled[i] is { } pipe && Drain(pipe, sinks[i]) && ChildProcess.Poll([pipe], TickMilliseconds))
+                {
+                }
+            }
+
+            if (cancelled)
+            {
+                cancellation.ThrowIfCancellationRequested();
+            }
+
+            if (!started && !_proof.Text.Contains(SandboxHarness.Started, StringComparison.Ordinal))
+            {
+                throw new SandboxException(
+                    $"The confined interpreter did not start (exit status {exit.Code}): {_error.Text.Trim().ReplaceLineEndings(" ")}");
+            }
+
+            return new SandboxResult(ended ?? Judge(exit.Code), exit.Code, _out.Text, _error.Text, wall, exit.CpuSeconds);
+        }
+        finally
+        {
+            if (init is not null)
+            {
+                ChildProcess.Kill(init);
+                init.Dispose();
+            }
+        }
+    }
+
+    private SandboxOutcome Judge(int code)
+    {
+        var said = _proof.Text;
+        said = said[(said.IndexOf(SandboxHarness.Started, StringComparison.Ordinal) + SandboxHarness.Started.Length)..];
+        if (code == 0 && _proof.Total <= ProofKeptBytes && said.Contains($"\n{_token}\n", StringComparison.Ordinal))
+        {
+            return SandboxOutcome.Passed;
+        }
+
+        return code == SignalBase + CpuSignal ? SandboxOutcome.TimedOut
+            : said.Contains(SandboxHarness.Memory, StringComparison.Ordinal) ? SandboxOutcome.OutOfMemory
+            : said.Contains(SandboxHarness.Failed, StringComparison.Ordinal) ? SandboxOutcome.Failed
+            : code > SignalBase && code < SignalBase + 65 ? SandboxOutcome.Crashed
+            : SandboxOutcome.ExitedEarly;
+    }
+
+    // Killing process 1 of the namespace lets bwrap see it end after all others, so that the CPU time is complete and nothing is left.
+    private static void Kill(ChildProcess child, SafeFileHandle? init)
+    {
+        if (init is null)
+        {
+            child.Kill();
+        }
+        else
+        {
+            ChildProcess.Kill(init);
+        }
+    }
+
+    // bwrap writes {"child-pid": N} before it lets the child go on; the pidfd is kept only if that process is its child still.
+    private (int Process, SafeFileHandle? Handle) FindInit(ChildProcess child)
+    {
+        const string key = "\"child-pid\":";
+        var text = _proof.Text;
+        var at = text.IndexOf(key, StringComparison.Ordinal);
+        if (at < 0)
+        {
+            return (0, null);
+        }
+
+        var digits = text.AsSpan(at + key.Length).TrimStart();
+        var end = digits.IndexOfAnyExceptInRange('0', '9');
+        if (end <= 0 || !int.TryParse(digits[..end], NumberStyles.None, CultureInfo.InvariantCulture, out var process))
+        {
+            return (0, null);
+        }
+
+        var handle = ChildProcess.Open(process);
+        if (handle is not null && ProcessTree.ParentOf(process) != child.Id)
+        {
+            handle.Dispose();
+            handle = null;
+        }
+
+        return (process, handle);
+    }
+
+    private bool Drain(SafeFileHandle pipe, Kept into)
+    {
+        // At most a few buffers per turn: an endless writer must not keep the other checks waiting.
+        for (var turn = 0; turn < 8; turn++)
+        {
+            var count = ChildProcess.Read(pipe, _buffer);
+            if (count <= 0)
+            {
+                return count < 0;
+            }
+
+            into.Add(_buffer.AsSpan(0, count));
+        }
+
+        return true;
+    }
+
+    private byte[] Control(SandboxProgram program)
+    {
+        var source = Encoding.UTF8.GetBytes(program.Source);
+        var name = program.AsScript ? "__main__" : "solution";
+        return [.. Encoding.UTF8.GetBytes($"{_token}\n{name}\n{source.Length}\n"), .. source, .. Encoding.UTF8.GetBytes(program.Tests)];
+    }
+
+    /// <summary>The first bytes of a stream and how many there were.</summary>
+    private sealed class Kept(int limit)
+    {
+        private byte[] _bytes = new byte[Math.Min(limit, 1024)];
+        private int _count;
+
+        internal long Total { get; private set; }
+
+        internal string Text => Encoding.UTF8.GetString(_bytes, 0, _count);
+
+        internal void Add(ReadOnlySpan<byte> part)
+        {
+            Total += part.Length;
+            part = part[..Math.Min(part.Length, limit - _count)];
+            if (_count + part.Length > _bytes.Length)
+            {
+                Array.Resize(ref _bytes, Math.Min(limit, Math.Max(2 * _bytes.Length, _count + part.Length)));
+            }
+
+            part.CopyTo(_bytes.AsSpan(_count));
+            _count += part.Length;
+        }
+    }
+}

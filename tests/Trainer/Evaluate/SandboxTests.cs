@@ -1,0 +1,579 @@
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
+using Xunit;
+using Z1Coder.Runtime;
+using Z1Coder.Trainer.Evaluate;
+
+namespace Z1Coder.Tests.Trainer.Evaluate;
+
+/// <summary>One hostile program per promise of <see cref="Sandbox"/>; after each, nothing that it started may be left.</summary>
+public sealed class SandboxTests
+{
+    private const int Poll = 10;
+
+    private static readonly Lazy<List<(string Name, Sandbox Sandbox)>> s_sandboxes = new(FindAll);
+
+    private static readonly SandboxLimits s_limits = new() { WallSeconds = 8, CpuSeconds = 8, MemoryBytes = 1L << 30 };
+
+    /// <summary>Every way of confining that works here: as root these are two, of which one is the ordinary user's.</summary>
+    public static TheoryData<string> Ways
+    {
+        get
+        {
+            var ways = new TheoryData<string>();
+            foreach (var (name, _) in s_sandboxes.Value)
+            {
+                ways.Add(name);
+            }
+
+            if (s_sandboxes.Value.Count == 0)
+            {
+                ways.Add("none");
+            }
+
+            return ways;
+        }
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task A_correct_program_passes_and_its_output_is_kept(string way)
+    {
+        var result = await Run(way, "import sys\nprint('héllo')\nprint('warn', file=sys.stderr)\ndef f(x): return x + 1", "assert f(1) == 2");
+        Assert.Equal((SandboxOutcome.Passed, 0, "héllo\n", "warn\n"), (result.Outcome, result.ExitCode, result.Stdout, result.Stderr));
+        Assert.InRange(result.CpuSeconds, 0.001, 5);
+        Assert.InRange(result.WallSeconds, 0.0001, 5);
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task A_failing_test_and_a_syntax_error_are_failures_with_the_traceback(string way)
+    {
+        var wrong = await Run(way, "def f(x): return None", "assert f(1) == 2");
+        Assert.Equal(SandboxOutcome.Failed, wrong.Outcome);
+        Assert.Contains("AssertionError", wrong.Stderr, StringComparison.Ordinal);
+        var broken = await Run(way, "def f(x:", "");
+        Assert.Equal(SandboxOutcome.Failed, broken.Outcome);
+        Assert.Contains("SyntaxError", broken.Stderr, StringComparison.Ordinal);
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task Fork_bomb(string way)
+    {
+        const string program = """
+            import os, time
+            n, kids = 1, 0
+            while True:
+                try:
+                    if os.fork() == 0:
+                        time.sleep(60)
+                        os._exit(0)
+                    kids += 1
+                    assert kids < 500, "unconfined"
+                except OSError:
+                    break
+            print(kids)
+            while True:
+                try:
+                    os.fork()
+                except OSError:
+                    pass
+            """;
+        var limits = s_limits with { WallSeconds = 1.5, Processes = 12 };
+        var clock = Stopwatch.StartNew();
+        var result = await Run(way, program, "", limits);
+        Assert.Equal(SandboxOutcome.TimedOut, result.Outcome);
+        Assert.Equal("11\n", result.Stdout);
+        Assert.True(clock.Elapsed.TotalSeconds < 6, $"took {clock.Elapsed}");
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task Thread_bomb(string way)
+    {
+        const string program = """
+            import threading, time
+            n = 0
+            try:
+                while n < 200:
+                    threading.Thread(target=time.sleep, args=(30,), daemon=True).start()
+                    n += 1
+            except RuntimeError:
+                pass
+            print(n)
+            """;
+        var result = await Run(way, program, "", s_limits with { Processes = 9, MemoryBytes = 4L << 30 });
+        Assert.Equal((SandboxOutcome.Passed, "8\n"), (result.Outcome, result.Stdout));
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task Memory_bomb_in_one_process(string way)
+    {
+        var result = await Run(way, "a = []\nwhile True: a.append(bytearray(1 << 24))", "", s_limits with { MemoryBytes = 256L << 20 });
+        Assert.Equal(SandboxOutcome.OutOfMemory, result.Outcome);
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task Memory_bomb_spread_over_processes(string way)
+    {
+        const string program = """
+            import os, time
+            for i in range(10):
+                if os.fork() == 0:
+                    a = bytearray(b'x') * (100 << 20)
+                    time.sleep(60)
+            time.sleep(60)
+            """;
+        var result = await Run(way, program, "", s_limits with { MemoryBytes = 300L << 20 });
+        Assert.Equal(SandboxOutcome.OutOfMemory, result.Outcome);
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task Memory_outside_the_address_space(string way)
+    {
+        const string program = """
+            import ctypes, os, errno
+            libc = ctypes.CDLL(None, use_errno=True)
+            assert libc.shmget(0, 1 << 20, 0o1600) == -1 and ctypes.get_errno() == errno.EPERM, "shmget"
+            try:
+                os.memfd_create("x")
+            except PermissionError:
+                print("refused")
+            """;
+        var result = await Run(way, program, "");
+        Assert.Equal((SandboxOutcome.Passed, "refused\n"), (result.Outcome, result.Stdout));
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task Endless_output_ends_the_run_and_its_start_is_kept(string way)
+    {
+        foreach (var stream in (string[])["stdout", "stderr"])
+        {
+            var clock = Stopwatch.StartNew();
+            var result = await Run(way, $"import sys\nwhile True: sys.{stream}.write('spam' * 1000)", "", s_limits with { OutputBytes = 1 << 20 });
+            Assert.Equal(SandboxOutcome.OutputLimit, result.Outcome);
+            var kept = stream == "stdout" ? result.Stdout : result.Stderr;
+            Assert.Equal(s_limits.OutputKeptBytes, kept.Length);
+            Assert.StartsWith("spamspam", kept, StringComparison.Ordinal);
+            Assert.True(clock.Elapsed.TotalSeconds < 5, $"took {clock.Elapsed}");
+        }
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task Sleeping_passes_the_wall_limit(string way)
+    {
+        var result = await Run(way, "import time\ntime.sleep(60)", "", s_limits with { WallSeconds = 0.4 });
+        Assert.Equal(SandboxOutcome.TimedOut, result.Outcome);
+        Assert.InRange(result.WallSeconds, 0.39, 4);
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task Busy_loops_pass_the_cpu_limit_even_when_spread_or_deaf(string way)
+    {
+        var one = await Run(way, "while True: pass", "", s_limits with { CpuSeconds = 0.5 });
+        Assert.Equal(SandboxOutcome.TimedOut, one.Outcome);
+        Assert.InRange(one.CpuSeconds, 0.4, 3);
+        var many = await Run(way, "import os\nos.fork(); os.fork()\nwhile True: pass", "", s_limits with { CpuSeconds = 0.5 });
+        Assert.Equal(SandboxOutcome.TimedOut, many.Outcome);
+        Assert.InRange(many.CpuSeconds, 0.4, 3);
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task Writing_outside_fails(string way)
+    {
+        var home = Environment.GetFolderPath(Environment.SpecialFolder.UserProfile);
+        var mark = Path.Combine(Path.GetTempPath(), "z1-outside-" + Guid.NewGuid().ToString("N"));
+        var program = $"""
+            import os
+            places = ["/", "/usr", "/usr/bin", "/etc", "/dev", "/proc", "{home}", "{Environment.CurrentDirectory}", "{AppContext.BaseDirectory}"]
+            for place in places:
+                try:
+                    open(os.path.join(place, "z1-was-here"), "w").close()
+                except OSError:
+                    continue
+                raise SystemError(place)
+            for target in ["/usr/bin/python3", "/usr/lib", "/tmp/../usr/bin"]:
+                try:
+                    os.chmod(target, 0o777)
+                except OSError:
+                    continue
+                raise SystemError(target)
+            open("{mark}" if "{Path.GetTempPath()}" == "/tmp/" else "/tmp/x", "w").write("private")
+            open("here", "w").write("cwd")
+            print(os.getcwd(), os.path.exists("/tmp/here"))
+            """;
+        var result = await Run(way, program, "");
+        Assert.Equal((SandboxOutcome.Passed, "/tmp True\n"), (result.Outcome, result.Stdout));
+        Assert.False(File.Exists(mark));
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task Reading_secrets_fails(string way)
+    {
+        var secret = Path.GetTempFileName();
+        Environment.SetEnvironmentVariable("Z1_TEST_SECRET", "hunter2-environment");
+        await File.WriteAllTextAsync(secret, "hunter2-file", TestContext.Current.CancellationToken);
+        try
+        {
+            var program = $"""
+                import os, glob
+                for path in ["/etc/shadow", "/etc/passwd", "{secret}", "{Path.Combine(AppContext.BaseDirectory, "Z1Coder.Tests.dll")}", "/proc/1/mem"]:
+                    try:
+                        open(path, "rb").read(1)
+                    except OSError:
+                        continue
+                    raise SystemError(path)
+                seen = str(dict(os.environ))
+                for path in glob.glob("/proc/[0-9]*/environ") + glob.glob("/proc/[0-9]*/cmdline"):
+                    try:
+                        seen += open(path, errors="replace").read()
+                    except OSError:
+                        pass
+                assert "hunter2" not in seen, "environment"
+                print(sorted(k for k in os.environ if k not in ("PATH", "HOME", "TMPDIR", "LANG", "PWD", "OLDPWD", "SHLVL", "_")
+                    and not k.startswith("PYTHON") and not k.endswith("_NUM_THREADS")))
+                """;
+            var result = await Run(way, program, "");
+            Assert.Equal((SandboxOutcome.Passed, "[]\n", ""), (result.Outcome, result.Stdout, result.Stderr));
+        }
+        finally
+        {
+            File.Delete(secret);
+        }
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task Descriptors_of_the_caller_do_not_reach_the_program(string way)
+    {
+        var secret = Path.GetTempFileName();
+        await File.WriteAllTextAsync(secret, "hunter2-descriptor", TestContext.Current.CancellationToken);
+        var leaked = -1;
+        try
+        {
+            using (var file = File.OpenHandle(secret))
+            {
+                leaked = Posix.fcntl((int)file.DangerousGetHandle(), 0, 200);   // F_DUPFD: not close-on-exec, as inherited ones are
+            }
+
+            Assert.True(leaked >= 200);
+            var result = await Run(way, "import os\nprint(sorted(map(int, os.listdir('/proc/self/fd'))))", "");
+
+            // 0, 1, 2, the proof's pipe, and the folder being listed.
+            Assert.Equal((SandboxOutcome.Passed, "[0, 1, 2, 3, 4]\n"), (result.Outcome, result.Stdout));
+        }
+        finally
+        {
+            _ = Posix.close(leaked);
+            File.Delete(secret);
+        }
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task Sockets_reach_nobody(string way)
+    {
+        using var tcp = new TcpListener(IPAddress.Loopback, 0);
+        tcp.Start();
+        var port = ((IPEndPoint)tcp.LocalEndpoint).Port;
+        var name = "z1-" + Guid.NewGuid().ToString("N");
+        using var unix = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        unix.Bind(new UnixDomainSocketEndPoint("\0" + name));
+        unix.Listen();
+        using (var friend = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified))
+        {
+            // The listeners do answer, outside.
+            await friend.ConnectAsync(new UnixDomainSocketEndPoint("\0" + name), TestContext.Current.CancellationToken);
+            using var other = new TcpClient();
+            await other.ConnectAsync(IPAddress.Loopback, port, TestContext.Current.CancellationToken);
+        }
+
+        var program = $"""
+            import socket
+            def refused(family, kind, address):
+                try:
+                    s = socket.socket(family, kind)
+                    s.settimeout(2)
+                    s.connect(address)
+                except OSError as e:
+                    return e.errno
+                return None
+            print(refused(socket.AF_INET, socket.SOCK_STREAM, ("127.0.0.1", {port})) == 111,
+                refused(socket.AF_UNIX, socket.SOCK_STREAM, "\0{name}") == 111,
+                refused(socket.AF_INET, socket.SOCK_STREAM, ("1.1.1.1", 53)) == 101,
+                refused(40, socket.SOCK_STREAM, (2, 22)) == 1,
+                refused(17, socket.SOCK_RAW, ("lo", 0)) == 1,
+                refused(38, 5, ("hash", "sha256")) == 1)
+            """;
+        var result = await Run(way, program, "");
+        Assert.Equal((SandboxOutcome.Passed, "True True True True True True\n"), (result.Outcome, result.Stdout));
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task Others_can_be_neither_seen_nor_killed(string way)
+    {
+        var me = Environment.ProcessId;
+        var program = $"""
+            import os, signal
+            pids = sorted(int(p) for p in os.listdir("/proc") if p.isdigit())
+            assert len(pids) <= 3 and {me} not in pids, pids
+            assert os.getppid() == 1
+            for pid in [{me}, -1, 1]:
+                try:
+                    if pid == -1:
+                        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+                    os.kill(pid, signal.SIGTERM)
+                except OSError:
+                    pass
+            try:
+                os.kill(1, signal.SIGKILL)
+            except OSError:
+                pass
+            import ctypes
+            libc = ctypes.CDLL(None, use_errno=True)
+            assert libc.unshare(0x10000000) == -1 and ctypes.get_errno() == 1, "unshare"
+            assert libc.ptrace(16, 1, 0, 0) == -1 and ctypes.get_errno() == 1, "ptrace"
+            assert libc.mount(b"none", b"/tmp", b"tmpfs", 0, None) == -1, "mount"
+            print("still alone")
+            """;
+        var result = await Run(way, program, "");
+        Assert.Equal((SandboxOutcome.Passed, "still alone\n", ""), (result.Outcome, result.Stdout, result.Stderr));
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task A_daemon_does_not_outlive_the_program(string way)
+    {
+        const string program = """
+            import os, time
+            if os.fork() == 0:
+                os.setsid()
+                if os.fork() == 0:
+                    os.closerange(0, 64)
+                    time.sleep(300)
+                os._exit(0)
+            os.wait()
+            """;
+        var clock = Stopwatch.StartNew();
+        Assert.Equal(SandboxOutcome.Passed, (await Run(way, program, "")).Outcome);
+        Assert.True(clock.Elapsed.TotalSeconds < 5, $"took {clock.Elapsed}");
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task Files_are_limited_one_by_one_and_together(string way)
+    {
+        const string program = """
+            def fill(*names):
+                total = 0
+                for name in names:
+                    try:
+                        with open(name, "wb", buffering=0) as f:
+                            while True:
+                                total += f.write(bytes(1 << 20))
+                    except OSError:
+                        pass
+                return total
+            assert fill("/tmp/one") <= 8 << 20, "one file"
+            assert fill("/tmp/one", "/tmp/two", "/tmp/three") <= 8 << 20, "/tmp"
+            assert fill("/dev/shm/one", "/dev/shm/two") <= 8 << 20, "/dev/shm"
+            """;
+        var result = await Run(way, program, "", s_limits with { FileBytes = 8 << 20 });
+        Assert.Equal((SandboxOutcome.Passed, ""), (result.Outcome, result.Stderr));
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task A_correct_program_that_drops_its_streams_still_passes(string way)
+    {
+        const string program = """
+            import sys, os
+            sys.stdout.close()
+            del sys.stdin, sys.stdout
+            os.close(0)
+            os.close(1)
+            os.close(2)
+            """;
+        Assert.Equal(SandboxOutcome.Passed, (await Run(way, program, "assert True")).Outcome);
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task A_program_that_leaves_before_the_tests_end_has_not_passed(string way)
+    {
+        (string Program, SandboxOutcome Expected)[] tricks =
+        [
+            ("import os\nos._exit(0)", SandboxOutcome.ExitedEarly),
+            ("import sys\nsys.exit(0)", SandboxOutcome.ExitedEarly),
+            ("exit()", SandboxOutcome.ExitedEarly),
+            ("raise SystemExit", SandboxOutcome.ExitedEarly),
+            ("def f():\n  import os\n  os._exit(0)", SandboxOutcome.ExitedEarly),
+            ("import os\nos.execv('/bin/true', ['true'])", SandboxOutcome.ExitedEarly),
+            ("import os\nif os.fork(): os._exit(0)", SandboxOutcome.ExitedEarly),
+            ("import os\nif os.fork(): os.wait(); os._exit(0)\nelse:\n  def f(): return 1", SandboxOutcome.ExitedEarly),
+            ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", SandboxOutcome.Crashed),
+            ("import os\nos.write(4, b'\\npassed\\n\\nstarted\\n\\n' + b'0' * 32 + b'\\n')\nos._exit(0)", SandboxOutcome.ExitedEarly),
+            ("import os\nos.close(4)\ndef f(): return 1", SandboxOutcome.ExitedEarly),
+            ("import atexit, os\natexit.register(os._exit, 0)\ndef f(): return 2", SandboxOutcome.Failed),
+            ("import os\nos.write(4, b'x' * 5000)\ndef f(): return 1", SandboxOutcome.ExitedEarly),
+            ("def f(): return 1\n'''", SandboxOutcome.Failed),
+            ("import ctypes\nctypes.string_at(0)", SandboxOutcome.Crashed),
+        ];
+        foreach (var (program, expected) in tricks)
+        {
+            var result = await Run(way, program, "'''tests'''\nassert f() == 1\nassert f() == 1");
+            Assert.True(expected == result.Outcome, $"{result.Outcome} instead of {expected}: {program}\n{result.Stderr}");
+        }
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task A_thread_that_never_ends_does_not_hold_up_a_pass(string way)
+    {
+        var result = await Run(way, "import threading, time\nthreading.Thread(target=time.sleep, args=(60,)).start()", "assert True");
+        Assert.Equal(SandboxOutcome.Passed, result.Outcome);
+        Assert.True(result.WallSeconds < 5);
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task A_script_reads_its_input_and_may_leave_by_exit_0(string way)
+    {
+        var script = new SandboxProgram("import sys\nif __name__ == '__main__':\n  print(sum(map(int, sys.stdin.read().split())))\n  sys.exit(0)")
+        {
+            Stdin = "1 2\n3\n",
+            AsScript = true,
+        };
+        var result = await Get(way).RunAsync(script, s_limits, TestContext.Current.CancellationToken);
+        Assert.Equal((SandboxOutcome.Passed, "6\n"), (result.Outcome, result.Stdout));
+        var early = await Get(way).RunAsync(script with { Source = "import sys; sys.exit(3)" }, s_limits, TestContext.Current.CancellationToken);
+        Assert.Equal((SandboxOutcome.ExitedEarly, 3), (early.Outcome, early.ExitCode));
+        var module = await Run(way, "if __name__ == '__main__': raise ValueError", "");
+        Assert.Equal(SandboxOutcome.Passed, module.Outcome);
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task Sets_of_strings_have_the_same_order_in_every_run(string way)
+    {
+        const string program = "print(list({'a', 'bc', 'def', 'ghij', 'klmno', 'pqrstu'}), hash('x'))";
+        Assert.Equal((await Run(way, program, "")).Stdout, (await Run(way, program, "")).Stdout);
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task Cancelling_kills_the_program(string way)
+    {
+        using var source = new CancellationTokenSource(300);
+        var clock = Stopwatch.StartNew();
+        var marker = Marker();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(
+            () => Get(way).RunAsync($"import time, sys\nsys.argv[0] = '{marker}'\ntime.sleep(60)", s_limits, source.Token));
+        Assert.True(clock.Elapsed.TotalSeconds < 5, $"took {clock.Elapsed}");
+    }
+
+    [Fact]
+    public void The_probe_says_in_one_sentence_what_is_the_case()
+    {
+        var probe = Sandbox.Probe();
+        Assert.Equal(probe.Works, s_sandboxes.Value.Count > 0);
+        Assert.EndsWith(".", probe.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain('\n', probe.Message);
+    }
+
+    [Fact]
+    public void Without_confinement_nothing_runs()
+    {
+        if (s_sandboxes.Value.Count == 0)
+        {
+            Assert.Skip(Sandbox.Probe().Message);
+        }
+
+        // A bubblewrap that fails, as one does where user namespaces are off.
+        var broken = new SandboxHost(SandboxHost.Caller.User, "/bin/false", "/bin/false", "/usr/bin/python3", [], false);
+        Assert.NotNull(Sandbox.Try(broken));
+        Assert.Throws<SandboxException>(
+            () => new Sandbox(broken).RunAsync("pass", s_limits, TestContext.Current.CancellationToken).GetAwaiter().GetResult());
+    }
+
+    [Fact]
+    public void A_caller_that_is_killed_takes_the_program_with_it()
+    {
+        if (s_sandboxes.Value.Count == 0)
+        {
+            Assert.Skip(Sandbox.Probe().Message);
+        }
+
+        // bwrap is asked to die with its parent: here the parent is a shell that is killed.
+        var marker = Marker();
+        var bwrap = SandboxHost.Candidates(sitePackages: false)[0].Bwrap;
+        string[] inside =
+        [
+            bwrap, "--die-with-parent", "--unshare-pid", "--as-pid-1", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev",
+            "/bin/sh", "-c", "sleep 100; exit $?", marker,
+        ];
+        using var shell = Process.Start(new ProcessStartInfo("/bin/sh", ["-c", "\"$@\"; exit $?", "sh", .. inside]))!;
+        Assert.True(Within(5, () => Alive(marker) >= 2));
+        shell.Kill();
+        shell.WaitForExit();
+        Assert.True(Within(5, () => Alive(marker) == 0), "bwrap outlives its parent");
+    }
+
+    private static async Task<SandboxResult> Run(string way, string program, string tests, SandboxLimits? limits = null)
+    {
+        // The marker stands on the command line of every process of the run: bwrap's, the shell's, the interpreter's and its forks'.
+        var result = await Get(way).RunAsync(new SandboxProgram(program, tests), limits ?? s_limits, TestContext.Current.CancellationToken);
+        Assert.Equal(0, Children());
+        return result;
+    }
+
+    /// <summary>Processes below this one: the tests of this class run one after the other, so there must be none between runs.</summary>
+    private static int Children()
+    {
+        var me = Environment.ProcessId;
+        return Directory.EnumerateDirectories($"/proc/{me}/task")
+            .Sum(thread => File.ReadAllText(thread + "/children").Split(' ', StringSplitOptions.RemoveEmptyEntries).Length)
+            + Alive(SandboxHarness.Started.Trim() + "\\n\")\n    def finish");
+    }
+
+    private static int Alive(string marker) =>
+        Directory.EnumerateDirectories("/proc").Where(p => char.IsAsciiDigit(p[6])).Count(p =>
+        {
+            try
+            {
+                return File.ReadAllText(p + "/cmdline").Contains(marker, StringComparison.Ordinal);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                return false;
+            }
+        });
+
+    private static bool Within(double seconds, Func<bool> condition)
+    {
+        for (var clock = Stopwatch.StartNew(); clock.Elapsed.TotalSeconds < seconds; Thread.Sleep(Poll))
+        {
+            if (condition())
+            {
+                return true;
+            }
+        }
+
+        return condition();
+    }
+
+    private static string Marker() => "z1-marker-" + Guid.NewGuid().ToString("N");
+
+    private static Sandbox Get(string way)
+    {
+        if (way == "none")
+        {
+            Assert.Skip(Sandbox.Probe().Message);
+        }
+
+        return s_sandboxes.Value.Single(s => s.Name == way).Sandbox;
+    }
+
+    private static List<(string Name, Sandbox Sandbox)> FindAll()
+    {
+        try
+        {
+            return SandboxHost.Candidates(sitePackages: false).GroupBy(h => h.Mode)
+                .Select(group => group.FirstOrDefault(host => Sandbox.Try(host) is null))
+                .OfType<SandboxHost>().Select(host => (host.Mode.ToString(), new Sandbox(host))).ToList();
+        }
+        catch (SandboxException)
+        {
+            return [];
+        }
+    }
+}
