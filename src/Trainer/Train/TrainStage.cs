@@ -149,7 +149,7 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         }
         else
         {
-            HfWeights.Load(source, optimizer.Master);
+            HfWeights.Load(source, optimizer.Master, _codec.Tokenizer.VocabularySize);
         }
 
         optimizer.PublishMaster();

@@ -1,0 +1,62 @@
+using Z1Coder.Runtime;
+using Z1Coder.Trainer.Data;
+using Z1Coder.Trainer.Model;
+
+namespace Z1Coder.Trainer.Checkpoints;
+
+/// <summary>Weights of a Hugging Face directory into allocated parameter tensors.</summary>
+public static class HfWeights
+{
+    /// <summary>
+    /// Reads every parameter. Where the vocabulary here has other rows than the file, the first <paramref name="knownRows"/> are kept and the
+    /// rest become their mean, as the published run's smart_tokenizer_and_embedding_resize did.
+    /// </summary>
+    /// <param name="directory">a model directory</param>
+    /// <param name="weights">allocated</param>
+    /// <param name="knownRows">rows that stand for a token of the tokenizer</param>
+    /// <exception cref="InvalidInputException">a parameter is missing or has another shape</exception>
+    public static void Load<T>(string directory, ParameterSet<T> weights, int knownRows = int.MaxValue)
+        where T : unmanaged
+    {
+        using var source = HfDirectory.Open(directory);
+        foreach (var (parameter, tensor) in weights.ByName)
+        {
+            var rows = source.Config.VocabSize;
+            var isVocabulary = parameter.Name is "model.embed_tokens.weight" or "lm_head.weight";
+            if (!isVocabulary || rows == parameter.Shape[0])
+            {
+                source.Read(parameter.Name, tensor);
+                continue;
+            }
+
+            var whole = new float[checked(rows * parameter.Shape[1])];
+            source.Read(parameter.Name, [rows, parameter.Shape[1]], whole);
+            Resize(whole, Math.Min(rows, knownRows), tensor);
+        }
+    }
+
+    private static void Resize<T>(float[] source, int knownRows, Tensor<T> target)
+        where T : unmanaged
+    {
+        var columns = target.Shape[1];
+        var kept = Math.Min(knownRows, target.Shape[0]);
+        for (var i = 0; i < kept * columns; i++)
+        {
+            Lanes.Set(ref target.Origin, (nuint)i, source[i]);
+        }
+
+        for (var c = 0; c < columns && kept < target.Shape[0]; c++)
+        {
+            double sum = 0;
+            for (var r = 0; r < kept; r++)
+            {
+                sum += source[(r * columns) + c];
+            }
+
+            for (var r = kept; r < target.Shape[0]; r++)
+            {
+                Lanes.Set(ref target.Origin, (nuint)((long)r * columns) + (nuint)c, (float)(sum / kept));
+            }
+        }
+    }
+}

@@ -1,0 +1,25 @@
+using System.CommandLine;
+using Z1Coder.Trainer.Train;
+
+namespace Z1Coder.Trainer.Cli;
+
+/// <summary>z1 train RECIPE</summary>
+internal static class TrainCommand
+{
+    public static Command Create()
+    {
+        var recipe = new Argument<string>("recipe") { Description = "YAML, see recipes/" };
+        var set = PlanCommand.SetOption();
+        var output = new Option<string?>("--out") { Description = "the run's directory; default runs/NAME" };
+        var resume = new Option<bool>("--resume") { Description = "go on from the newest verified checkpoint, to the same bits as an uninterrupted run" };
+        var command = new Command("train", "Full-parameter SFT in stages. SIGTERM and Ctrl-C save and exit 0.") { recipe, set, output, resume };
+        command.SetAction(parsed =>
+        {
+            var loaded = TrainRecipe.Load(parsed.GetValue(recipe)!, parsed.GetValue(set)!);
+            var directory = parsed.GetValue(output) ?? Path.Combine("runs", loaded.Name);
+            TrainRun.Execute(loaded, directory, parsed.GetValue(resume), Console.Out);
+            return 0;
+        });
+        return command;
+    }
+}
