@@ -1,0 +1,379 @@
+using Xunit;
+using Z1Coder.Kernels;
+using Z1Coder.Runtime;
+
+namespace Z1Coder.Tests.Kernels;
+
+/// <summary>Every product, backend and element type against the sum of products in double.</summary>
+[Collection("Matmul backend")]
+public sealed class MatmulTests : IDisposable
+{
+    private readonly KernelBench _bench = new();
+
+    public enum Op
+    {
+        Forward,
+        ForwardBias,
+        BackwardInput,
+        BackwardWeight,
+    }
+
+    // 1, odd, prime, one beside a register tile, a granule or a block of K (256), and enough rows or columns for several tiles
+    public static readonly (int M, int N, int K)[] Sizes =
+    [
+        (1, 1, 1), (1, 7, 3), (2, 3, 17), (3, 64, 16), (5, 31, 33), (7, 129, 65), (12, 32, 256), (13, 33, 257), (64, 127, 255),
+        (127, 97, 131), (241, 257, 61), (255, 513, 40), (520, 200, 48), (17, 1376, 64), (1, 1000, 896), (4, 515, 300), (300, 61, 520),
+    ];
+
+    public static TheoryData<MatmulBackend, Op, bool> Cases()
+    {
+        var cases = new TheoryData<MatmulBackend, Op, bool>();
+        foreach (var backend in Enum.GetValues<MatmulBackend>())
+        {
+            foreach (var op in Enum.GetValues<Op>())
+            {
+                cases.Add(backend, op, false);
+                cases.Add(backend, op, true);
+            }
+        }
+
+        return cases;
+    }
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Float_products_are_sums_of_products(MatmulBackend backend, Op op, bool accumulate) =>
+        Check<float>(backend, op, accumulate);
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void BFloat16_products_are_sums_of_products(MatmulBackend backend, Op op, bool accumulate) =>
+        Check<BFloat16>(backend, op, accumulate);
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Bias_gradient_is_the_column_sum(bool accumulate)
+    {
+        foreach (var (m, n) in new[] { (1, 1), (3, 63), (17, 64), (129, 65), (70, 1376), (1, 200) })
+        {
+            BiasCase<float>(m, n, accumulate);
+            BiasCase<BFloat16>(m, n, accumulate);
+        }
+    }
+
+    [Theory]
+    [InlineData(MatmulBackend.Auto)]
+    [InlineData(MatmulBackend.OneDnn)]
+    [InlineData(MatmulBackend.Managed)]
+    [InlineData(MatmulBackend.FewRows)]
+    public void Any_number_of_workers_gives_the_same_bits(MatmulBackend backend)
+    {
+        foreach (var (m, n, k) in new[] { (3, 333, 100), (300, 700, 200), (64, 130, 700) })
+        {
+            WorkersCase<float>(backend, m, n, k);
+            WorkersCase<BFloat16>(backend, m, n, k);
+        }
+    }
+
+    [Fact]
+    public void Empty_extents_give_bias_zero_or_nothing()
+    {
+        foreach (var backend in new[] { MatmulBackend.Auto, MatmulBackend.Managed, MatmulBackend.FewRows })
+        {
+            Use(backend);
+            var (x, w, bias) = (_bench.Input<float>(new(5, 0)), _bench.Input<float>(new(40, 0)), _bench.Input<float>(new(40)));
+            var y = _bench.Output<float>(new(5, 40));
+            Matmul.Forward(_bench.Stream, x, w, bias, y);
+            for (var i = 0; i < 5; i++)
+            {
+                Assert.Equal(bias.Span, y.Row(i));
+            }
+
+            Matmul.Forward(_bench.Stream, x, w, default, y, accumulate: true);
+            Assert.Equal(bias.Span, y.Row(3));
+            Matmul.Forward(_bench.Stream, x, w, default, y);
+            Assert.All(y.Span.ToArray(), v => Assert.Equal(0f, v));
+        }
+
+        var dw = _bench.Output<float>(new(6, 9));
+        Matmul.BackwardWeight(_bench.Stream, _bench.Input<float>(new(0, 6)), _bench.Input<float>(new(0, 9)), dw, accumulate: false);
+        Assert.All(dw.Span.ToArray(), v => Assert.Equal(0f, v));
+        Matmul.Forward(_bench.Stream, _bench.Input<float>(new(0, 9)), _bench.Input<float>(new(4, 9)), default, _bench.Output<float>(new(0, 4)));
+    }
+
+    [Fact]
+    public void Row_slices_are_operands_like_any_other()
+    {
+        var all = _bench.Input<BFloat16>(new(200, 96));
+        var (w, x) = (all.Rows(10, 40), all.Rows(60, 128));
+        foreach (var backend in new[] { MatmulBackend.Auto, MatmulBackend.Managed })
+        {
+            Use(backend);
+            var y = _bench.Output<BFloat16>(new(130, 40));
+            Matmul.Forward(_bench.Stream, x, w, default, y.Rows(1, 128));
+            var expected = new Oracle(KernelBench.Doubles(x), KernelBench.Doubles(w), 128, 40, 96, 96, 1, 1, 96);
+            expected.Compare(y.Rows(1, 128), accumulated: null, bias: null);
+            Assert.All(y.Row(0).ToArray(), v => Assert.True(float.IsNaN(v)));
+            Assert.All(y.Row(129).ToArray(), v => Assert.True(float.IsNaN(v)));
+        }
+    }
+
+    [Fact]
+    public void A_few_rows_get_the_bits_that_each_row_gets_alone()
+    {
+        Use(MatmulBackend.FewRows);
+        var (x, w) = (_bench.Input<BFloat16>(new(7, 130)), _bench.Input<BFloat16>(new(61, 130)));
+        var (together, alone) = (_bench.Output<BFloat16>(new(7, 61)), _bench.Output<BFloat16>(new(7, 61)));
+        Matmul.Forward(_bench.Stream, x, w, default, together);
+        for (var i = 0; i < 7; i++)
+        {
+            Matmul.Forward(_bench.Stream, x.Rows(i, 1), w, default, alone.Rows(i, 1));
+        }
+
+        Assert.Equal(alone.Span, together.Span);
+    }
+
+    [Fact]
+    public void Nan_and_infinity_come_through()
+    {
+        foreach (var backend in new[] { MatmulBackend.Auto, MatmulBackend.Managed, MatmulBackend.FewRows })
+        {
+            Use(backend);
+            var (x, w, y) = (_bench.Input<float>(new(20, 50)), _bench.Input<float>(new(30, 50)), _bench.Output<float>(new(20, 30)));
+            x.Row(7)[11] = float.NaN;
+            w.Row(3)[5] = float.PositiveInfinity;
+            Matmul.Forward(_bench.Stream, x, w, default, y);
+            for (var i = 0; i < 20; i++)
+            {
+                for (var j = 0; j < 30; j++)
+                {
+                    var finite = i != 7 && j != 3;
+                    Assert.Equal(finite, float.IsFinite(y.Row(i)[j]));
+                }
+            }
+        }
+    }
+
+    [Theory]
+    [InlineData(MatmulBackend.Auto)]
+    [InlineData(MatmulBackend.Managed)]
+    [InlineData(MatmulBackend.FewRows)]
+    public void A_call_allocates_nothing_after_the_first(MatmulBackend backend)
+    {
+        Use(backend);
+        var (x, w, bias) = (_bench.Input<BFloat16>(new(70, 90)), _bench.Input<BFloat16>(new(200, 90)), _bench.Input<BFloat16>(new(200)));
+        var (y, dx) = (_bench.Output<BFloat16>(new(70, 200)), _bench.Output<BFloat16>(new(70, 90)));
+        var (dw, dbias) = (_bench.Output<float>(new(200, 90)), _bench.Output<float>(new(200)));
+        long before = 0;
+        for (var i = 0; i < 40; i++)
+        {
+            if (i == 20)
+            {
+                before = GC.GetTotalAllocatedBytes(precise: true);
+            }
+
+            Matmul.Forward(_bench.Stream, x, w, bias, y);
+            Matmul.Forward(_bench.Stream, x.Rows(0, 1), w, bias, y.Rows(0, 1), accumulate: true);
+            Matmul.BackwardInput(_bench.Stream, y, w, dx);
+            Matmul.BackwardWeight(_bench.Stream, y, x, dw, accumulate: i > 0);
+            Matmul.BackwardBias(_bench.Stream, y, dbias, accumulate: i > 0);
+        }
+
+        // all threads counted, for the workers run the tiles: 20 x 5 calls that allocated an object each would be thousands of bytes
+        var allocated = GC.GetTotalAllocatedBytes(precise: true) - before;
+        Assert.True(allocated < 512, $"{allocated} bytes allocated by 100 calls");
+    }
+
+    [Fact]
+    public void A_wrong_shape_is_named()
+    {
+        var e = Assert.Throws<ArgumentException>(() => Matmul.Forward(
+            _bench.Stream, _bench.Input<float>(new(2, 3)), _bench.Input<float>(new(4, 5)), default, _bench.Output<float>(new(2, 4))));
+        Assert.Equal("x must have shape [2, 5], has [2, 3]", e.Message);
+        e = Assert.Throws<ArgumentException>(() => Matmul.BackwardWeight(
+            _bench.Stream, _bench.Input<float>(new(2, 3)), _bench.Input<float>(new(2, 5)), _bench.Output<float>(new(5, 3)), false));
+        Assert.Equal("dw must have shape [3, 5], has [5, 3]", e.Message);
+    }
+
+    [Theory]
+    [InlineData(1, 1, 1)]
+    [InlineData(1024, 1376, 256)]
+    [InlineData(513, 151936, 896)]
+    [InlineData(3, 100000, 7)]
+    [InlineData(100000, 3, 2000)]
+    public void Tiles_cover_every_element_once(int m, int n, int k)
+    {
+        foreach (var tiling in new[] { OneDnnGemm.TilingOf(m, n, k), ManagedGemm.TilingOf(m, n, k) })
+        {
+            long area = 0;
+            var (right, bottom) = (0, 0);
+            var starts = new HashSet<(int, int)>();
+            for (var i = 0; i < tiling.Count; i++)
+            {
+                var (row, rows, column, columns) = tiling[i];
+                Assert.True(rows > 0 && columns > 0 && starts.Add((row, column)));
+                area += (long)rows * columns;
+                (right, bottom) = (Math.Max(right, column + columns), Math.Max(bottom, row + rows));
+            }
+
+            Assert.Equal(((long)m * n, n, m), (area, right, bottom));
+        }
+    }
+
+    public void Dispose()
+    {
+        Matmul.Backend = MatmulBackend.Auto;
+        _bench.Dispose();
+    }
+
+    private static void Use(MatmulBackend backend)
+    {
+        if (backend == MatmulBackend.OneDnn && !(OneDnnGemm.Supports<float>() && OneDnnGemm.Supports<BFloat16>()))
+        {
+            Assert.Skip(OneDnn.Description);
+        }
+
+        Matmul.Backend = backend;
+    }
+
+    private void Check<T>(MatmulBackend backend, Op op, bool accumulate)
+        where T : unmanaged
+    {
+        Use(backend);
+        foreach (var (m, n, k) in Sizes)
+        {
+            var (x, w, dy) = (_bench.Input<T>(new(m, k)), _bench.Input<T>(new(n, k)), _bench.Input<T>(new(m, n)));
+            switch (op)
+            {
+                case Op.Forward or Op.ForwardBias:
+                {
+                    var bias = op == Op.ForwardBias ? _bench.Input<T>(new(n)) : default;
+                    var y = accumulate ? _bench.Input<T>(new(m, n), 4) : _bench.Output<T>(new(m, n));
+                    var old = accumulate ? KernelBench.Doubles(y) : null;
+                    Matmul.Forward(_bench.Stream, x, w, bias, y, accumulate);
+                    new Oracle(KernelBench.Doubles(x), KernelBench.Doubles(w), m, n, k, k, 1, 1, k)
+                        .Compare(y, old, bias.IsEmpty ? null : KernelBench.Doubles(bias));
+                    break;
+                }
+
+                case Op.BackwardInput:
+                {
+                    var dx = accumulate ? _bench.Input<T>(new(m, k), 4) : _bench.Output<T>(new(m, k));
+                    var old = accumulate ? KernelBench.Doubles(dx) : null;
+                    Matmul.BackwardInput(_bench.Stream, dy, w, dx, accumulate);
+                    new Oracle(KernelBench.Doubles(dy), KernelBench.Doubles(w), m, k, n, n, 1, k, 1).Compare(dx, old, null);
+                    break;
+                }
+
+                default:
+                {
+                    var dw = accumulate ? _bench.Input<float>(new(n, k), 4) : _bench.Output<float>(new(n, k));
+                    var old = accumulate ? KernelBench.Doubles(dw) : null;
+                    Matmul.BackwardWeight(_bench.Stream, dy, x, dw, accumulate);
+                    new Oracle(KernelBench.Doubles(dy), KernelBench.Doubles(x), n, k, m, 1, n, k, 1).Compare(dw, old, null);
+                    break;
+                }
+            }
+        }
+    }
+
+    private void BiasCase<T>(int m, int n, bool accumulate)
+        where T : unmanaged
+    {
+        var dy = _bench.Input<T>(new(m, n));
+        var dbias = accumulate ? _bench.Input<float>(new(n)) : _bench.Output<float>(new(n));
+        var expected = accumulate ? KernelBench.Doubles(dbias) : new double[n];
+        var values = KernelBench.Doubles(dy);
+        for (var i = 0; i < values.Length; i++)
+        {
+            expected[i % n] += values[i];
+        }
+
+        Matmul.BackwardBias(_bench.Stream, dy, dbias, accumulate);
+        KernelBench.Within(dbias, expected, 0, (m + 1) * (m + 1) * KernelBench.Ulp<float>());
+    }
+
+    private void WorkersCase<T>(MatmulBackend backend, int m, int n, int k)
+        where T : unmanaged
+    {
+        Use(backend);
+        var (x, w, dy) = (_bench.Input<T>(new(m, k)), _bench.Input<T>(new(n, k)), _bench.Input<T>(new(m, n)));
+        T[]? y1 = null, dx1 = null;
+        float[]? dw1 = null, dbias1 = null;
+        foreach (var workers in new[] { 1, 2, 3, 2 })
+        {
+            using var stream = new CpuStream(workers);
+            var (y, dx) = (_bench.Output<T>(new(m, n)), _bench.Output<T>(new(m, k)));
+            var (dw, dbias) = (_bench.Output<float>(new(n, k)), _bench.Output<float>(new(n)));
+            Matmul.Forward(stream, x, w, default, y);
+            Matmul.BackwardInput(stream, dy, w, dx);
+            Matmul.BackwardWeight(stream, dy, x, dw, false);
+            Matmul.BackwardBias(stream, dy, dbias, false);
+            Assert.Equal(y1 ??= y.Span.ToArray(), y.Span.ToArray());
+            Assert.Equal(dx1 ??= dx.Span.ToArray(), dx.Span.ToArray());
+            Assert.Equal(dw1 ??= dw.Span.ToArray(), dw.Span.ToArray());
+            Assert.Equal(dbias1 ??= dbias.Span.ToArray(), dbias.Span.ToArray());
+        }
+    }
+
+    /// <summary>C = A·B in double, and Σ|a||b| for the bound; strides in elements.</summary>
+    private sealed class Oracle
+    {
+        private readonly double[] _sums, _magnitudes;
+        private readonly int _n, _k;
+
+        public Oracle(double[] a, double[] b, int m, int n, int k, int aRow, int aColumn, int bRow, int bColumn)
+        {
+            (_n, _k) = (n, k);
+            (_sums, _magnitudes) = (new double[m * n], new double[m * n]);
+            for (var i = 0; i < m; i++)
+            {
+                for (var p = 0; p < k; p++)
+                {
+                    var value = a[(i * aRow) + (p * aColumn)];
+                    for (var j = 0; j < n; j++)
+                    {
+                        var product = value * b[(p * bRow) + (j * bColumn)];
+                        _sums[(i * n) + j] += product;
+                        _magnitudes[(i * n) + j] += Math.Abs(product);
+                    }
+                }
+            }
+        }
+
+        /// <summary>Relative error of one correct rounding: 24 bits of significand, or 8.</summary>
+        private static double Rounding<T>() => Math.ScaleB(1, typeof(T) == typeof(float) ? -24 : -8);
+
+        /// <summary>
+        /// At most K + 2 roundings of partial sums that are each at most Σ|a||b| + |bias| + |old|, in fp32; then one rounding to T.
+        /// </summary>
+        public void Compare<T>(Tensor<T> actual, double[]? accumulated, double[]? bias)
+            where T : unmanaged
+        {
+            Assert.Equal(_sums.Length, actual.Count);
+            double error = 0, norm = 0;
+            for (var i = 0; i < _sums.Length; i++)
+            {
+                var old = accumulated is null ? 0 : accumulated[i];
+                var shift = bias is null ? 0 : bias[i % _n];
+                var expected = _sums[i] + old + shift;
+                var bound = ((_k + 2) * KernelBench.Ulp<float>() * (_magnitudes[i] + Math.Abs(old) + Math.Abs(shift)))
+                    + (Rounding<T>() * Math.Abs(expected) * 1.01);
+                double value = Lanes.Get(ref actual.Origin, (nuint)i);
+                if (!(Math.Abs(value - expected) <= bound))
+                {
+                    Assert.Fail($"[{i / _n}, {i % _n}] of {actual.Shape}, K = {_k}: {value:R}, expected {expected:R} within {bound:E2}");
+                }
+
+                error += (value - expected) * (value - expected);
+                norm += expected * expected;
+            }
+
+            // the errors of single elements are independent: a systematic one shows here long before it reaches its own bound
+            Assert.True(
+                _sums.Length < 64 || error <= Math.Pow(typeof(T) == typeof(float) ? 1e-6 : 2.5e-3, 2) * norm,
+                $"differs by {Math.Sqrt(error / norm):E2} of its norm");
+        }
+    }
+}
