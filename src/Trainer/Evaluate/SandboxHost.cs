@@ -34,6 +34,9 @@ internal sealed record SandboxHost(
     private const int SlotsPerProcess = 256;            // concurrent runs with a user id each; process ids stay below 2^22
     private const string InsidePath = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
+    /// <summary>Last argument of every process of a run, so that `ps` shows whose it is; the program does not see it in sys.argv.</summary>
+    internal static readonly string Label = $"z1-sandbox-of-{System.Environment.ProcessId}";
+
     internal static readonly string[] Environment =
     [
         "PATH=" + InsidePath, "HOME=/tmp", "TMPDIR=/tmp", "LANG=C.UTF-8", "PYTHONHASHSEED=0", "PYTHONUTF8=1", "PYTHONNOUSERSITE=1",
@@ -131,7 +134,7 @@ internal sealed record SandboxHost(
         a.AddRange(["prlimit", $"--nproc={limits.Processes + (Mode == Caller.Root ? 0 : 1)}", $"--as={limits.MemoryBytes}"]);
         a.AddRange([$"--data={limits.MemoryBytes}", $"--cpu={cpu}:{cpu + 1}", $"--fsize={limits.FileBytes}", $"--nofile={limits.OpenFiles}"]);
         a.AddRange(["--core=0", "--msgqueue=0", $"--stack={64 << 20}", "--"]);
-        a.AddRange([Python, SitePackages ? "-sB" : "-sSB", "-c", SandboxHarness.Source]);
+        a.AddRange([Python, SitePackages ? "-sB" : "-sSB", "-c", SandboxHarness.Source, Label]);
         return (Mode == Caller.DroppedRoot ? Setpriv : Bwrap, a);
     }
 

@@ -24,6 +24,8 @@ internal sealed class SandboxRun
     private readonly string _token = Convert.ToHexStringLower(RandomNumberGenerator.GetBytes(16));
     private readonly byte[] _buffer = new byte[64 << 10];
 
+    private double _sampledCpuSeconds;
+
     private SandboxRun(SandboxLimits limits)
     {
         _limits = limits;
@@ -115,17 +117,17 @@ internal sealed class SandboxRun
                     continue;
                 }
 
-                var sampled = (CpuSeconds: 0.0, ResidentBytes: 0L);
+                long resident = 0;
                 if (init is not null && now >= nextSample)
                 {
-                    sampled = ProcessTree.Sample(first);
+                    (_sampledCpuSeconds, resident) = ProcessTree.Sample(first);
                     nextSample = clock.Elapsed.TotalSeconds + TickMilliseconds / 1e3;
                 }
 
                 cancelled = cancellation.IsCancellationRequested;
                 ended = _out.Total + _error.Total + _proof.Total > _limits.OutputBytes ? SandboxOutcome.OutputLimit
-                    : sampled.ResidentBytes > _limits.MemoryBytes ? SandboxOutcome.OutOfMemory
-                    : sampled.CpuSeconds > _limits.CpuSeconds ? SandboxOutcome.TimedOut
+                    : resident > _limits.MemoryBytes ? SandboxOutcome.OutOfMemory
+                    : _sampledCpuSeconds > _limits.CpuSeconds ? SandboxOutcome.TimedOut
                     : started && now >= startedAt + _limits.WallSeconds ? SandboxOutcome.TimedOut
                     : null;
                 if (ended is not null || cancelled || (!started && now > StartSeconds))
@@ -156,7 +158,7 @@ internal sealed class SandboxRun
                     $"The confined interpreter did not start (exit status {exit.Code}): {_error.Text.Trim().ReplaceLineEndings(" ")}");
             }
 
-            return new SandboxResult(ended ?? Judge(exit.Code), exit.Code, _out.Text, _error.Text, wall, exit.CpuSeconds);
+            return new SandboxResult(ended ?? Judge(exit.Code), exit.Code, _out.Text, _error.Text, wall, Math.Max(exit.CpuSeconds, _sampledCpuSeconds));
         }
         finally
         {
@@ -184,7 +186,7 @@ internal sealed class SandboxRun
             : SandboxOutcome.ExitedEarly;
     }
 
-    // Killing process 1 of the namespace lets bwrap see it end after all others, so that the CPU time is complete and nothing is left.
+    // bwrap sees process 1 of the namespace end only after all others: nothing is left. Their CPU time is lost then; the last sample stands.
     private static void Kill(ChildProcess child, SafeFileHandle? init)
     {
         if (init is null)
