@@ -111,7 +111,13 @@ internal sealed class JsonItems
                     return false;
                 }
 
-                Fill();                                                     // the item is read again from its start: it at most doubles
+                // the item is read again from its start, so at least twice as much of it must be there: total work stays linear
+                var wanted = 2 * (_end - _start);
+                do
+                {
+                    Fill();
+                }
+                while (_end - _start < wanted && !_atEnd);
             }
         }
         catch (JsonException e)
