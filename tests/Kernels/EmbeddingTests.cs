@@ -98,7 +98,7 @@ public sealed class EmbeddingTests
         var tokens = new int[count];
         for (var t = 0; t < count; t++)
         {
-            tokens[t] = (int)(((long)t * t * 7919) + (t * 31)) % vocabulary;
+            tokens[t] = (int)((((long)t * t * 7919) + (t * 31)) % vocabulary);
         }
 
         return bench.Ints(tokens);
