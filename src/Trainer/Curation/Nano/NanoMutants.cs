@@ -1,6 +1,6 @@
 namespace Z1Coder.Trainer.Curation.Nano;
 
-/// <summary>The mistakes a model makes: one clause exchanged or left out, one constant off by one or with its digits exchanged.</summary>
+/// <summary>The mistakes a model makes: one clause exchanged or left out, one constant with a wrong, lost or exchanged digit.</summary>
 internal static class NanoMutants
 {
     /// <summary>Every problem that differs from <paramref name="problem"/> in one step.</summary>
@@ -77,18 +77,11 @@ internal static class NanoMutants
         }
     }
 
+    // Off by one, a digit lost, the digits exchanged, the first digit off by one.
     private static IEnumerable<int> Constants(int constant)
     {
-        yield return constant + 1;
-        if (constant > 2)
-        {
-            yield return constant - 1;
-        }
-
-        var exchanged = (constant % 10 * 10) + (constant / 10);
-        if (exchanged > 1 && exchanged != constant && Math.Abs(exchanged - constant) > 1)
-        {
-            yield return exchanged;
-        }
+        var (tens, units) = (constant / 10, constant % 10);
+        int[] wrong = [constant + 1, constant - 1, tens, units, (units * 10) + tens, constant + 10, constant - 10];
+        return wrong.Where(c => c > 1 && c != constant).Distinct();
     }
 }

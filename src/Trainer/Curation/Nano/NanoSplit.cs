@@ -7,10 +7,10 @@ namespace Z1Coder.Trainer.Curation.Nano;
 /// </summary>
 internal static class NanoSplit
 {
-    /// <summary>Constants are 2 to 99.</summary>
-    public const int LowestConstant = 2;
+    /// <summary>Not 2: "divisible by 2" is "even", and a held-out combination could come back under another name.</summary>
+    public const int LowestConstant = 3;
 
-    /// <summary>Constants are 2 to 99.</summary>
+    /// <summary>At most two digits; the tokenizer gives each its own token.</summary>
     public const int HighestConstant = 99;
 
     /// <summary>Constants of held-out problems only; every digit still occurs in both places among the others.</summary>
