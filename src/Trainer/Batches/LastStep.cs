@@ -8,4 +8,7 @@ public enum LastStep
 
     /// <summary>They are left out of this epoch; the next one has another order, and leaves out others.</summary>
     Drop,
+
+    /// <summary>They open the next epoch's first step, as the leftover micro-batches of transformers 4.37 do; the run's last ones are left out.</summary>
+    Carry,
 }

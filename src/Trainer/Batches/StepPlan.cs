@@ -4,12 +4,13 @@ namespace Z1Coder.Trainer.Batches;
 
 /// <summary>
 /// Which samples each step of a run trains on, from the step's number alone: a resumed run needs nothing else to go on in mid-epoch.
-/// A step lies within one epoch.
+/// A step lies within one epoch, but for <see cref="LastStep.Carry"/>, whose steps run across the boundary.
 /// </summary>
 public sealed class StepPlan
 {
-    private readonly int[] _order;
+    private readonly int[] _order, _step;
     private readonly ulong _seed;
+    private readonly LastStep _lastStep;
     private int _epoch = -1;
 
     /// <summary>A plan over samples 0 .. <paramref name="samples"/> - 1.</summary>
@@ -27,9 +28,9 @@ public sealed class StepPlan
                 $"{samples} samples do not fill one step of {samplesPerStep}, and incomplete steps are dropped; keep them, or make the step smaller");
         }
 
-        (Samples, SamplesPerStep, _seed) = (samples, samplesPerStep, seed);
-        StepsPerEpoch = (samples / samplesPerStep) + (lastStep == LastStep.Keep && samples % samplesPerStep != 0 ? 1 : 0);
+        (Samples, SamplesPerStep, _seed, _lastStep) = (samples, samplesPerStep, seed, lastStep);
         _order = new int[samples];
+        _step = new int[samplesPerStep];
     }
 
     /// <summary>Samples to train on.</summary>
@@ -38,33 +39,52 @@ public sealed class StepPlan
     /// <summary>Samples of a whole step.</summary>
     public int SamplesPerStep { get; }
 
-    /// <summary>Steps of one epoch, a smaller last one included where it is kept.</summary>
-    public int StepsPerEpoch { get; }
+    /// <summary>Steps of one epoch, a smaller last one included where it is kept; a fraction where steps carry over.</summary>
+    public double StepsPerEpoch => _lastStep == LastStep.Carry ? Samples / (double)SamplesPerStep : WholeStepsPerEpoch;
 
-    /// <summary>Steps of a run of so many epochs.</summary>
-    public long Steps(int epochs) => (long)epochs * StepsPerEpoch;
+    private int WholeStepsPerEpoch =>
+        (Samples / SamplesPerStep) + (_lastStep == LastStep.Keep && Samples % SamplesPerStep != 0 ? 1 : 0);
 
-    /// <summary>The epoch, from 0, that a step of the run lies in.</summary>
+    /// <summary>Steps of a run of so many epochs: at least one, and never a step that is not whole where steps carry over.</summary>
+    public long Steps(double epochs) =>
+        Math.Max(1, (long)(_lastStep == LastStep.Carry ? Math.Floor(epochs * Samples / SamplesPerStep) : Math.Round(epochs * WholeStepsPerEpoch)));
+
+    /// <summary>The epoch, from 0, that the first sample of a step of the run lies in.</summary>
     public int EpochOf(long step)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(step);
-        return checked((int)(step / StepsPerEpoch));
+        return checked((int)(_lastStep == LastStep.Carry ? step * SamplesPerStep / Samples : step / WholeStepsPerEpoch));
     }
 
     /// <summary>
-    /// The samples of a step of the run, from 0. Valid until a step of another epoch is asked for. O(1) within an epoch; entering one
-    /// costs O(samples). Allocates nothing.
+    /// The samples of a step of the run, from 0. Valid until another step is asked for. O(samples of the step) within an epoch; entering
+    /// an epoch costs O(samples). Allocates nothing.
     /// </summary>
     public ReadOnlySpan<int> SamplesOf(long step)
     {
-        var epoch = EpochOf(step);
+        Enter(EpochOf(step));
+        if (_lastStep != LastStep.Carry)
+        {
+            var first = (int)(step % WholeStepsPerEpoch) * SamplesPerStep;
+            return _order.AsSpan(first, Math.Min(SamplesPerStep, Samples - first));
+        }
+
+        var place = step * SamplesPerStep;
+        for (var i = 0; i < _step.Length; i++, place++)
+        {
+            Enter(checked((int)(place / Samples)));
+            _step[i] = _order[place % Samples];
+        }
+
+        return _step;
+    }
+
+    private void Enter(int epoch)
+    {
         if (epoch != _epoch)
         {
             EpochOrder.Fill(_seed, epoch, _order);
             _epoch = epoch;
         }
-
-        var first = (int)(step % StepsPerEpoch) * SamplesPerStep;
-        return _order.AsSpan(first, Math.Min(SamplesPerStep, Samples - first));
     }
 }

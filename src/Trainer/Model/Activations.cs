@@ -70,9 +70,10 @@ public sealed class Activations<T> : IDisposable
         Output = training || config.NumHiddenLayers < 2 ? Arena.Declare<T>(tokens, d) : _layers[^2].Input;
         FinalNorm = Arena.Declare<T>(tokens, d);
         FinalRstd = Arena.Declare<float>(tokens);
+        TokenLosses = Arena.Declare<float>(tokens);
         Rope = new RopeTable(Arena, Math.Min(tokens, config.MaxPositionEmbeddings), config.HeadDim, config.RopeTheta);
         Head = new HeadWorkspace<T>(Arena, tokens, Math.Min(headRows, tokens), d, config.VocabSize);
-        AttentionWorkspace = new AttentionWorkspace(Arena, workers, tokens, config.NumAttentionHeads, config.NumKeyValueHeads, config.HeadDim);
+        AttentionWorkspace = new AttentionWorkspace(Arena, workers, tokens, config.NumAttentionHeads, config.NumKeyValueHeads, config.HeadDim, training);
         if (training)
         {
             DHidden = Arena.Declare<T>(tokens, d);
@@ -113,6 +114,9 @@ public sealed class Activations<T> : IDisposable
 
     internal Tensor<float> FinalRstd { get; }
 
+    /// <summary>[T] of the latest <see cref="Qwen2{T}.Loss"/>: −log p(target), nats; 0 where a token has no target.</summary>
+    public Tensor<float> TokenLosses { get; }
+
     internal RopeTable Rope { get; }
 
     internal HeadWorkspace<T> Head { get; }
@@ -130,10 +134,10 @@ public sealed class Activations<T> : IDisposable
     internal Tensor<T> DQkv { get; }
 
     /// <summary>Takes the memory and fills the RoPE table.</summary>
-    public void Allocate()
+    public void Allocate(CpuStream stream)
     {
         Arena.Allocate();
-        Rope.Fill();
+        Rope.Fill(stream);
     }
 
     /// <inheritdoc/>

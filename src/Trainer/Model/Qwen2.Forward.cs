@@ -45,13 +45,14 @@ public sealed partial class Qwen2<T>
         }
     }
 
-    /// <summary>Sum of the token losses of a batch, nothing kept for a backward pass.</summary>
+    /// <summary>Sum of the token losses of a batch; each stays in <see cref="Activations{T}.TokenLosses"/>.</summary>
     /// <returns>Σ −log p(target) over the loss tokens, nats</returns>
     public double Loss(ComputeStream stream, Activations<T> a, PackedBatch batch)
     {
         Forward(stream, a, batch);
         CrossEntropy.HeadForward(
-            stream, Rows(a.FinalNorm, batch.TokenCount), Weights[_p.Head], a.Targets.Prefix(batch.TokenCount), a.Head, out var lossSum);
+            stream, Rows(a.FinalNorm, batch.TokenCount), Weights[_p.Head], a.Targets.Prefix(batch.TokenCount), a.Head,
+            a.TokenLosses.Prefix(batch.TokenCount), out var lossSum);
         return lossSum;
     }
 

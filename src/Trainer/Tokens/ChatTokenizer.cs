@@ -50,6 +50,7 @@ public static class ChatTokenizer
             return [File.ReadAllText(file)];
         }
 
-        return new SftReader(new DatasetOptions { Files = [file] }).Read().SelectMany(record => record.Messages.Select(m => m.Content));
+        var reader = new SftReader(fields: null, BrokenLinePolicy.Stop, new DataReport());
+        return reader.Read(file).SelectMany(record => record.ToMessages().Select(m => m.Content));
     }
 }

@@ -40,7 +40,7 @@ public sealed class PromptCodec
 
     /// <summary>The ids of a prompt: one user turn under the template with the assistant's turn opened, or the alpaca text.</summary>
     public int[] Prompt(string instruction) => Template is null
-        ? Tokenizer.Encode(SampleTokenizer.AlpacaPrompt(instruction))
+        ? Tokenizer.Encode(SampleTokenizer.Alpaca(instruction, ""))
         : Tokenizer.Encode(Template.Render([new ChatMessage("user", instruction)], addGenerationPrompt: true));
 
     /// <summary>The template as a function, for <see cref="SampleTokenizer"/>.</summary>

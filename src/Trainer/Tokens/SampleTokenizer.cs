@@ -106,7 +106,8 @@ public sealed class SampleTokenizer
         };
     }
 
-    private static string Alpaca(string instruction, string input) => input.Length == 0
+    /// <summary>The published run's prompt (Stanford Alpaca's text).</summary>
+    internal static string Alpaca(string instruction, string input) => input.Length == 0
         ? $"{AlpacaOpening}. {AlpacaRequest}{instruction}\n\n### Response:"
         : $"{AlpacaOpening}, paired with an input that provides further context. {AlpacaRequest}{instruction}\n\n### Input:\n{input}\n\n### Response:";
 

@@ -20,7 +20,7 @@ public static class TrainCheckpoint
             {
                 draft.Write(name, stream =>
                 {
-                    var tensors = set.ByName.Select(p => SafetensorInfo.Of(p.Parameter.Name, SafetensorDtype.F32, p.Parameter.Shape)).ToList();
+                    var tensors = set.ByName.Select(p => HfTensor.From(p.Parameter.Name, p.Tensor, SafetensorDtype.F32).Info).ToList();
                     var writer = new SafetensorsWriter(stream, tensors);
                     foreach (var (parameter, tensor) in set.ByName)
                     {

@@ -114,7 +114,7 @@ public sealed class TrainLoop<T>
 
         _step++;
         var metrics = new StepMetrics(
-            _step, _step / (double)_plan.StepsPerEpoch, loss, norm, rate, ids.Length, tokens, lossTokens, count,
+            _step, _step / _plan.StepsPerEpoch, loss, norm, rate, ids.Length, tokens, lossTokens, count,
             Stopwatch.GetElapsedTime(start).TotalSeconds, flops, fault);
         if (fault is not null && (!_guardRecipe.Skip || _skips > _guardRecipe.MaxSkips))
         {

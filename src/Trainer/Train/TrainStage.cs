@@ -25,7 +25,7 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         CheckFits(config, dataset);
 
         var plan = new StepPlan(dataset.Train.Count, recipe.Train.BatchSamples, (ulong)context.Recipe.Seed, recipe.Train.LastStep);
-        var totalSteps = plan.StepsOf(recipe.Train.Epochs);
+        var totalSteps = plan.Steps(recipe.Train.Epochs);
         totalSteps = recipe.Train.MaxSteps > 0 ? Math.Min(totalSteps, recipe.Train.MaxSteps) : totalSteps;
 
         using var optimizer = new Optimizer<T>(new Qwen2Parameters(config), recipe.Train.AdamW, recipe.Train.DecayAll);
@@ -123,7 +123,7 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         }
     }
 
-    private void Save(CheckpointStore store, Optimizer<T> optimizer, TrainLoop<T> loop, TrainView view)
+    private static void Save(CheckpointStore store, Optimizer<T> optimizer, TrainLoop<T> loop, TrainView view)
     {
         if (store.Steps.Contains(loop.Progress.Step))
         {
