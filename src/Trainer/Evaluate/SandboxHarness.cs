@@ -4,7 +4,7 @@ namespace Z1Coder.Trainer.Evaluate;
 /// The trusted Python that runs first in the confined interpreter. It reads token, mode, program and tests from descriptor 3 (a sealed memory
 /// file, closed before the program starts), says "started" on descriptor 4, runs both parts in one fresh module and, only when both came to
 /// their end in the same process, writes the token to descriptor 4 and leaves at once: no atexit handler, no thread, no destructor runs after.
-/// When the caller is dead already, "started" finds no reader and the interpreter ends there. It imports nothing that the interpreter has not loaded already.
+/// When the caller is dead already, "started" finds no reader and the interpreter ends there. Nothing is imported that is not loaded already.
 /// </summary>
 internal static class SandboxHarness
 {

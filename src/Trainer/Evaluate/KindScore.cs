@@ -1,0 +1,8 @@
+namespace Z1Coder.Trainer.Evaluate;
+
+/// <summary>pass@1 of one group of tasks.</summary>
+/// <param name="Kind">The group.</param>
+/// <param name="Tasks">Tasks in it.</param>
+/// <param name="PassAt1">Mean over them.</param>
+/// <param name="Interval">95 % interval of it.</param>
+public sealed record KindScore(string Kind, int Tasks, double PassAt1, Interval Interval);
