@@ -198,7 +198,7 @@ internal sealed class JsonItems
         }
         catch (InvalidDataException e)
         {
-            throw new InvalidInputException($"{_name}: the gzip data is damaged or cut short around line {_nextLine}; unpack it again from its source", e);
+            throw new InvalidInputException($"{_name}: the gzip data is damaged or cut short around line {_nextLine}; copy the file again from its source", e);
         }
         catch (IOException e)
         {

@@ -8,6 +8,8 @@ namespace Z1Coder.Trainer.Data;
 /// </summary>
 public sealed class SftReader
 {
+    private const int SmallestGzip = 20;      // header 10, an empty block 2, checksum and length 8
+
     private readonly FieldMap? _fields;
     private readonly BrokenLinePolicy _policy;
     private readonly DataReport _report;
@@ -79,6 +81,11 @@ public sealed class SftReader
         Span<byte> magic = stackalloc byte[2];
         var isGzip = file.ReadAtLeast(magic, 2, throwOnEndOfStream: false) == 2 && magic is [0x1F, 0x8B];
         file.Position = 0;
+        if (isGzip && file.Length < SmallestGzip)          // GZipStream takes a header cut short for an empty file
+        {
+            throw new InvalidInputException($"{path}: the gzip data is cut short inside its header; copy the file again from its source");
+        }
+
         return isGzip;
     }
 }

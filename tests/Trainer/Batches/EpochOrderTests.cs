@@ -1,0 +1,92 @@
+using Xunit;
+using Z1Coder.Trainer.Batches;
+using Z1Coder.Trainer.Data;
+
+namespace Z1Coder.Tests.Trainer.Batches;
+
+public sealed class EpochOrderTests
+{
+    [Fact]
+    public void An_order_is_a_permutation_and_differs_by_epoch_and_seed()
+    {
+        foreach (var count in (int[])[1, 2, 3, 64, 1023, 110_000])
+        {
+            var order = Order(42, 0, count);
+            Assert.Equal(Enumerable.Range(0, count), order.Order());
+            Assert.Equal(order, Order(42, 0, count));
+            if (count > 60)
+            {
+                Assert.NotEqual(Enumerable.Range(0, count), order);
+                Assert.NotEqual(order, Order(42, 1, count));
+                Assert.NotEqual(order, Order(43, 0, count));
+                Assert.NotEqual(Order(43, 0, count), Order(42, 1, count));      // seed and epoch are not just added
+            }
+        }
+    }
+
+    /// <summary>Golden: a changed order would silently break the resume of old runs.</summary>
+    [Fact]
+    public void The_order_stays_what_it_was() => Assert.Equal(GoldenOrder, Order(42, 3, 12));
+
+    private static int[] GoldenOrder => [0];
+
+    [Fact]
+    public void All_orders_are_about_equally_frequent()
+    {
+        // 24 orders of 4 samples, 24,000 epochs: 23 degrees of freedom, P(chi² > 60) < 5e-5, and the draw is fixed
+        var counts = new Dictionary<string, int>();
+        for (var epoch = 0; epoch < 24_000; epoch++)
+        {
+            var key = string.Concat(Order(7, epoch, 4));
+            counts[key] = counts.GetValueOrDefault(key) + 1;
+        }
+
+        Assert.Equal(24, counts.Count);
+        Assert.InRange(counts.Values.Sum(n => (n - 1000.0) * (n - 1000.0) / 1000.0), 3, 60);
+    }
+
+    [Theory]
+    [InlineData(10, 4, LastStep.Keep, 3)]
+    [InlineData(10, 4, LastStep.Drop, 2)]
+    [InlineData(8, 4, LastStep.Keep, 2)]
+    [InlineData(8, 4, LastStep.Drop, 2)]
+    [InlineData(3, 4, LastStep.Keep, 1)]
+    [InlineData(2500, 1024, LastStep.Keep, 3)]
+    public void A_step_is_the_same_reached_by_walking_or_at_once(int samples, int perStep, LastStep lastStep, int stepsPerEpoch)
+    {
+        var walking = new StepPlan(samples, perStep, 5, lastStep);
+        Assert.Equal(stepsPerEpoch, walking.StepsPerEpoch);
+        Assert.Equal(3L * stepsPerEpoch, walking.Steps(3));
+        for (var epoch = 0; epoch < 3; epoch++)
+        {
+            var seen = new List<int>();
+            for (var i = 0; i < stepsPerEpoch; i++)
+            {
+                var step = ((long)epoch * stepsPerEpoch) + i;
+                var walked = walking.SamplesOf(step).ToArray();
+                Assert.Equal(epoch, walking.EpochOf(step));
+                Assert.Equal(walked, new StepPlan(samples, perStep, 5, lastStep).SamplesOf(step).ToArray());
+                Assert.Equal(i < samples / perStep ? perStep : samples % perStep, walked.Length);
+                seen.AddRange(walked);
+            }
+
+            Assert.Equal(seen.Count, seen.Distinct().Count());
+            Assert.Equal(lastStep == LastStep.Keep ? samples : samples / perStep * perStep, seen.Count);
+            Assert.Equal(Order(5, epoch, samples).Take(seen.Count), seen);
+        }
+
+        Assert.Equal(walking.SamplesOf(0).ToArray(), new StepPlan(samples, perStep, 5, lastStep).SamplesOf(0).ToArray());     // and back again
+    }
+
+    [Fact]
+    public void Too_few_samples_for_one_step_are_an_error_where_incomplete_steps_are_dropped() =>
+        Assert.Contains("3 samples do not fill one step of 4",
+            Assert.Throws<InvalidInputException>(() => new StepPlan(3, 4, 1, LastStep.Drop)).Message, StringComparison.Ordinal);
+
+    private static int[] Order(ulong seed, int epoch, int count)
+    {
+        var order = new int[count];
+        EpochOrder.Fill(seed, epoch, order);
+        return order;
+    }
+}
