@@ -21,6 +21,7 @@ public sealed class CheckpointStore
     private readonly ICheckpointFiles _files;
     private readonly Action<string> _report;
     private readonly int _keep;
+    private readonly HashSet<long> _damaged = [];
     private long? _verified;
 
     /// <summary>The checkpoints under a directory, which the first save creates.</summary>
@@ -139,6 +140,7 @@ public sealed class CheckpointStore
             _files.FlushDirectory(Directory);
         });
         _verified = draft.Info.Step;
+        _damaged.Remove(draft.Info.Step);
         Tidy(() => Delete(final + Replaced));
         Tidy(Prune);
     }
@@ -161,10 +163,12 @@ public sealed class CheckpointStore
                     var checkpoint = Load(path, step);
                     VerifyHashes(checkpoint);
                     _verified = step;
+                    _damaged.Remove(step);
                     return checkpoint;
                 }
                 catch (InvalidInputException e)
                 {
+                    _damaged.Add(step);
                     _report($"checkpoint {path} is passed over: {e.Message}");
                 }
             }
@@ -316,7 +320,10 @@ public sealed class CheckpointStore
         }
     }
 
-    /// <summary>Removes the oldest; the newest that count are those whole by manifest and lengths, and the one known to verify always stays.</summary>
+    /// <summary>
+    /// Removes the oldest. Only those count as kept that are whole by manifest and lengths and were not found damaged; the one known to
+    /// verify always stays.
+    /// </summary>
     private void Prune()
     {
         if (_keep == 0)
@@ -331,7 +338,7 @@ public sealed class CheckpointStore
             {
                 Delete(PathOf(step));
             }
-            else if (IsWhole(step))
+            else if (!_damaged.Contains(step) && IsWhole(step))
             {
                 whole++;
             }
