@@ -1,0 +1,33 @@
+using Z1Coder.Kernels;
+using Z1Coder.Runtime;
+
+namespace Z1Coder.Perf;
+
+/// <summary>Rotary embedding at the head shapes of Qwen2.5-Coder 0.5B and 1.5B.</summary>
+public static class RopePerf
+{
+    /// <summary>The cases.</summary>
+    public static IEnumerable<PerfCase> Cases() =>
+    [
+        Case<BFloat16>(8192, 14, 2, 64, "bf16"),
+        Case<BFloat16>(4096, 12, 2, 128, "bf16"),
+        Case<float>(4096, 12, 2, 128, "fp32"),
+    ];
+
+    private static PerfCase Case<T>(int tokens, int queryHeads, int keyHeads, int headDim, string dtype)
+        where T : unmanaged =>
+        new($"Rope.Forward {dtype}", $"{tokens}x{queryHeads}+{keyHeads}x{headDim}", Rope.ForwardCost<T>(tokens, queryHeads + keyHeads, headDim), p =>
+        {
+            var arena = new Arena("rope");
+            var table = new RopeTable(arena, 1280, headDim, 1e6);
+            arena.Allocate();
+            using (var filler = new CpuStream(1))
+            {
+                table.Fill(filler);
+            }
+
+            var qkv = p.Random<T>(tokens, (queryHeads + (2 * keyHeads)) * headDim);
+            var positions = p.Ints([.. Enumerable.Range(0, tokens).Select(t => t % 1280)]);
+            return stream => Rope.Forward(stream, qkv, positions, table, queryHeads + keyHeads, headDim);
+        });
+}
