@@ -196,10 +196,14 @@ public static partial class Attention
         return new(((2 * present * kvHeads) + (2L * lengths.Length * heads)) * headDim * elementBytes, 4 * present * heads * headDim);
     }
 
-    internal static void CheckHeads(int heads, int kvHeads, int headDim) =>
-        Expect.That(
-            heads > 0 && kvHeads > 0 && headDim > 0 && heads % kvHeads == 0,
-            $"heads must be a positive multiple of kvHeads and headDim positive; got heads {heads}, kvHeads {kvHeads}, headDim {headDim}");
+    internal static void CheckHeads(int heads, int kvHeads, int headDim)
+    {
+        if (heads <= 0 || kvHeads <= 0 || headDim <= 0 || heads % kvHeads != 0)
+        {
+            throw new ArgumentException(
+                $"heads must be a positive multiple of kvHeads and headDim positive; got heads {heads}, kvHeads {kvHeads}, headDim {headDim}");
+        }
+    }
 
     private static void CheckSequences(Tensor<int> cuSeqlens, int tokens)
     {

@@ -82,11 +82,22 @@ public sealed class AttentionWorkspace
     /// <summary>The call fits: same heads, enough room.</summary>
     internal void Check(CpuStream stream, int tokens, int heads, int kvHeads, int headDim, bool backward)
     {
-        Expect.That(
-            heads == Heads && kvHeads == KvHeads && headDim == HeadDim,
-            $"the attention workspace is for heads {Heads}, kvHeads {KvHeads}, headDim {HeadDim}; the call has {heads}, {kvHeads}, {headDim}");
-        Expect.That(stream.Workers <= Workers, $"the attention workspace is for {Workers} workers; the stream has {stream.Workers}");
-        Expect.That(tokens <= MaxTokens, $"the attention workspace is for {MaxTokens} tokens; the call has {tokens}");
+        if (heads != Heads || kvHeads != KvHeads || headDim != HeadDim)       // messages are made only when they are needed
+        {
+            throw new ArgumentException(
+                $"the attention workspace is for heads {Heads}, kvHeads {KvHeads}, headDim {HeadDim}; the call has {heads}, {kvHeads}, {headDim}");
+        }
+
+        if (stream.Workers > Workers)
+        {
+            throw new ArgumentException($"the attention workspace is for {Workers} workers; the stream has {stream.Workers}");
+        }
+
+        if (tokens > MaxTokens)
+        {
+            throw new ArgumentException($"the attention workspace is for {MaxTokens} tokens; the call has {tokens}");
+        }
+
         Expect.That(!backward || tokens == 0 || !Gradients.IsEmpty, "the attention workspace was declared without backward");
     }
 }

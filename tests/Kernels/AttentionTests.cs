@@ -1,0 +1,563 @@
+using System.Runtime.InteropServices;
+using Xunit;
+using Z1Coder.Kernels;
+using Z1Coder.Runtime;
+
+namespace Z1Coder.Tests.Kernels;
+
+/// <summary>
+/// The oracle is the formula in double, itself checked against finite differences. The bound on the largest error is flash-attention's:
+/// twice that of a naive float implementation whose result is rounded to T, plus a rounding floor.
+/// </summary>
+public sealed class AttentionTests
+{
+    /// <summary>Lengths; N, K, H; scale of the inputs.</summary>
+    public static TheoryData<int[], int, int, int, float> Cases => new()
+    {
+        { [1], 1, 1, 2, 1f },
+        { [1, 7, 3], 2, 1, 8, 1f },
+        { [1, 7, 3], 3, 3, 10, 1f },
+        { [17, 33, 2], 4, 2, 16, 1f },
+        { [9, 1, 1, 20], 6, 2, 10, 2f },
+        { [65, 31], 2, 2, 64, 1f },
+        { [64, 128], 3, 1, 32, 1f },
+        { [63, 0, 66], 4, 4, 17, 1f },
+        { [130], 10, 2, 32, 1f },
+        { [130], 2, 1, 128, 2f },
+        { [70, 5], 2, 1, 80, 1f },
+        { [400, 300, 260, 320], 2, 1, 64, 1f },
+        { [40, 129], 7, 1, 64, 1f },
+        { [100], 4, 2, 64, 16f },
+    };
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Forward_is_the_formula_in_float(int[] lengths, int n, int k, int h, float scale) => ForwardIsTheFormula<float>(lengths, n, k, h, scale);
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Forward_is_the_formula_in_bfloat16(int[] lengths, int n, int k, int h, float scale) => ForwardIsTheFormula<BFloat16>(lengths, n, k, h, scale);
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Backward_is_the_formula_in_float(int[] lengths, int n, int k, int h, float scale) => BackwardIsTheFormula<float>(lengths, n, k, h, scale);
+
+    [Theory]
+    [MemberData(nameof(Cases))]
+    public void Backward_is_the_formula_in_bfloat16(int[] lengths, int n, int k, int h, float scale) => BackwardIsTheFormula<BFloat16>(lengths, n, k, h, scale);
+
+    [Theory]
+    [InlineData(4, 2, 3)]
+    [InlineData(2, 2, 4)]
+    [InlineData(3, 1, 2)]
+    public void The_oracle_agrees_with_finite_differences(int n, int k, int h)
+    {
+        var oracle = new Oracle([3, 1, 5], n, k, h);
+        var random = new Random(5);
+        var qkv = Enumerable.Range(0, 9 * oracle.Width).Select(_ => (random.NextDouble() * 4) - 2).ToArray();
+        var weights = Enumerable.Range(0, 9 * n * h).Select(_ => (random.NextDouble() * 2) - 1).ToArray();
+        var (o, lse) = oracle.Forward(qkv);
+        var gradient = oracle.Backward(weights, qkv, o, lse);
+        for (var i = 0; i < qkv.Length; i++)
+        {
+            const double Step = 1e-5;
+            var kept = qkv[i];
+            qkv[i] = kept + Step;
+            var above = oracle.Forward(qkv).O.Zip(weights, (x, w) => x * w).Sum();
+            qkv[i] = kept - Step;
+            var below = oracle.Forward(qkv).O.Zip(weights, (x, w) => x * w).Sum();
+            qkv[i] = kept;
+            Assert.True(Math.Abs(((above - below) / (2 * Step)) - gradient[i]) <= 1e-8, $"element {i}");
+        }
+    }
+
+    [Theory]
+    [InlineData(60f)]
+    [InlineData(-60f)]
+    [InlineData(400f)]
+    public void Large_scores_neither_overflow_nor_vanish(float score)
+    {
+        using var bench = new KernelBench();
+        const int Tokens = 150, Dim = 16;
+        var qkv = bench.Input<float>(new(Tokens, 3 * Dim));
+        for (var t = 0; t < Tokens; t++)
+        {
+            qkv.Row(t)[..(2 * Dim)].Clear();
+            qkv.Row(t)[0] = 2;
+            qkv.Row(t)[Dim] = t % 3 == 0 ? 2 * score : 2 * score * (1 - (t / 1024f));       // 2 · 2 · score / √16 = score, or a little less
+        }
+
+        var oracle = new Oracle([Tokens], 1, 1, Dim);
+        var (expected, expectedLse) = oracle.Forward(KernelBench.Doubles(qkv));
+        var call = new Call<float>(bench, [Tokens], 1, 1, Dim, qkv);
+        call.Forward(bench.Stream);
+
+        // a score s carries an absolute error of a few 2^-24 · s, a probability that relative error, and so does o relative to max |v| = 1
+        KernelBench.Within(call.O, expected, 0, 8 * Math.Abs(score) * KernelBench.Ulp<float>());
+        KernelBench.Within(call.Lse, expectedLse, 4 * KernelBench.Ulp<float>(), 1e-6);
+        call.Backward(bench.Stream, bench.Input<float>(new(Tokens, Dim)));
+        Assert.All(KernelBench.Doubles(call.Dqkv), v => Assert.True(double.IsFinite(v)));
+    }
+
+    [Theory]
+    [InlineData(4, 2, 64)]
+    [InlineData(7, 1, 10)]
+    public void Bits_do_not_depend_on_workers_nor_on_neighbours(int n, int k, int h)
+    {
+        using var bench = new KernelBench();
+        int[] lengths = [70, 3, 131, 1, 64];
+        var tokens = lengths.Sum();
+        var call = new Call<BFloat16>(bench, lengths, n, k, h);
+        var d = bench.Input<BFloat16>(new(tokens, n * h));
+        call.Forward(bench.Stream);
+        call.Backward(bench.Stream, d);
+        foreach (var workers in (int[])[1, 2, 3])
+        {
+            using var stream = new CpuStream(workers);
+            var again = new Call<BFloat16>(bench, lengths, n, k, h, call.Qkv);
+            again.Forward(stream);
+            again.Backward(stream, d);
+            SameBits(call.O.Span, again.O.Span);
+            SameBits(call.Lse.Span, again.Lse.Span);
+            SameBits(call.Dqkv.Span, again.Dqkv.Span);
+        }
+
+        var at = 0;
+        foreach (var length in lengths)
+        {
+            var alone = new Call<BFloat16>(bench, [length], n, k, h, call.Qkv.Rows(at, length));
+            alone.Forward(bench.Stream);
+            alone.Backward(bench.Stream, d.Rows(at, length));
+            SameBits(call.O.Rows(at, length).Span, alone.O.Span);
+            SameBits(call.Dqkv.Rows(at, length).Span, alone.Dqkv.Span);
+            at += length;
+        }
+    }
+
+    [Fact]
+    public void Gradients_may_overwrite_qkv()
+    {
+        using var bench = new KernelBench();
+        int[] lengths = [70, 30];
+        var call = new Call<float>(bench, lengths, 4, 2, 16);
+        var d = bench.Input<float>(new(100, 64));
+        call.Forward(bench.Stream);
+        call.Backward(bench.Stream, d);
+        Attention.Backward(bench.Stream, d, call.Qkv, call.O, call.Lse, call.CuSeqlens, call.Qkv, 4, 2, 16, call.Workspace);
+        SameBits(call.Dqkv.Span, call.Qkv.Span);
+    }
+
+    [Fact]
+    public void Calls_allocate_nothing()
+    {
+        using var bench = new KernelBench();
+        var call = new Call<BFloat16>(bench, [70, 30, 1], 4, 2, 16);
+        var d = bench.Input<BFloat16>(new(101, 64));
+        var cache = new Cache<BFloat16>(bench, 3, 80, 2 * 16);
+        var slots = bench.Ints(2, 0, 1);
+        var lengths = bench.Ints(70, 80, 1);
+        var positions = bench.Ints(69, 79, 0);
+        var o = bench.Output<BFloat16>(new(3, 64));
+        var before = 0L;
+        for (var repeat = 0; repeat < 20; repeat++)
+        {
+            before = repeat == 10 ? GC.GetAllocatedBytesForCurrentThread() : before;
+            Attention.Forward(bench.Stream, call.Qkv, call.CuSeqlens, call.O, call.Lse, 4, 2, 16, call.Workspace);
+            Attention.Backward(bench.Stream, d, call.Qkv, call.O, call.Lse, call.CuSeqlens, call.Dqkv, 4, 2, 16, call.Workspace);
+            Attention.AppendToCache(bench.Stream, call.Qkv.Rows(0, 3), slots, positions, cache.K, cache.V, 4, 2, 16);
+            Attention.Decode(bench.Stream, call.Qkv.Rows(0, 3), cache.K, cache.V, slots, lengths, o, 4, 2, 16, call.Workspace);
+        }
+
+        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+    }
+
+    [Theory]
+    [InlineData(4, 2, 64)]
+    [InlineData(7, 1, 10)]
+    [InlineData(3, 3, 128)]
+    [InlineData(70, 1, 16)]
+    public void Decode_is_the_last_row_of_forward_in_float(int n, int k, int h) => DecodeIsTheLastRow<float>(n, k, h);
+
+    [Theory]
+    [InlineData(4, 2, 64)]
+    [InlineData(14, 2, 64)]
+    [InlineData(6, 2, 17)]
+    public void Decode_is_the_last_row_of_forward_in_bfloat16(int n, int k, int h) => DecodeIsTheLastRow<BFloat16>(n, k, h);
+
+    [Fact]
+    public void Wrong_arguments_are_named()
+    {
+        using var bench = new KernelBench();
+        var call = new Call<float>(bench, [5], 4, 2, 8);
+        var d = bench.Input<float>(new(5, 32));
+        void Fails(string part, Action action) => Assert.Contains(part, Assert.Throws<ArgumentException>(action).Message);
+
+        Fails("multiple of kvHeads", () => Attention.Forward(bench.Stream, call.Qkv, call.CuSeqlens, call.O, call.Lse, 4, 3, 8, call.Workspace));
+        Fails("qkv must have shape", () => Attention.Forward(bench.Stream, call.O, call.CuSeqlens, call.O, call.Lse, 4, 2, 8, call.Workspace));
+        Fails("cuSeqlens must start", () => Attention.Forward(bench.Stream, call.Qkv, bench.Ints(0, 4), call.O, call.Lse, 4, 2, 8, call.Workspace));
+        Fails("cuSeqlens must start", () => Attention.Forward(bench.Stream, call.Qkv, bench.Ints(0, 6, 5), call.O, call.Lse, 4, 2, 8, call.Workspace));
+        Fails("lse must have shape", () => Attention.Backward(bench.Stream, d, call.Qkv, call.O, call.Lse.Reshape(4, 5), call.CuSeqlens, call.Dqkv, 4, 2, 8, call.Workspace));
+        using var arena = new Arena("small");
+        var small = new AttentionWorkspace(arena, 2, 4, 4, 2, 8, backward: false);
+        Fails("for 4 tokens; the call has 5", () => Attention.Forward(bench.Stream, call.Qkv, call.CuSeqlens, call.O, call.Lse, 4, 2, 8, small));
+        var cache = new Cache<float>(bench, 1, 4, 16);
+        var q = bench.Input<float>(new(1, 32));
+        Fails("for 2 workers; the stream has 3", () =>
+        {
+            using var three = new CpuStream(3);
+            Attention.Forward(three, call.Qkv, call.CuSeqlens, call.O, call.Lse, 4, 2, 8, small);
+        });
+        var other = new AttentionWorkspace(arena, 2, 5, 4, 2, 16, backward: false);
+        Fails("the call has 4, 2, 8", () => Attention.Forward(bench.Stream, call.Qkv, call.CuSeqlens, call.O, call.Lse, 4, 2, 8, other));
+        Fails("lengths must be", () => Attention.Decode(bench.Stream, q, cache.K, cache.V, bench.Ints(0), bench.Ints(5), q, 4, 2, 8, small));
+        Fails("slots must lie", () => Attention.Decode(bench.Stream, q, cache.K, cache.V, bench.Ints(1), bench.Ints(4), q, 4, 2, 8, small));
+    }
+
+    [Fact]
+    public void Costs_count_causal_pairs()
+    {
+        int[] ends = [0, 1, 1, 4];
+        Assert.Equal(1 + 6, Attention.CausalPairs(ends));
+        Assert.Equal(4 * 7 * 8 * 2, Attention.ForwardCost(ends, 2, 1, 8, 2).Flops);
+        Assert.Equal(10 * 7 * 8 * 2, Attention.BackwardCost(ends, 2, 1, 8, 2).Flops);
+        Assert.Equal((4 * 6 * 8 * 2) + (4 * 2 * 4), Attention.ForwardCost(ends, 2, 1, 8, 2).Bytes);
+    }
+
+    private static void ForwardIsTheFormula<T>(int[] lengths, int n, int k, int h, float scale)
+        where T : unmanaged
+    {
+        using var bench = new KernelBench();
+        var call = new Call<T>(bench, lengths, n, k, h, scale: scale);
+        var oracle = new Oracle(lengths, n, k, h);
+        var (expected, expectedLse) = oracle.Forward(KernelBench.Doubles(call.Qkv));
+        var (naive, naiveLse) = oracle.NaiveForward(call.Qkv);
+        call.Forward(bench.Stream);
+        NoWorseThanTwice(call.O, expected, naive, scale);
+        NoWorseThanTwice(call.Lse, expectedLse, naiveLse, scale * scale * Math.Sqrt(h));
+        KernelBench.RmsWithin(call.O, expected, RmsBound<T>(scale));
+    }
+
+    private static void BackwardIsTheFormula<T>(int[] lengths, int n, int k, int h, float scale)
+        where T : unmanaged
+    {
+        using var bench = new KernelBench();
+        var call = new Call<T>(bench, lengths, n, k, h, scale: scale);
+        var d = bench.Input<T>(call.O.Shape);
+        var oracle = new Oracle(lengths, n, k, h);
+        var qkv = KernelBench.Doubles(call.Qkv);
+        var (o, lse) = oracle.Forward(qkv);
+        var expected = oracle.Backward(KernelBench.Doubles(d), qkv, o, lse);
+        call.Forward(bench.Stream);
+        var naive = oracle.NaiveBackward(d, call.Qkv, call.O, call.Lse);
+        call.Backward(bench.Stream, d);
+        var columns = call.Qkv.Shape.Columns;
+        for (var part = 0; part < 3; part++)            // dq, dk and dv have their own size, and so their own largest error
+        {
+            var (from, to) = part switch { 0 => (0, n * h), 1 => (n * h, (n + k) * h), _ => ((n + k) * h, (n + (2 * k)) * h) };
+            double error = 0, naiveError = 0, size = 0;
+            for (var t = 0; t < call.Qkv.Shape[0]; t++)
+            {
+                for (var c = from; c < to; c++)
+                {
+                    var e = expected[(t * columns) + c];
+                    var difference = Math.Abs(Lanes.Get(ref call.Dqkv.Origin, (nuint)((t * columns) + c)) - e);
+                    error = double.IsNaN(difference) ? double.PositiveInfinity : Math.Max(error, difference);
+                    naiveError = Math.Max(naiveError, Math.Abs(naive[(t * columns) + c] - e));
+                    size = Math.Max(size, Math.Abs(e));
+                }
+            }
+
+            var bound = (2 * naiveError) + (4 * KernelBench.Ulp<float>() * Math.Max(size, scale));
+            Assert.True(error <= bound, $"part {part}: {error:E2} against {naiveError:E2} of the naive one, bound {bound:E2}");
+        }
+
+        // dS loses D's rounding of o when T is bfloat16: ε · |do·o| against |dP − D| of about the same size
+        KernelBench.RmsWithin(call.Dqkv, expected, 4 * RmsBound<T>(scale));
+    }
+
+    private static void DecodeIsTheLastRow<T>(int n, int k, int h)
+        where T : unmanaged
+    {
+        using var bench = new KernelBench();
+        int[] lengths = [1, 64, 130, 7, 65];
+        int[] slotOf = [4, 0, 5, 2, 1];
+        const int Capacity = 131;
+        var call = new Call<T>(bench, lengths, n, k, h);
+        call.Forward(bench.Stream);
+        var (expected, _) = new Oracle(lengths, n, k, h).Forward(KernelBench.Doubles(call.Qkv));
+        var (naive, _) = new Oracle(lengths, n, k, h).NaiveForward(call.Qkv);
+        var cache = new Cache<T>(bench, 6, Capacity, k * h);
+        var rowSlots = bench.Ints([.. lengths.SelectMany((length, s) => Enumerable.Repeat(slotOf[s], length))]);
+        var positions = bench.Ints([.. lengths.SelectMany(length => Enumerable.Range(0, length))]);
+        Attention.AppendToCache(bench.Stream, call.Qkv, rowSlots, positions, cache.K, cache.V, n, k, h);
+        int[] ends = [.. lengths.Select((_, s) => lengths[..(s + 1)].Sum() - 1)];
+        var rows = bench.Output<T>(new(5, call.Qkv.Shape.Columns));
+        var q = bench.Output<T>(new(5, n * h));
+        for (var s = 0; s < 5; s++)
+        {
+            call.Qkv.Row(ends[s]).CopyTo(rows.Row(s));
+            call.Qkv.Row(ends[s])[..(n * h)].CopyTo(q.Row(s));
+        }
+
+        var o = bench.Output<T>(new(5, n * h));
+        call.Dirty();
+        Attention.Decode(bench.Stream, rows, cache.K, cache.V, bench.Ints(slotOf), bench.Ints(lengths), o, n, k, h, call.Workspace);
+        NoWorseThanTwice(o, Last(expected), Last(naive), 1);
+        for (var s = 0; s < 5; s++)
+        {
+            KernelBench.Within(
+                o.Rows(s, 1), KernelBench.Doubles(call.O.Rows(ends[s], 1)), 2 * KernelBench.Ulp<T>(), 16 * KernelBench.Ulp<float>());
+            var alone = bench.Output<T>(new(1, n * h));
+            call.Dirty();
+            Attention.Decode(bench.Stream, q.Rows(s, 1), cache.K, cache.V, bench.Ints(slotOf[s]), bench.Ints(lengths[s]), alone, n, k, h, call.Workspace);
+            SameBits(o.Row(s), alone.Span);
+        }
+
+        double[] Last(double[] all) => [.. ends.SelectMany(e => all.Skip(e * n * h).Take(n * h))];
+    }
+
+    private static void SameBits<T>(ReadOnlySpan<T> expected, ReadOnlySpan<T> actual)
+        where T : unmanaged => Assert.True(MemoryMarshal.AsBytes(expected).SequenceEqual(MemoryMarshal.AsBytes(actual)), "other bits");
+
+    private static double RmsBound<T>(float scale) => (typeof(T) == typeof(float) ? 1e-6 : KernelBench.Ulp<T>()) * Math.Max(1, scale);
+
+    private static void NoWorseThanTwice<T>(Tensor<T> actual, double[] expected, double[] naive, double size)
+        where T : unmanaged
+    {
+        var naiveError = naive.Zip(expected, (x, y) => Math.Abs(x - y)).DefaultIfEmpty().Max();
+        KernelBench.Within(actual, expected, 0, (2 * naiveError) + (4 * KernelBench.Ulp<float>() * size));
+    }
+
+    /// <summary>Tensors of one forward and backward, with a workspace that is full of NaN before each call.</summary>
+    private sealed class Call<T>
+        where T : unmanaged
+    {
+        private readonly int _n, _k, _h;
+
+        public Call(KernelBench bench, int[] lengths, int n, int k, int h, Tensor<T> qkv = default, float scale = 1f)
+        {
+            (_n, _k, _h) = (n, k, h);
+            var tokens = lengths.Sum();
+            Qkv = qkv.IsEmpty ? bench.Input<T>(new(tokens, (n + (2 * k)) * h), scale) : qkv;
+            O = bench.Output<T>(new(tokens, n * h));
+            Lse = bench.Output<float>(new(tokens, n));
+            Dqkv = bench.Output<T>(Qkv.Shape);
+            CuSeqlens = bench.Ints([0, .. lengths.Select((_, s) => lengths[..(s + 1)].Sum())]);
+            var arena = new Arena("attention workspace", guarded: true);
+            Workspace = new(arena, 3, tokens, n, k, h, backward: true);
+            arena.Allocate();
+        }
+
+        public Tensor<T> Qkv { get; }
+
+        public Tensor<T> O { get; }
+
+        public Tensor<float> Lse { get; }
+
+        public Tensor<T> Dqkv { get; }
+
+        public Tensor<int> CuSeqlens { get; }
+
+        public AttentionWorkspace Workspace { get; }
+
+        public void Dirty()
+        {
+            Workspace.Scratch.Span.Fill(float.NaN);
+            Workspace.KeysValues.Span.Fill(float.NaN);
+            Workspace.Gradients.Span.Fill(float.NaN);
+        }
+
+        public void Forward(CpuStream stream)
+        {
+            Dirty();
+            Attention.Forward(stream, Qkv, CuSeqlens, O, Lse, _n, _k, _h, Workspace);
+        }
+
+        public void Backward(CpuStream stream, Tensor<T> d)
+        {
+            Dirty();
+            Attention.Backward(stream, d, Qkv, O, Lse, CuSeqlens, Dqkv, _n, _k, _h, Workspace);
+        }
+    }
+
+    private sealed class Cache<T>(KernelBench bench, int slots, int capacity, int width)
+        where T : unmanaged
+    {
+        public Tensor<T> K { get; } = bench.Output<T>(new(slots, capacity, width));
+
+        public Tensor<T> V { get; } = bench.Output<T>(new(slots, capacity, width));
+    }
+
+    /// <summary>Causal attention from the formula: in double, and naively in float.</summary>
+    private sealed class Oracle(int[] lengths, int n, int k, int h)
+    {
+        private readonly int _tokens = lengths.Sum();
+
+        public int Width => (n + (2 * k)) * h;
+
+        public (double[] O, double[] Lse) Forward(double[] qkv)
+        {
+            var o = new double[_tokens * n * h];
+            var lse = new double[_tokens * n];
+            EachQuery((start, i, head) =>
+            {
+                var scores = new double[i - start + 1];
+                for (var j = start; j <= i; j++)
+                {
+                    scores[j - start] = Dot(qkv, (i * Width) + (head * h), qkv, Key(j, head)) / Math.Sqrt(h);
+                }
+
+                var max = scores.Max();
+                var sum = scores.Sum(s => Math.Exp(s - max));
+                lse[(i * n) + head] = max + Math.Log(sum);
+                for (var j = start; j <= i; j++)
+                {
+                    var p = Math.Exp(scores[j - start] - lse[(i * n) + head]);
+                    for (var c = 0; c < h; c++)
+                    {
+                        o[(i * n * h) + (head * h) + c] += p * qkv[Value(j, head) + c];
+                    }
+                }
+            });
+            return (o, lse);
+        }
+
+        public double[] Backward(double[] d, double[] qkv, double[] o, double[] lse)
+        {
+            var gradient = new double[qkv.Length];
+            var scale = 1 / Math.Sqrt(h);
+            EachQuery((start, i, head) =>
+            {
+                var at = (i * n * h) + (head * h);
+                var q = (i * Width) + (head * h);
+                var total = Dot(d, at, o, at);
+                for (var j = start; j <= i; j++)
+                {
+                    var p = Math.Exp((Dot(qkv, q, qkv, Key(j, head)) * scale) - lse[(i * n) + head]);
+                    var ds = p * (Dot(d, at, qkv, Value(j, head)) - total) * scale;
+                    for (var c = 0; c < h; c++)
+                    {
+                        gradient[Value(j, head) + c] += p * d[at + c];
+                        gradient[q + c] += ds * qkv[Key(j, head) + c];
+                        gradient[Key(j, head) + c] += ds * qkv[q + c];
+                    }
+                }
+            });
+            return gradient;
+        }
+
+        /// <summary>Float at every step, o rounded to T.</summary>
+        public (double[] O, double[] Lse) NaiveForward<T>(Tensor<T> tensor)
+            where T : unmanaged
+        {
+            var qkv = Floats(tensor);
+            var o = new double[_tokens * n * h];
+            var lse = new double[_tokens * n];
+            EachQuery((start, i, head) =>
+            {
+                var p = new float[i - start + 1];
+                var max = float.NegativeInfinity;
+                for (var j = start; j <= i; j++)
+                {
+                    p[j - start] = Dot(qkv, (i * Width) + (head * h), qkv, Key(j, head)) / MathF.Sqrt(h);
+                    max = MathF.Max(max, p[j - start]);
+                }
+
+                var sum = 0f;
+                for (var j = 0; j < p.Length; j++)
+                {
+                    p[j] = MathF.Exp(p[j] - max);
+                    sum += p[j];
+                }
+
+                lse[(i * n) + head] = max + MathF.Log(sum);
+                for (var c = 0; c < h; c++)
+                {
+                    var x = 0f;
+                    for (var j = start; j <= i; j++)
+                    {
+                        x += p[j - start] / sum * qkv[Value(j, head) + c];
+                    }
+
+                    o[(i * n * h) + (head * h) + c] = Rounded<T>(x);
+                }
+            });
+            return (o, lse);
+        }
+
+        /// <summary>Float at every step, from the stored o and lse, gradients rounded to T.</summary>
+        public double[] NaiveBackward<T>(Tensor<T> dTensor, Tensor<T> tensor, Tensor<T> oTensor, Tensor<float> lse)
+            where T : unmanaged
+        {
+            var (d, qkv, o) = (Floats(dTensor), Floats(tensor), Floats(oTensor));
+            var gradient = new float[qkv.Length];
+            var scale = 1 / MathF.Sqrt(h);
+            EachQuery((start, i, head) =>
+            {
+                var at = (i * n * h) + (head * h);
+                var q = (i * Width) + (head * h);
+                var total = Dot(d, at, o, at);
+                for (var j = start; j <= i; j++)
+                {
+                    var p = MathF.Exp((Dot(qkv, q, qkv, Key(j, head)) * scale) - lse.Span[(i * n) + head]);
+                    var ds = p * (Dot(d, at, qkv, Value(j, head)) - total) * scale;
+                    for (var c = 0; c < h; c++)
+                    {
+                        gradient[Value(j, head) + c] += p * d[at + c];
+                        gradient[q + c] += ds * qkv[Key(j, head) + c];
+                        gradient[Key(j, head) + c] += ds * qkv[q + c];
+                    }
+                }
+            });
+            return [.. gradient.Select(x => (double)Rounded<T>(x))];
+        }
+
+        private static float[] Floats<T>(Tensor<T> tensor)
+            where T : unmanaged => [.. KernelBench.Doubles(tensor).Select(x => (float)x)];
+
+        private static float Rounded<T>(float x) => typeof(T) == typeof(float) ? x : (float)(BFloat16)x;
+
+        private int Key(int token, int head) => (token * Width) + ((n + (head / (n / k))) * h);
+
+        private int Value(int token, int head) => Key(token, head) + (k * h);
+
+        private double Dot(double[] x, int xAt, double[] y, int yAt)
+        {
+            var sum = 0.0;
+            for (var c = 0; c < h; c++)
+            {
+                sum += x[xAt + c] * y[yAt + c];
+            }
+
+            return sum;
+        }
+
+        private float Dot(float[] x, int xAt, float[] y, int yAt)
+        {
+            var sum = 0f;
+            for (var c = 0; c < h; c++)
+            {
+                sum += x[xAt + c] * y[yAt + c];
+            }
+
+            return sum;
+        }
+
+        private void EachQuery(Action<int, int, int> action)
+        {
+            var start = 0;
+            foreach (var length in lengths)
+            {
+                for (var i = start; i < start + length; i++)
+                {
+                    for (var head = 0; head < n; head++)
+                    {
+                        action(start, i, head);
+                    }
+                }
+
+                start += length;
+            }
+        }
+    }
+}
