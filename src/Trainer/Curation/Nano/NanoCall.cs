@@ -7,8 +7,6 @@ internal sealed record NanoCall(NanoForm Form, string Name, int Constant, int Ph
 
     public string Say(string f) => Fill(Form.Phrases[Phrase % Form.Phrases.Length], f);
 
-    public string Restate(string f) => Fill(Form.Phrases[0], f);
-
     /// <summary>The value of the second function, from its meaning; f is the first function.</summary>
     public NanoValue Evaluate(NanoProblem f, NanoValue[] arguments)
     {

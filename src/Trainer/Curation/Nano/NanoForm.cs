@@ -5,7 +5,7 @@ namespace Z1Coder.Trainer.Curation.Nano;
 /// <param name="Base">The family of f: a list of integers, or one integer.</param>
 /// <param name="Parameters">The parameters of the second function.</param>
 /// <param name="Code">The one canonical Python expression.</param>
-/// <param name="Phrases">How a question may say it; the first is how the teacher restates it.</param>
+/// <param name="Phrases">How a question may say it.</param>
 internal sealed record NanoForm(string Key, NanoFamily Base, string Parameters, string Code, params string[] Phrases)
 {
     public bool HasConstant { get; } = Code.Contains("{c}", StringComparison.Ordinal);

@@ -24,47 +24,63 @@ internal static class NanoQuestion
         return $"{question}\n{tail}{call.Say(task.Base.Name)}.";
     }
 
-    private static string Plain(NanoProblem p)
+    /// <summary>
+    /// The clauses of the first function as the question words them, each with its Python expression: the teacher quotes them.
+    /// </summary>
+    public static List<(string Words, string Code)> Clauses(NanoProblem p)
     {
-        var head = $"{p.Name}({p.Parameter})";
         if (p.Family == NanoFamily.Choice)
         {
-            var (condition, yes, no) = (p.First.Say("x"), p.Second.Say("x"), p.Third.Say("x"));
-            return p.Wording switch
-            {
-                0 => $"Write a Python function {head} for an integer x: if x is {condition}, {yes}, otherwise {no}, and return the result.",
-                1 => $"Implement {head} in Python. When the integer x is {condition}, {yes}; else {no}. Return the result.",
-                _ => $"Define a function {head}. Given an integer x that is {condition}, {yes}; for any other x, {no}. Return the result.",
-            };
+            return [($"x is {p.First.Say("x")}", p.First.Code), (p.Second.Say("x"), p.Second.Code), (p.Third.Say("x"), p.Third.Code)];
         }
 
-        var (things, source) = p.Family switch
-        {
-            NanoFamily.List => ("numbers", "a list of integers xs"),
-            NanoFamily.Range => ("numbers", "the integers from 1 to n"),
-            _ => ("characters", "a string s"),
-        };
-        var steps = new List<string>();
+        var clauses = new List<(string, string)>();
+        var one = p.Family == NanoFamily.Text ? "character" : "number";
         if (!p.First.Clause.IsNone)
         {
-            steps.Add(Filter(p, things));
+            clauses.Add((Filter(p, one), p.First.Code));
         }
 
         if (!p.Second.Clause.IsNone)
         {
-            steps.Add(p.Second.Say(p.Wording == 1 ? $"every {things[..^1]}" : "each"));
+            clauses.Add((p.Second.Say(p.Wording == 1 ? $"every {one}" : "each"), p.Second.Code));
         }
 
-        var result = p.Third.Say("it");
+        clauses.Add(($"return {p.Third.Say("it")}", p.Third.Code));
+        return clauses;
+    }
+
+    private static string Plain(NanoProblem p)
+    {
+        var head = $"{p.Name}({p.Parameter})";
+        var words = Clauses(p).ConvertAll(c => c.Words);
+        if (p.Family == NanoFamily.Choice)
+        {
+            return p.Wording switch
+            {
+                0 => $"Write a Python function {head} for an integer x: if {words[0]}, {words[1]}, otherwise {words[2]}, and return the result.",
+                1 => $"Implement {head} in Python. For an integer x, when {words[0]}, {words[1]}; else {words[2]}. Return the result.",
+                _ => $"Define a function {head}. Given an integer x, {words[1]} if {words[0]}; {words[2]} if not. Return the result.",
+            };
+        }
+
+        var source = p.Family switch
+        {
+            NanoFamily.List => "a list of integers xs",
+            NanoFamily.Range => "the integers from 1 to n",
+            _ => "a string s",
+        };
+        var steps = string.Join(p.Wording switch { 0 => ", ", 1 => ", then ", _ => "; " }, words[..^1]);
+        var result = words[^1];
         return p.Wording switch
         {
-            0 => $"Write a Python function {head} for {source}: {string.Join(", ", steps)}, and return {result}.",
-            1 => $"Implement {head} in Python. From {source}, {string.Join(", then ", steps)}. Return {result}.",
-            _ => $"Define a function {head}. Given {source}, {string.Join("; ", steps)}; return {result}.",
+            0 => $"Write a Python function {head} for {source}: {(steps.Length > 0 ? $"{steps}, and {result}" : result)}.",
+            1 => $"Implement {head} in Python. From {source}, {(steps.Length > 0 ? $"{steps}, and {result}" : result)}.",
+            _ => $"Define a function {head}. Given {source}, {(steps.Length > 0 ? $"{steps}; {result}" : result)}.",
         };
     }
 
-    private static string Filter(NanoProblem p, string things)
+    private static string Filter(NanoProblem p, string one)
     {
         var what = p.First.Say("it");
         if (p.Family == NanoFamily.Text)
@@ -79,9 +95,9 @@ internal static class NanoQuestion
 
         return p.Wording switch
         {
-            0 => $"keep the {things} that are {what}",
-            1 => $"take only {things} {what}",
-            _ => $"select the {things} which are {what}",
+            0 => $"keep the {one}s that are {what}",
+            1 => $"take only {one}s {what}",
+            _ => $"select the {one}s which are {what}",
         };
     }
 }

@@ -7,7 +7,5 @@ internal readonly record struct NanoStep(NanoClause Clause, int Constant, int Ph
 
     public string Say(string it) => Fill(Clause.Phrases[Phrase % Clause.Phrases.Length]).Replace("{it}", it, StringComparison.Ordinal);
 
-    public string Restate(string it) => Fill(Clause.Canonical).Replace("{it}", it, StringComparison.Ordinal);
-
     private string Fill(string text) => text.Replace("{c}", Constant.ToString(), StringComparison.Ordinal);
 }

@@ -3,8 +3,9 @@ using System.Text;
 namespace Z1Coder.Trainer.Curation.Nano;
 
 /// <summary>
-/// The scripted teacher: no model, a template. Its reasoning restates each clause of the problem and puts the Python expression right
-/// behind it; the program then copies those expressions. What it writes is correct by construction and checked by running it.
+/// The scripted teacher: no model, a template. Its reasoning quotes each clause of the problem in the words of the question and
+/// puts the Python expression right behind it; the program then copies those expressions. Quoting matters: a model of a few million
+/// parameters learns to copy long spans first, and the constants come along. What it writes is correct by construction and checked by running it.
 /// </summary>
 internal static class NanoTeacher
 {
@@ -21,7 +22,7 @@ internal static class NanoTeacher
         if (task.Call is { } call)
         {
             text.Append($"Plan for {call.Name}({call.Form.Parameters}), calling {task.Base.Name}:\n");
-            text.Append($"- {call.Restate(task.Base.Name)}: {call.Code(task.Base.Name)}\n");
+            text.Append($"- {call.Say(task.Base.Name)}: {call.Code(task.Base.Name)}\n");
         }
 
         return text.Append('\n').Append(Answer(task)).ToString();
@@ -81,29 +82,10 @@ internal static class NanoTeacher
     private static void Reason(StringBuilder text, NanoProblem p)
     {
         text.Append($"Plan for {p.Name}({p.Parameter}):\n");
-        if (p.Family == NanoFamily.Choice)
+        foreach (var (words, code) in NanoQuestion.Clauses(p))
         {
-            text.Append($"- if {p.First.Restate("x")}: {p.First.Code}\n- then {p.Second.Restate("x")}: {p.Second.Code}\n");
-            text.Append($"- else {p.Third.Restate("x")}: {p.Third.Code}\n");
-            return;
+            text.Append($"- {words}: {code}\n");
         }
-
-        if (p.Family == NanoFamily.Range)
-        {
-            text.Append("- from 1 to n: range(1, n + 1)\n");
-        }
-
-        if (!p.First.Clause.IsNone)
-        {
-            text.Append($"- keep {p.First.Restate("it")}: {p.First.Code}\n");
-        }
-
-        if (!p.Second.Clause.IsNone)
-        {
-            text.Append($"- {p.Second.Restate("each")}: {p.Second.Code}\n");
-        }
-
-        text.Append($"- return {p.Third.Restate("it")}: {p.Third.Code}\n");
     }
 
     // Two numbers around the filter's constant, followed through the steps.
