@@ -93,8 +93,8 @@ public sealed class KernelBench : IDisposable
         return result;
     }
 
-    /// <summary>Half the spacing of T relative to the value: the error of one correct rounding (2^-24 for float, 2^-9 for bfloat16).</summary>
-    public static double Ulp<T>() => typeof(T) == typeof(float) ? Math.ScaleB(1, -24) : Math.ScaleB(1, -9);
+    /// <summary>Half the spacing of T relative to the value: the error of one correct rounding (2^-24 for float, 2^-8 for bfloat16).</summary>
+    public static double Ulp<T>() => typeof(T) == typeof(float) ? Math.ScaleB(1, -24) : Math.ScaleB(1, -8);
 
     /// <summary>Every element within absolute + relative · |expected|; the first offender is named.</summary>
     public static void Within<T>(
