@@ -43,8 +43,8 @@ public sealed class PerfRunner(CpuStream stream, TextWriter output) : IDisposabl
         var samples = new double[400];
         var vectors = new double[samples.Length];
         var moves = new double[samples.Length];
-        var allocated = GC.GetAllocatedBytesForCurrentThread();
         var clock = Stopwatch.StartNew();
+        var allocated = GC.GetAllocatedBytesForCurrentThread();
         var count = 0;
         var turn = 0;
         while (count < samples.Length && (count < 5 || clock.Elapsed.TotalSeconds < SecondsPerCase))
