@@ -24,6 +24,7 @@ public static class CodeExtractor
         Block? best = null;
         var bestScore = -1;
         Block? open = null;
+        var fenced = false;
         for (var at = 0; at < text.Length;)
         {
             var next = text.IndexOf('\n', at) + 1;
@@ -53,10 +54,11 @@ public static class CodeExtractor
             Offer(open);
         }
 
-        return Finish(best is null ? Unfenced(text) : Dedent(text.AsSpan(best.Start, best.End - best.Start), best.Indent));
+        return Finish(best is null ? fenced ? "" : Unfenced(text) : Dedent(text.AsSpan(best.Start, best.End - best.Start), best.Indent));
 
         void Offer(Block block)
         {
+            fenced = true;
             var score = block.Rank + (entryPoint is not null && Defines(text.AsSpan(block.Start, block.End - block.Start), entryPoint) ? 10 : 0);
             if (block.End > block.Start && (score > bestScore || (score == bestScore && choice == CodeChoice.Last)))
             {

@@ -164,7 +164,7 @@ public sealed class Grader
                 json.WriteNumber("limit_seconds", job.Seconds);
                 json.WriteNumber("wall_seconds", Math.Round(result.WallSeconds, 4));
                 json.WriteNumber("cpu_seconds", Math.Round(result.CpuSeconds, 4));
-                json.WriteString("stderr", result.Stderr.Length > ErrorKept ? result.Stderr[^ErrorKept..] : result.Stderr);
+                json.WriteString("stderr", End(result.Stderr));
             });
             lock (_details)
             {
@@ -241,6 +241,13 @@ public sealed class Grader
         return (PassAtK.Mean(values), scores.TrueForAll(s => s.Samples == 1)
             ? PassAtK.Wilson(scores.Sum(s => s.Passed), scores.Count)
             : PassAtK.Bootstrap(values, _options.Seed));
+    }
+
+    // From the end, and never starting inside a surrogate pair, which JSON could not hold.
+    private static string End(string text)
+    {
+        var from = Math.Max(0, text.Length - ErrorKept);
+        return text[(from > 0 && char.IsLowSurrogate(text[from]) ? from + 1 : from)..];
     }
 
     private static string LastLine(string text) => text.TrimEnd().Split('\n')[^1] is { Length: > 0 } line ? line : "no message";

@@ -1,0 +1,174 @@
+using System.Diagnostics;
+using Xunit;
+using Z1Coder.Trainer.Data;
+using Z1Coder.Trainer.Evaluate;
+
+namespace Z1Coder.Tests.Trainer.Evaluate;
+
+[Collection("sandbox")]
+public sealed class GraderTests(ITestOutputHelper output)
+{
+    private static readonly HumanEvalTask[] s_tasks =
+    [
+        new("T/0", "def f():\n", "f", "def check(c):\n    assert c() == 1\n", "    return 1\n", "plain"),
+        new("T/1", "def g():\n", "g", "def check(c):\n    assert c() == 2\n", "    return 2\n", "self-invoking"),
+        new("T/2", "def h():\n", "h", "assert h() == 3\n", null, "plain"),
+    ];
+
+    private static readonly Lazy<(Sandbox? Sandbox, string Message)> s_found = new(() =>
+    {
+        try
+        {
+            return (Sandbox.Create(), "");
+        }
+        catch (SandboxException e)
+        {
+            return (null, e.Message);
+        }
+    });
+
+    [Fact]
+    public async Task Every_canonical_solution_of_HumanEval_passes()
+    {
+        NeedSandbox();
+        var tasks = HumanEvalTask.Read(TestFiles.Benchmark("HumanEval.jsonl"));
+        Assert.Equal(82, tasks.Count);
+        Sample[] samples = [.. tasks.Select(t => new Sample(t.TaskId, t.CanonicalSolution!))];
+        var clock = Stopwatch.StartNew();
+        var summary = await Evaluate(tasks, samples, new EvaluationOptions());
+        output.WriteLine($"{tasks.Count} references and {samples.Length} samples: {clock.Elapsed.TotalSeconds:F2} s");
+        Assert.Equal(1, summary.PassAt1);
+        Assert.Equal(82, summary.Outcomes[SandboxOutcome.Passed]);
+        Assert.Empty(summary.Excluded);
+        Assert.Equal(PassAtK.Wilson(82, 82), summary.Interval);
+        Assert.True(clock.Elapsed.TotalSeconds < 60, $"took {clock.Elapsed}");
+    }
+
+    [Fact]
+    public async Task A_body_that_returns_None_fails_every_task_of_HumanEval()
+    {
+        NeedSandbox();
+        var tasks = HumanEvalTask.Read(TestFiles.Benchmark("HumanEval.jsonl"));
+        Sample[] samples = [.. tasks.Select(t => new Sample(t.TaskId, "    return None\n"))];
+        var summary = await Evaluate(tasks, samples, new EvaluationOptions());
+        Assert.Equal(0, summary.PassAt1);
+        Assert.Equal(82, summary.Outcomes[SandboxOutcome.Failed]);
+    }
+
+    [Fact]
+    public async Task Samples_kinds_and_outcomes_are_counted()
+    {
+        NeedSandbox();
+        Sample[] samples =
+        [
+            new("T/0", "    return 1\n"), new("T/0", "    return 9\n"),
+            new("T/1", "def g():\n    return 2\n"), new("T/1", "    return (\n"),
+            new("T/2", "    import os\n    os._exit(0)\n"), new("T/2", "    return 3\n"), new("T/2", "    return 3\n"), new("T/2", "    return 3\n"),
+        ];
+        var summary = await Evaluate(s_tasks, samples, new EvaluationOptions { K = [1, 2, 3] });
+        Assert.Equal((0.5 + 0.5 + 0.75) / 3, summary.PassAt1, 12);
+        Assert.Equal([1, 2], summary.PassAt.Keys.Order());
+        Assert.Equal((1 + 1 + 1.0) / 3, summary.PassAt[2], 12);
+        Assert.Equal(5, summary.Outcomes[SandboxOutcome.Passed]);
+        Assert.Equal(2, summary.Outcomes[SandboxOutcome.Failed]);
+        Assert.Equal(1, summary.Outcomes[SandboxOutcome.ExitedEarly]);
+        Assert.Equal(["plain", "self-invoking"], summary.Kinds.Select(k => k.Kind));
+        Assert.Equal(0.625, summary.Kinds[0].PassAt1, 12);
+        Assert.Equal(1, summary.WithoutReference);
+        Assert.Equal(new TaskScore("T/2", "plain", 4, 3), summary.Tasks[2]);
+        Assert.InRange(summary.PassAt1, summary.Interval.Low, summary.Interval.High);
+    }
+
+    [Fact]
+    public async Task Two_runs_with_other_worker_counts_write_equal_bytes()
+    {
+        NeedSandbox();
+        Sample[] samples = [.. Enumerable.Range(0, 12).Select(i => new Sample($"T/{i % 3}", $"    return {i % 4}\n"))];
+        var files = new List<byte[]>();
+        foreach (var workers in (int[])[1, 5])
+        {
+            var results = TestFiles.Temporary("");
+            var details = results + ".details";
+            await Evaluate(s_tasks, samples, new EvaluationOptions { Workers = workers, ResultsPath = results, DetailsPath = details });
+            files.Add(await File.ReadAllBytesAsync(results, TestContext.Current.CancellationToken));
+            Assert.Equal(14, File.ReadLines(details).Count());
+        }
+
+        Assert.Equal(files[0], files[1]);
+        var lines = System.Text.Encoding.UTF8.GetString(files[0]).TrimEnd().Split('\n');
+        Assert.Equal(12, lines.Length);
+        Assert.Equal("""{"task_id":"T/1","sample":1,"passed":false,"outcome":"Failed"}""", lines[4]);
+    }
+
+    [Fact]
+    public async Task A_failing_reference_stops_the_run_by_name_or_leaves_its_task_out()
+    {
+        NeedSandbox();
+        HumanEvalTask[] tasks = [s_tasks[0], s_tasks[1] with { CanonicalSolution = "    return 0\n" }];
+        Sample[] samples = [new("T/0", "    return 1\n"), new("T/1", "    return 2\n")];
+        var error = await Assert.ThrowsAsync<InvalidInputException>(() => Evaluate(tasks, samples, new EvaluationOptions()));
+        Assert.Contains("T/1", error.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain("T/0", error.Message, StringComparison.Ordinal);
+        Assert.Contains("AssertionError", error.Message, StringComparison.Ordinal);
+        var summary = await Evaluate(tasks, samples, new EvaluationOptions { Reference = ReferenceCheck.Exclude });
+        Assert.Equal(["T/1"], summary.Excluded);
+        Assert.Equal((1.0, 1), (summary.PassAt1, summary.Tasks.Count));
+    }
+
+    [Fact]
+    public async Task A_time_out_is_run_again_alone_and_a_changed_verdict_is_reported()
+    {
+        NeedSandbox();
+
+        // Hanging alone too: counted once. The limit is the floor.
+        var hang = await Evaluate(
+            [s_tasks[0]], [new("T/0", "    while True: pass\n"), new("T/0", "    return 1\n")], new EvaluationOptions { FloorSeconds = 0.5 });
+        Assert.Equal((1, 0), (hang.RunAgainAlone, hang.ChangedVerdicts));
+        Assert.Equal(1, hang.Outcomes[SandboxOutcome.TimedOut]);
+
+        // Done at a fixed time of day: the first run reaches its limit before it, the second one starts within a limit of it.
+        var done = DateTimeOffset.UtcNow.ToUnixTimeMilliseconds() / 1e3 + 3;
+        var late = new Sample("T/2", $"    import time\n    while time.time() < {done:F3}: time.sleep(0.01)\n    return 3\n");
+        var changed = await Evaluate([s_tasks[2]], [late, late], new EvaluationOptions { FloorSeconds = 2 });
+        Assert.Equal((2, 2), (changed.RunAgainAlone, changed.ChangedVerdicts));
+        Assert.Equal(2, changed.Outcomes[SandboxOutcome.Passed]);
+    }
+
+    [Fact]
+    public async Task The_reference_time_anchors_the_limit()
+    {
+        NeedSandbox();
+        var slow = s_tasks[0] with { CanonicalSolution = "    import time\n    time.sleep(0.5)\n    return 1\n" };
+        var details = TestFiles.Temporary("");
+        var sample = new Sample("T/0", "    import time\n    time.sleep(0.8)\n    return 1\n");
+        var options = new EvaluationOptions { FloorSeconds = 0.1, ReferenceFactor = 4, DetailsPath = details };
+        Assert.Equal(1, (await Evaluate([slow], [sample], options)).PassAt1);
+        using var last = System.Text.Json.JsonDocument.Parse(File.ReadLines(details).Last());
+        Assert.InRange(last.RootElement.GetProperty("limit_seconds").GetDouble(), 2, 8);
+        Assert.Equal(0, (await Evaluate([slow], [sample], options with { ReferenceFactor = 1 })).PassAt1);
+    }
+
+    [Fact]
+    public async Task Samples_and_tasks_must_belong_together()
+    {
+        var stray = await Assert.ThrowsAsync<InvalidInputException>(() => Evaluate(s_tasks, [new("X/1", "")], new EvaluationOptions()));
+        Assert.Contains("X/1", stray.Message, StringComparison.Ordinal);
+        var missing = await Assert.ThrowsAsync<InvalidInputException>(() => Evaluate(s_tasks, [new("T/0", "")], new EvaluationOptions()));
+        Assert.Contains("T/1, T/2", missing.Message, StringComparison.Ordinal);
+        NeedSandbox();
+        var partial = await Evaluate(s_tasks, [new("T/0", "    return 1\n")], new EvaluationOptions { AllowMissing = true });
+        Assert.Equal(1, partial.PassAt1);
+        Assert.Single(partial.Tasks);
+    }
+
+    private static void NeedSandbox()
+    {
+        if (s_found.Value.Sandbox is null)
+        {
+            Assert.Skip(s_found.Value.Message);
+        }
+    }
+
+    private static Task<EvaluationSummary> Evaluate(IReadOnlyList<HumanEvalTask> tasks, IReadOnlyList<Sample> samples, EvaluationOptions options) =>
+        Grader.EvaluateAsync(tasks, samples, options with { Sandbox = s_found.Value.Sandbox }, TestContext.Current.CancellationToken);
+}
