@@ -135,7 +135,7 @@ public sealed class StepPackerTests
     }
 
     /// <summary>Each field again from the samples, in plain steps.</summary>
-    private static void CheckBatch(PackedBatch batch, IReadOnlyList<TokenizedSample> samples)
+    private static void CheckBatch(PackedBatch batch, TokenizedSample[] samples)
     {
         List<int> tokens = [], targets = [], positions = [], cuSeqlens = [0], rows = [];
         foreach (var id in batch.SampleIds)
