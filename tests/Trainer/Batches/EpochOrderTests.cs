@@ -24,11 +24,9 @@ public sealed class EpochOrderTests
         }
     }
 
-    /// <summary>Golden: a changed order would silently break the resume of old runs.</summary>
+    /// <summary>Computed by another program from the formula. A changed order would silently break the resume of older runs.</summary>
     [Fact]
-    public void The_order_stays_what_it_was() => Assert.Equal(GoldenOrder, Order(42, 3, 12));
-
-    private static int[] GoldenOrder => [0];
+    public void The_order_stays_what_it_is() => Assert.Equal([1, 7, 6, 5, 11, 10, 4, 9, 8, 0, 2, 3], Order(42, 3, 12));
 
     [Fact]
     public void All_orders_are_about_equally_frequent()
