@@ -138,7 +138,8 @@ public sealed record Qwen2Config
         writer.WriteNumber("num_hidden_layers", NumHiddenLayers);
         writer.WriteNumber("num_key_value_heads", NumKeyValueHeads);
         writer.WriteNumber("rms_norm_eps", RmsNormEps);
-        writer.WriteNumber("rope_theta", RopeTheta);
+        writer.WritePropertyName("rope_theta");
+        writer.WriteRawValue(RopeTheta % 1 == 0 && RopeTheta < 1e15 ? $"{RopeTheta:F1}" : $"{RopeTheta:R}"); // Python readers expect a float
         if (qwen)
         {
             writer.WriteNull("sliding_window");

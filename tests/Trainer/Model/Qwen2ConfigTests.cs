@@ -184,6 +184,7 @@ public sealed class Qwen2ConfigTests : IDisposable
             config.Save(_folder.Path, "bfloat16", [151643, 151645], padTokenId: 151643);
             Assert.Equal(config, Qwen2Config.Load(_folder.Path));
             Assert.Equal([151643, 151645], Qwen2Config.LoadEosTokenIds(_folder.Path));
+            Assert.Contains(".0,", File.ReadAllText(_folder["config.json"]).Split("rope_theta")[1].Split('\n')[0]);
             Assert.Contains("\"torch_dtype\": \"bfloat16\"", File.ReadAllText(_folder["config.json"]));
             config.Save(_folder.Path, "float32", []);
             Assert.Empty(Qwen2Config.LoadEosTokenIds(_folder.Path));
