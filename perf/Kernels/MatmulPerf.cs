@@ -1,0 +1,67 @@
+using Z1Coder.Kernels;
+using Z1Coder.Runtime;
+
+namespace Z1Coder.Perf.Kernels;
+
+/// <summary>The products of a training step at the shapes of the recipes, and those of one decoding step.</summary>
+public static class MatmulPerf
+{
+    // rows (packed tokens) x out features x in features
+    private static readonly (int M, int N, int K)[] s_training =
+    [
+        (1024, 512, 256), (1024, 256, 256), (1024, 1376, 256), (1024, 256, 688), (512, 8192, 256),        // nano
+        (1024, 768, 512), (1024, 512, 512), (1024, 2816, 512), (1024, 512, 1408), (512, 32000, 512),      // mini
+        (1024, 1152, 896), (1024, 896, 896), (512, 9728, 896), (512, 896, 4864), (256, 151936, 896),      // Qwen2.5-Coder-0.5B
+    ];
+
+    private static readonly (int M, int N, int K)[] s_decoding =
+        [(1, 1152, 896), (1, 9728, 896), (1, 896, 4864), (1, 151936, 896), (4, 9728, 896), (8, 9728, 896)];
+
+    /// <summary>Every case, both element types.</summary>
+    public static IEnumerable<PerfCase> Cases()
+    {
+        foreach (var (m, n, k) in s_training)
+        {
+            foreach (var perfCase in Training<BFloat16>("bf16", m, n, k).Concat(Training<float>("fp32", m, n, k)))
+            {
+                yield return perfCase;
+            }
+        }
+
+        foreach (var (m, n, k) in s_decoding)
+        {
+            yield return Forward<BFloat16>("bf16", m, n, k);
+            yield return Forward<float>("fp32", m, n, k);
+        }
+    }
+
+    private static IEnumerable<PerfCase> Training<T>(string dtype, int m, int n, int k)
+        where T : unmanaged
+    {
+        var bytes = dtype == "bf16" ? 2 : 4;
+        yield return Forward<T>(dtype, m, n, k);
+        yield return new($"Matmul.BackwardInput {dtype}", $"{m}x{n}x{k}", Matmul.BackwardInputCost(m, n, k, bytes), p =>
+        {
+            var (dy, w, dx) = (p.Random<T>(m, n), p.Random<T>(n, k), p.Empty<T>(m, k));
+            return stream => Matmul.BackwardInput(stream, dy, w, dx);
+        });
+        yield return new($"Matmul.BackwardWeight {dtype}", $"{m}x{n}x{k}", Matmul.BackwardWeightCost(m, n, k, bytes, true), p =>
+        {
+            var (dy, x, dw) = (p.Random<T>(m, n), p.Random<T>(m, k), p.Empty<float>(n, k));
+            return stream => Matmul.BackwardWeight(stream, dy, x, dw, accumulate: true);
+        });
+        yield return new($"Matmul.BackwardBias {dtype}", $"{m}x{n}", Matmul.BackwardBiasCost(m, n, bytes, true), p =>
+        {
+            var (dy, dbias) = (p.Random<T>(m, n), p.Empty<float>(n));
+            return stream => Matmul.BackwardBias(stream, dy, dbias, accumulate: true);
+        });
+    }
+
+    private static PerfCase Forward<T>(string dtype, int m, int n, int k)
+        where T : unmanaged =>
+        new($"Matmul.Forward {dtype}", $"{m}x{n}x{k}", Matmul.ForwardCost(m, n, k, dtype == "bf16" ? 2 : 4), p =>
+        {
+            var (x, w, y) = (p.Random<T>(m, k), p.Random<T>(n, k), p.Empty<T>(m, n));
+            return stream => Matmul.Forward(stream, x, w, default, y);
+        });
+}

@@ -1,0 +1,126 @@
+using System.Diagnostics;
+using System.Runtime.Intrinsics;
+using Z1Coder.Runtime;
+
+namespace Z1Coder.Kernels;
+
+/// <summary>
+/// What this machine gives at best, measured here and now with the stream's workers: the denominators of "% of roof" and of MFU.
+/// Other load on the machine lowers them.
+/// </summary>
+/// <param name="CopyBytesPerSecond">bytes read plus bytes written per second, copying memory far larger than the caches</param>
+/// <param name="ReadBytesPerSecond">bytes per second, reading such memory once</param>
+/// <param name="FloatGemmFlopsPerSecond">of the best fp32 matrix product tried</param>
+/// <param name="BFloat16GemmFlopsPerSecond">of the best bf16 matrix product tried</param>
+public sealed record Roofs(
+    double CopyBytesPerSecond, double ReadBytesPerSecond, double FloatGemmFlopsPerSecond, double BFloat16GemmFlopsPerSecond)
+{
+    /// <summary>The GEMM roof for elements of type T, in floating-point operations per second.</summary>
+    public double GemmFlopsPerSecond<T>()
+        where T : unmanaged =>
+        typeof(T) == typeof(BFloat16) ? BFloat16GemmFlopsPerSecond : FloatGemmFlopsPerSecond;
+
+    /// <summary>Measures; the best of several runs each, on random data.</summary>
+    /// <param name="stream">whose workers take part</param>
+    /// <param name="quick">about a third of a second and 64 MiB; otherwise some three seconds and 512 MiB</param>
+    public static Roofs Measure(CpuStream stream, bool quick)
+    {
+        var seconds = quick ? 0.05 : 0.5;
+        var arena = new Arena("roofs");
+        var elements = (quick ? 8 : 64) << 20;
+        var (from, to) = (arena.Declare<float>(elements), arena.Declare<float>(elements));
+        var sums = arena.Declare<float>((elements / Block) + 1);
+        using (arena)
+        {
+            arena.Allocate();
+            Fill(from);
+            var copy = Best(seconds, () => stream.For(elements / Block, 4, new CopyJob(from, to)));
+            var read = Best(seconds, () => stream.For(elements / Block, 4, new ReadJob(from, sums)));
+            return new(
+                2.0 * from.Bytes / copy, from.Bytes / read, Gemm<float>(stream, seconds), Gemm<BFloat16>(stream, seconds));
+        }
+    }
+
+    private const int Block = 1 << 16;             // elements
+
+    private static double Gemm<T>(CpuStream stream, double seconds)
+        where T : unmanaged
+    {
+        var best = 0.0;
+        foreach (var (m, n, k) in new[] { (1024, 256, 1024), (1024, 768, 512) })
+        {
+            var arena = new Arena("roofs");
+            var (x, w, y) = (arena.Declare<T>(m, k), arena.Declare<T>(n, k), arena.Declare<T>(m, n));
+            using (arena)
+            {
+                arena.Allocate();
+                Fill(x);
+                Fill(w);
+                var time = Best(seconds / 2, () => Matmul.Forward(stream, x, w, default, y));
+                best = Math.Max(best, Matmul.ForwardCost(m, n, k, 4).Flops / time);
+            }
+        }
+
+        return best;
+    }
+
+    /// <summary>Shortest time of one run, in seconds.</summary>
+    private static double Best(double seconds, Action run)
+    {
+        run();
+        var (best, start) = (double.MaxValue, Stopwatch.GetTimestamp());
+        for (var i = 0; i < 3 || Stopwatch.GetElapsedTime(start).TotalSeconds < seconds; i++)
+        {
+            var begin = Stopwatch.GetTimestamp();
+            run();
+            best = Math.Min(best, Stopwatch.GetElapsedTime(begin).TotalSeconds);
+        }
+
+        return best;
+    }
+
+    /// <summary>Uniform in (-1, 1): zeros can run faster than real numbers.</summary>
+    private static void Fill<T>(Tensor<T> tensor)
+        where T : unmanaged
+    {
+        var state = 0x9E3779B9u;
+        for (long i = 0; i < tensor.Count; i++)
+        {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            Lanes.Set(ref tensor.Origin, (nuint)i, (state * (2f / uint.MaxValue)) - 1);
+        }
+    }
+
+    private readonly struct CopyJob(Tensor<float> from, Tensor<float> to) : ICpuJob
+    {
+        public void Run(int begin, int end, int worker)
+        {
+            var (start, count) = (begin * Block, (end - begin) * Block);
+            from.Span.Slice(start, count).CopyTo(to.Span.Slice(start, count));
+        }
+    }
+
+    private readonly struct ReadJob(Tensor<float> from, Tensor<float> sums) : ICpuJob
+    {
+        public void Run(int begin, int end, int worker)
+        {
+            for (var block = begin; block < end; block++)
+            {
+                ref var origin = ref from.Origin;
+                var (s0, s1, s2, s3) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
+                var last = ((nuint)block + 1) * Block;
+                for (var i = (nuint)block * Block; i < last; i += 64)
+                {
+                    s0 += Lanes.Load(ref origin, i);
+                    s1 += Lanes.Load(ref origin, i + 16);
+                    s2 += Lanes.Load(ref origin, i + 32);
+                    s3 += Lanes.Load(ref origin, i + 48);
+                }
+
+                sums.Span[block] = Vector512.Sum(s0 + s1 + s2 + s3);
+            }
+        }
+    }
+}
