@@ -60,7 +60,7 @@ internal static class NanoQuestion
             {
                 0 => $"Write a Python function {head} for an integer x: if {words[0]}, {words[1]}, otherwise {words[2]}, and return the result.",
                 1 => $"Implement {head} in Python. For an integer x, when {words[0]}, {words[1]}; else {words[2]}. Return the result.",
-                _ => $"Define a function {head}. Given an integer x, {words[1]} if {words[0]}; {words[2]} if not. Return the result.",
+                _ => $"Define a function {head}. Given an integer x, see whether {words[0]}: if so, {words[1]}; if not, {words[2]}. Return the result.",
             };
         }
 
