@@ -16,22 +16,25 @@ internal static class TokenData
 
     public static string Folder(string name)
     {
-        var root = Environment.GetEnvironmentVariable("Z1_DATA");
-        for (var at = new DirectoryInfo(AppContext.BaseDirectory); root is null && at is not null; at = at.Parent)
-        {
-            if (File.Exists(Path.Combine(at.FullName, "Z1Coder.Native.sln")))
-            {
-                root = Path.Combine(at.FullName, "..", "shared", "data");
-            }
-        }
-
-        var folder = Path.Combine(root ?? "", name);
+        var root = Environment.GetEnvironmentVariable("Z1_DATA") ?? Path.Combine(Repository(), "..", "shared", "data");
+        var folder = Path.Combine(root, name);
         if (!Directory.Exists(folder))
         {
             Assert.Skip($"no shared data folder '{name}': set Z1_DATA");
         }
 
         return folder;
+    }
+
+    public static string Repository()
+    {
+        var at = new DirectoryInfo(AppContext.BaseDirectory);
+        while (at is not null && !File.Exists(Path.Combine(at.FullName, "Z1Coder.Native.sln")))
+        {
+            at = at.Parent;
+        }
+
+        return at?.FullName ?? throw new InvalidOperationException("the tests do not lie inside the repository");
     }
 
     public static IEnumerable<JsonElement> Lines(string file) =>
