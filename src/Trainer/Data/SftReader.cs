@@ -8,8 +8,6 @@ namespace Z1Coder.Trainer.Data;
 /// </summary>
 public sealed class SftReader
 {
-    private const int SmallestGzip = 20;      // header 10, an empty block 2, checksum and length 8
-
     private readonly FieldMap? _fields;
     private readonly BrokenLinePolicy _policy;
     private readonly DataReport _report;
@@ -81,37 +79,6 @@ public sealed class SftReader
         Span<byte> magic = stackalloc byte[2];
         var isGzip = file.ReadAtLeast(magic, 2, throwOnEndOfStream: false) == 2 && magic is [0x1F, 0x8B];
         file.Position = 0;
-        if (isGzip && IsCutBeforeItsData(file))
-        {
-            throw new InvalidInputException($"{path}: the gzip data is cut short near its beginning; copy the file again from its source");
-        }
-
         return isGzip;
-    }
-
-    // GZipStream reports data cut short, except where the cut comes before the first byte of output: that it takes for an empty file.
-    // A file that really is empty ends in a checksum of 0 and a length of 0.
-    private static bool IsCutBeforeItsData(FileStream file)
-    {
-        try
-        {
-            using var unpacked = new GZipStream(file, CompressionMode.Decompress, leaveOpen: true);
-            if (unpacked.ReadByte() >= 0)
-            {
-                return false;
-            }
-
-            Span<byte> trailer = stackalloc byte[8];
-            file.Position = Math.Max(0, file.Length - trailer.Length);
-            return file.Length < SmallestGzip || file.ReadAtLeast(trailer, 8, throwOnEndOfStream: false) < 8 || trailer.IndexOfAnyExcept((byte)0) >= 0;
-        }
-        catch (InvalidDataException)
-        {
-            return true;
-        }
-        finally
-        {
-            file.Position = 0;
-        }
     }
 }
