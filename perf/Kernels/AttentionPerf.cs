@@ -77,7 +77,8 @@ public static class AttentionPerf
     {
         int[] lengths = [.. Enumerable.Repeat(length, rows)];
         var (n, k, h) = heads;
-        return new($"Attention.Decode {Dtype<T>()}", Shape($"{rows} rows x {length}", heads), Attention.DecodeCost(lengths, n, k, h, Size<T>()), inputs =>
+        var cost = Attention.DecodeCost(lengths, n, k, h, Size<T>());
+        return new($"Attention.Decode {Dtype<T>()}", Shape($"{rows} rows x {length}", heads), cost, inputs =>
         {
             var q = inputs.Random<T>(rows, n * h);
             var keys = inputs.Random<T>(rows, length, k * h);

@@ -32,19 +32,23 @@ public sealed class AttentionTests
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void Forward_is_the_formula_in_float(int[] lengths, int n, int k, int h, float scale) => ForwardIsTheFormula<float>(lengths, n, k, h, scale);
+    public void Forward_is_the_formula_in_float(int[] lengths, int n, int k, int h, float scale) =>
+        ForwardIsTheFormula<float>(lengths, n, k, h, scale);
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void Forward_is_the_formula_in_bfloat16(int[] lengths, int n, int k, int h, float scale) => ForwardIsTheFormula<BFloat16>(lengths, n, k, h, scale);
+    public void Forward_is_the_formula_in_bfloat16(int[] lengths, int n, int k, int h, float scale) =>
+        ForwardIsTheFormula<BFloat16>(lengths, n, k, h, scale);
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void Backward_is_the_formula_in_float(int[] lengths, int n, int k, int h, float scale) => BackwardIsTheFormula<float>(lengths, n, k, h, scale);
+    public void Backward_is_the_formula_in_float(int[] lengths, int n, int k, int h, float scale) =>
+        BackwardIsTheFormula<float>(lengths, n, k, h, scale);
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void Backward_is_the_formula_in_bfloat16(int[] lengths, int n, int k, int h, float scale) => BackwardIsTheFormula<BFloat16>(lengths, n, k, h, scale);
+    public void Backward_is_the_formula_in_bfloat16(int[] lengths, int n, int k, int h, float scale) =>
+        BackwardIsTheFormula<BFloat16>(lengths, n, k, h, scale);
 
     [Theory]
     [InlineData(4, 2, 3)]
@@ -192,14 +196,20 @@ public sealed class AttentionTests
         var d = bench.Input<float>(new(5, 32));
         void Fails(string part, Action action) => Assert.Contains(part, Assert.Throws<ArgumentException>(action).Message);
 
-        Fails("multiple of kvHeads", () => Attention.Forward(bench.Stream, call.Qkv, call.CuSeqlens, call.O, call.Lse, 4, 3, 8, call.Workspace));
-        Fails("qkv must have shape", () => Attention.Forward(bench.Stream, call.O, call.CuSeqlens, call.O, call.Lse, 4, 2, 8, call.Workspace));
-        Fails("cuSeqlens must start", () => Attention.Forward(bench.Stream, call.Qkv, bench.Ints(0, 4), call.O, call.Lse, 4, 2, 8, call.Workspace));
-        Fails("cuSeqlens must start", () => Attention.Forward(bench.Stream, call.Qkv, bench.Ints(0, 6, 5), call.O, call.Lse, 4, 2, 8, call.Workspace));
-        Fails("lse must have shape", () => Attention.Backward(bench.Stream, d, call.Qkv, call.O, call.Lse.Reshape(4, 5), call.CuSeqlens, call.Dqkv, 4, 2, 8, call.Workspace));
+        Fails("multiple of kvHeads", () => Attention.Forward(bench.Stream, call.Qkv, call.CuSeqlens, call.O, call.Lse, 4, 3, 8,
+            call.Workspace));
+        Fails("qkv must have shape", () => Attention.Forward(bench.Stream, call.O, call.CuSeqlens, call.O, call.Lse, 4, 2, 8,
+            call.Workspace));
+        Fails("cuSeqlens must start", () => Attention.Forward(bench.Stream, call.Qkv, bench.Ints(0, 4), call.O, call.Lse, 4, 2, 8,
+            call.Workspace));
+        Fails("cuSeqlens must start", () => Attention.Forward(bench.Stream, call.Qkv, bench.Ints(0, 6, 5), call.O, call.Lse, 4, 2, 8,
+            call.Workspace));
+        Fails("lse must have shape", () => Attention.Backward(bench.Stream, d, call.Qkv, call.O, call.Lse.Reshape(4, 5), call.CuSeqlens,
+            call.Dqkv, 4, 2, 8, call.Workspace));
         using var arena = new Arena("small");
         var small = new AttentionWorkspace(arena, 2, 4, 4, 2, 8, backward: false);
-        Fails("for 4 tokens; the call has 5", () => Attention.Forward(bench.Stream, call.Qkv, call.CuSeqlens, call.O, call.Lse, 4, 2, 8, small));
+        Fails("for 4 tokens; the call has 5", () => Attention.Forward(bench.Stream, call.Qkv, call.CuSeqlens, call.O, call.Lse, 4, 2, 8,
+            small));
         var cache = new Cache<float>(bench, 1, 4, 16);
         var q = bench.Input<float>(new(1, 32));
         Fails("for 2 workers; the stream has 3", () =>
@@ -209,7 +219,8 @@ public sealed class AttentionTests
         });
         var other = new AttentionWorkspace(arena, 2, 5, 4, 2, 16, backward: false);
         Fails("the call has 4, 2, 8", () => Attention.Forward(bench.Stream, call.Qkv, call.CuSeqlens, call.O, call.Lse, 4, 2, 8, other));
-        Fails("lengths must be", () => Attention.Decode(bench.Stream, q, cache.K, cache.V, bench.Ints(0), bench.Ints(5), q, 4, 2, 8, small));
+        Fails("lengths must be", () => Attention.Decode(bench.Stream, q, cache.K, cache.V, bench.Ints(0), bench.Ints(5), q, 4, 2, 8,
+            small));
         Fails("slots must lie", () => Attention.Decode(bench.Stream, q, cache.K, cache.V, bench.Ints(1), bench.Ints(4), q, 4, 2, 8, small));
     }
 
@@ -309,7 +320,8 @@ public sealed class AttentionTests
                 o.Rows(s, 1), KernelBench.Doubles(call.O.Rows(ends[s], 1)), 2 * KernelBench.Ulp<T>(), 16 * KernelBench.Ulp<float>());
             var alone = bench.Output<T>(new(1, n * h));
             call.Dirty();
-            Attention.Decode(bench.Stream, q.Rows(s, 1), cache.K, cache.V, bench.Ints(slotOf[s]), bench.Ints(lengths[s]), alone, n, k, h, call.Workspace);
+            Attention.Decode(bench.Stream, q.Rows(s, 1), cache.K, cache.V, bench.Ints(slotOf[s]), bench.Ints(lengths[s]), alone, n, k, h,
+                call.Workspace);
             SameBits(o.Row(s), alone.Span);
         }
 

@@ -9,7 +9,8 @@ namespace Z1Coder.Kernels;
 public static partial class Attention
 {
     private static void BackwardCpu<T>(
-        CpuStream stream, Tensor<T> dO, Tensor<T> qkv, Tensor<T> o, Tensor<float> lse, Tensor<int> cuSeqlens, Tensor<T> dqkv, AttentionWorkspace workspace)
+        CpuStream stream, Tensor<T> dO, Tensor<T> qkv, Tensor<T> o, Tensor<float> lse, Tensor<int> cuSeqlens, Tensor<T> dqkv,
+        AttentionWorkspace workspace)
         where T : unmanaged
     {
         PackKeysValues(stream, qkv, workspace);
@@ -34,7 +35,8 @@ public static partial class Attention
     private static ref float GradientRow(AttentionWorkspace workspace, int head, int chunk, int tokens, int token)
     {
         var chunks = Chunks(workspace.Heads, workspace.KvHeads);
-        return ref Unsafe.Add(ref workspace.Gradients.Origin, (((((nint)head * chunks) + chunk) * tokens) + token) * Padded(workspace.HeadDim));
+        return ref Unsafe.Add(ref workspace.Gradients.Origin,
+            (((((nint)head * chunks) + chunk) * tokens) + token) * Padded(workspace.HeadDim));
     }
 
     /// <summary>P = exp(S − lse) in place of S, dS = P ∘ (dP − D) in place of dP.</summary>
@@ -70,7 +72,8 @@ public static partial class Attention
 
     /// <summary>Sums over queries, per key: sum[j][h] (+)= Σ_i P[j][i] · rows[i][h]; on the diagonal, i ≥ j only.</summary>
     private static void SumOverQueries(
-        in Scratch scratch, ref float scores, ref float rows, ref float sum, int keys, int queries, int padded, bool diagonal, bool accumulate)
+        in Scratch scratch, ref float scores, ref float rows, ref float sum, int keys, int queries, int padded, bool diagonal,
+        bool accumulate)
     {
         var vectors = padded / Lanes.Count;
         for (var j = 0; j < keys; j += RowBlock)
@@ -105,7 +108,8 @@ public static partial class Attention
     }
 
     private readonly struct BackwardJob<T>(
-        Tensor<T> dO, Tensor<T> qkv, Tensor<T> o, Tensor<float> lse, Tensor<int> cuSeqlens, Tensor<T> dqkv, AttentionWorkspace workspace, long[] items) : ICpuJob
+        Tensor<T> dO, Tensor<T> qkv, Tensor<T> o, Tensor<float> lse, Tensor<int> cuSeqlens, Tensor<T> dqkv, AttentionWorkspace workspace,
+        long[] items) : ICpuJob
         where T : unmanaged
     {
         public void Run(int begin, int end, int worker)
@@ -123,7 +127,8 @@ public static partial class Attention
                 {
                     for (var first = 0; first < length; first += Tile)
                     {
-                        RunTile(start, first, Math.Min(Tile, length - first), keyHead, (keyHead * group) + member, chunk, member % ChunkHeads == 0, worker);
+                        RunTile(start, first, Math.Min(Tile, length - first), keyHead, (keyHead * group) + member, chunk,
+                            member % ChunkHeads == 0, worker);
                     }
                 }
             }
@@ -138,8 +143,10 @@ public static partial class Attention
             nint width = qkv.Shape.Columns;
             nint outWidth = o.Shape.Columns;
             var vectors = LoadTile(
-                ref Unsafe.Add(ref qkv.Origin, (token * width) + (head * headDim)), width, ref scratch.RowsA, queries, headDim, Scale(headDim));
-            _ = LoadTile(ref Unsafe.Add(ref dO.Origin, (token * outWidth) + (head * headDim)), outWidth, ref scratch.RowsB, queries, headDim, 1f);
+                ref Unsafe.Add(ref qkv.Origin, (token * width) + (head * headDim)), width, ref scratch.RowsA, queries, headDim,
+                Scale(headDim));
+            _ = LoadTile(ref Unsafe.Add(ref dO.Origin, (token * outWidth) + (head * headDim)), outWidth, ref scratch.RowsB, queries,
+                headDim, 1f);
             Transpose(ref scratch.RowsA, ref scratch.QueriesT, padded, vectors);
             Transpose(ref scratch.RowsB, ref scratch.GradientsT, padded, vectors);
             LoadStatistics(in scratch, token, queries, vectors, head);
@@ -149,13 +156,16 @@ public static partial class Attention
                 var keys = diagonal ? queries : Tile;
                 ref var keyRows = ref KeyRow(workspace, keyHead, tokens, start + j);
                 Scores(ref keyRows, ref scratch.QueriesT, ref scratch.P, keys, vectors, headDim, padded, diagonal);
-                Scores(ref KeyRow(workspace, kvHeads + keyHead, tokens, start + j), ref scratch.GradientsT, ref scratch.DS, keys, vectors, headDim, padded, diagonal);
+                Scores(ref KeyRow(workspace, kvHeads + keyHead, tokens, start + j), ref scratch.GradientsT, ref scratch.DS, keys, vectors,
+                    headDim, padded, diagonal);
                 SoftmaxBackwardBlock(in scratch, keys, vectors, diagonal);
                 var accumulate = !(firstHead && diagonal);         // the first queries to see these keys are their own tile
                 SumOverQueries(
-                    in scratch, ref scratch.P, ref scratch.RowsB, ref GradientRow(workspace, kvHeads + keyHead, chunk, tokens, start + j), keys, queries, padded, diagonal, accumulate);
+                    in scratch, ref scratch.P, ref scratch.RowsB, ref GradientRow(workspace, kvHeads + keyHead, chunk, tokens, start + j),
+                    keys, queries, padded, diagonal, accumulate);
                 SumOverQueries(
-                    in scratch, ref scratch.DS, ref scratch.RowsA, ref GradientRow(workspace, keyHead, chunk, tokens, start + j), keys, queries, padded, diagonal, accumulate);
+                    in scratch, ref scratch.DS, ref scratch.RowsA, ref GradientRow(workspace, keyHead, chunk, tokens, start + j), keys,
+                    queries, padded, diagonal, accumulate);
                 SumOverKeys(ref scratch.DS, ref keyRows, ref scratch.Sum, keys, queries, padded, diagonal, accumulate: j != 0);
             }
 
@@ -221,12 +231,14 @@ public static partial class Attention
                         ref var part = ref GradientRow(workspace, head, chunk, tokens, t);
                         for (var h = 0; h < padded; h += Lanes.Count)
                         {
-                            (Vector512.LoadUnsafe(ref sum, (nuint)h) + Vector512.LoadUnsafe(ref part, (nuint)h)).StoreUnsafe(ref sum, (nuint)h);
+                            var both = Vector512.LoadUnsafe(ref sum, (nuint)h) + Vector512.LoadUnsafe(ref part, (nuint)h);
+                            both.StoreUnsafe(ref sum, (nuint)h);
                         }
                     }
 
                     StoreHead(
-                        ref sum, ref Unsafe.Add(ref dqkv.Origin, ((nint)t * dqkv.Shape.Columns) + ((workspace.Heads + head) * headDim)), headDim, 1f);
+                        ref sum, ref Unsafe.Add(ref dqkv.Origin, ((nint)t * dqkv.Shape.Columns) + ((workspace.Heads + head) * headDim)),
+                        headDim, 1f);
                 }
             }
         }

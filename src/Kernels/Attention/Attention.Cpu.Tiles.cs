@@ -115,19 +115,26 @@ public static partial class Attention
         }
     }
 
-    private static void Multiply4(ref float a, nint aRow, nint aStep, ref float b, nint bStep, ref float c, nint cRow, int count, bool accumulate)
+    private static void Multiply4(
+        ref float a, nint aRow, nint aStep, ref float b, nint bStep, ref float c, nint cRow, int count, bool accumulate)
     {
         ref var c1 = ref Unsafe.Add(ref c, cRow);
         ref var c2 = ref Unsafe.Add(ref c1, cRow);
         ref var c3 = ref Unsafe.Add(ref c2, cRow);
-        Vector512<float> s00 = default, s01 = default, s02 = default, s03 = default, s10 = default, s11 = default, s12 = default, s13 = default;
-        Vector512<float> s20 = default, s21 = default, s22 = default, s23 = default, s30 = default, s31 = default, s32 = default, s33 = default;
+        Vector512<float> s00 = default, s01 = default, s02 = default, s03 = default, s10 = default, s11 = default, s12 = default,
+            s13 = default;
+        Vector512<float> s20 = default, s21 = default, s22 = default, s23 = default, s30 = default, s31 = default, s32 = default,
+            s33 = default;
         if (accumulate)
         {
-            (s00, s01, s02, s03) = (Vector512.LoadUnsafe(ref c), Vector512.LoadUnsafe(ref c, 16), Vector512.LoadUnsafe(ref c, 32), Vector512.LoadUnsafe(ref c, 48));
-            (s10, s11, s12, s13) = (Vector512.LoadUnsafe(ref c1), Vector512.LoadUnsafe(ref c1, 16), Vector512.LoadUnsafe(ref c1, 32), Vector512.LoadUnsafe(ref c1, 48));
-            (s20, s21, s22, s23) = (Vector512.LoadUnsafe(ref c2), Vector512.LoadUnsafe(ref c2, 16), Vector512.LoadUnsafe(ref c2, 32), Vector512.LoadUnsafe(ref c2, 48));
-            (s30, s31, s32, s33) = (Vector512.LoadUnsafe(ref c3), Vector512.LoadUnsafe(ref c3, 16), Vector512.LoadUnsafe(ref c3, 32), Vector512.LoadUnsafe(ref c3, 48));
+            (s00, s01, s02, s03) = (Vector512.LoadUnsafe(ref c), Vector512.LoadUnsafe(ref c, 16), Vector512.LoadUnsafe(ref c, 32),
+                Vector512.LoadUnsafe(ref c, 48));
+            (s10, s11, s12, s13) = (Vector512.LoadUnsafe(ref c1), Vector512.LoadUnsafe(ref c1, 16), Vector512.LoadUnsafe(ref c1, 32),
+                Vector512.LoadUnsafe(ref c1, 48));
+            (s20, s21, s22, s23) = (Vector512.LoadUnsafe(ref c2), Vector512.LoadUnsafe(ref c2, 16), Vector512.LoadUnsafe(ref c2, 32),
+                Vector512.LoadUnsafe(ref c2, 48));
+            (s30, s31, s32, s33) = (Vector512.LoadUnsafe(ref c3), Vector512.LoadUnsafe(ref c3, 16), Vector512.LoadUnsafe(ref c3, 32),
+                Vector512.LoadUnsafe(ref c3, 48));
         }
 
         ref var a1 = ref Unsafe.Add(ref a, aRow);
@@ -182,12 +189,14 @@ public static partial class Attention
         s33.StoreUnsafe(ref c3, 48);
     }
 
-    private static void Multiply2(ref float a, nint aRow, nint aStep, ref float b, nint bStep, ref float c, nint cRow, int count, bool accumulate)
+    private static void Multiply2(
+        ref float a, nint aRow, nint aStep, ref float b, nint bStep, ref float c, nint cRow, int count, bool accumulate)
     {
         ref var c1 = ref Unsafe.Add(ref c, cRow);
         ref var c2 = ref Unsafe.Add(ref c1, cRow);
         ref var c3 = ref Unsafe.Add(ref c2, cRow);
-        Vector512<float> s00 = default, s01 = default, s10 = default, s11 = default, s20 = default, s21 = default, s30 = default, s31 = default;
+        Vector512<float> s00 = default, s01 = default, s10 = default, s11 = default, s20 = default, s21 = default, s30 = default,
+            s31 = default;
         if (accumulate)
         {
             (s00, s01) = (Vector512.LoadUnsafe(ref c), Vector512.LoadUnsafe(ref c, 16));
@@ -230,7 +239,8 @@ public static partial class Attention
         s31.StoreUnsafe(ref c3, 16);
     }
 
-    private static void Multiply1(ref float a, nint aRow, nint aStep, ref float b, nint bStep, ref float c, nint cRow, int count, bool accumulate)
+    private static void Multiply1(
+        ref float a, nint aRow, nint aStep, ref float b, nint bStep, ref float c, nint cRow, int count, bool accumulate)
     {
         ref var c1 = ref Unsafe.Add(ref c, cRow);
         ref var c2 = ref Unsafe.Add(ref c1, cRow);
@@ -238,7 +248,8 @@ public static partial class Attention
         Vector512<float> s0 = default, s1 = default, s2 = default, s3 = default;
         if (accumulate)
         {
-            (s0, s1, s2, s3) = (Vector512.LoadUnsafe(ref c), Vector512.LoadUnsafe(ref c1), Vector512.LoadUnsafe(ref c2), Vector512.LoadUnsafe(ref c3));
+            (s0, s1, s2, s3) = (Vector512.LoadUnsafe(ref c), Vector512.LoadUnsafe(ref c1), Vector512.LoadUnsafe(ref c2),
+                Vector512.LoadUnsafe(ref c3));
         }
 
         ref var a1 = ref Unsafe.Add(ref a, aRow);
@@ -262,7 +273,8 @@ public static partial class Attention
         s3.StoreUnsafe(ref c3);
     }
 
-    /// <summary>e^x for x at most about 1, within 2 ulp; 0 where the result would be below the smallest normal float, -∞ included; NaN stays NaN.</summary>
+    /// <summary>e^x for x at most about 1, within 2 ulp; 0 where the result would be below the smallest normal float, -∞ included; NaN
+    /// stays NaN.</summary>
     /// <remarks>x = n·ln 2 + r, |r| ≤ ln 2 / 2; e^r = 1 + r + r² q(r) with q interpolated at Chebyshev nodes (error 2^-26).</remarks>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector512<float> Exp(Vector512<float> x)
@@ -390,7 +402,8 @@ public static partial class Attention
         }
     }
 
-    /// <summary>Rows of one head as float times scale, then zero rows up to a whole number of vectors of queries; returns those vectors.</summary>
+    /// <summary>Rows of one head as float times scale, then zero rows up to a whole number of vectors of queries; returns those
+    /// vectors.</summary>
     private static int LoadTile<T>(ref T from, nint stride, ref float to, int rows, int headDim, float scale)
         where T : unmanaged
     {
@@ -411,7 +424,8 @@ public static partial class Attention
 
     /// <summary>Scores of <paramref name="keys"/> keys (rows) against the tile's columns: P[j][i] = Σ_h K[j][h] · Q[h][i].
     /// On the diagonal, vectors of queries that lie before a block of keys are left out.</summary>
-    private static void Scores(ref float rows, ref float columns, ref float scores, int keys, int vectors, int headDim, int padded, bool diagonal)
+    private static void Scores(
+        ref float rows, ref float columns, ref float scores, int keys, int vectors, int headDim, int padded, bool diagonal)
     {
         for (var j = 0; j < keys; j += RowBlock)
         {
@@ -425,7 +439,8 @@ public static partial class Attention
     }
 
     /// <summary>Sums over keys, per query: sum[i][h] (+)= Σ_j P[j][i] · rows[j][h]; on the diagonal, j ≤ i only.</summary>
-    private static void SumOverKeys(ref float scores, ref float rows, ref float sum, int keys, int queries, int padded, bool diagonal, bool accumulate)
+    private static void SumOverKeys(
+        ref float scores, ref float rows, ref float sum, int keys, int queries, int padded, bool diagonal, bool accumulate)
     {
         for (var i = 0; i < queries; i += RowBlock)
         {

@@ -31,12 +31,14 @@ public static partial class Attention
     }
 
     private static void DecodeCpu<T>(
-        CpuStream stream, Tensor<T> q, Tensor<T> kCache, Tensor<T> vCache, Tensor<int> slots, Tensor<int> lengths, Tensor<T> o, AttentionWorkspace workspace)
+        CpuStream stream, Tensor<T> q, Tensor<T> kCache, Tensor<T> vCache, Tensor<int> slots, Tensor<int> lengths, Tensor<T> o,
+        AttentionWorkspace workspace)
         where T : unmanaged =>
         stream.For(q.Shape[0] * workspace.KvHeads, 1, new DecodeJob<T>(q, kCache, vCache, slots, lengths, o, workspace));
 
     private static void AppendToCacheCpu<T>(
-        CpuStream stream, Tensor<T> qkv, Tensor<int> slots, Tensor<int> positions, Tensor<T> kCache, Tensor<T> vCache, int heads, int kvHeads, int headDim)
+        CpuStream stream, Tensor<T> qkv, Tensor<int> slots, Tensor<int> positions, Tensor<T> kCache, Tensor<T> vCache, int heads,
+        int kvHeads, int headDim)
         where T : unmanaged =>
         stream.For(qkv.Shape[0], RowsPerChunk, new AppendJob<T>(qkv, slots, positions, kCache, vCache, heads * headDim, kvHeads * headDim));
 
@@ -44,7 +46,8 @@ public static partial class Attention
         where T : unmanaged =>
         stream.For(qkv.Shape[0], RowsPerChunk, new PackJob<T>(qkv, workspace));
 
-    /// <summary>A sequence and a measure of its work; sorting puts the most work first, so that the last worker to finish is not late.</summary>
+    /// <summary>A sequence and a measure of its work; sorting puts the most work first, so that the last worker to finish is not
+    /// late.</summary>
     private static long Item(int work, int sequence) => ((long)(int.MaxValue - work) << 32) | (uint)sequence;
 
     private static (int Work, int Sequence) FromItem(long item) => (int.MaxValue - (int)(item >> 32), (int)item);
@@ -101,7 +104,8 @@ public static partial class Attention
 
     /// <summary>One block of keys and values into the running softmax and sum of the tile.</summary>
     private static void AddBlock(
-        in Scratch scratch, ref float keyRows, ref float valueRows, int keys, int queries, int vectors, int headDim, int padded, bool first, bool diagonal)
+        in Scratch scratch, ref float keyRows, ref float valueRows, int keys, int queries, int vectors, int headDim, int padded,
+        bool first, bool diagonal)
     {
         Scores(ref keyRows, ref scratch.QueriesT, ref scratch.P, keys, vectors, headDim, padded, diagonal);
         SoftmaxBlock(in scratch, keys, vectors, first, diagonal);
@@ -165,7 +169,8 @@ public static partial class Attention
             var scratch = new Scratch(workspace.Scratch, worker, padded);
             nint token = start + first;
             var vectors = LoadTile(
-                ref Unsafe.Add(ref qkv.Origin, (token * qkv.Shape.Columns) + (head * headDim)), qkv.Shape.Columns, ref scratch.RowsA, queries, headDim, Scale(headDim));
+                ref Unsafe.Add(ref qkv.Origin, (token * qkv.Shape.Columns) + (head * headDim)), qkv.Shape.Columns, ref scratch.RowsA,
+                queries, headDim, Scale(headDim));
             Transpose(ref scratch.RowsA, ref scratch.QueriesT, padded, vectors);
             var keyHead = head / (heads / workspace.KvHeads);
             for (var j = 0; j <= first; j += Tile)
@@ -190,7 +195,8 @@ public static partial class Attention
 
     /// <summary>The same tile with the query heads of one key head as its columns, all of them at the last position.</summary>
     private readonly struct DecodeJob<T>(
-        Tensor<T> q, Tensor<T> kCache, Tensor<T> vCache, Tensor<int> slots, Tensor<int> lengths, Tensor<T> o, AttentionWorkspace workspace) : ICpuJob
+        Tensor<T> q, Tensor<T> kCache, Tensor<T> vCache, Tensor<int> slots, Tensor<int> lengths, Tensor<T> o,
+        AttentionWorkspace workspace) : ICpuJob
         where T : unmanaged
     {
         public void Run(int begin, int end, int worker)
@@ -212,7 +218,8 @@ public static partial class Attention
             var scratch = new Scratch(workspace.Scratch, worker, padded);
             var head = (keyHead * (workspace.Heads / workspace.KvHeads)) + first;
             var vectors = LoadTile(
-                ref Unsafe.Add(ref q.Origin, ((nint)row * q.Shape.Columns) + (head * headDim)), headDim, ref scratch.RowsA, queries, headDim, Scale(headDim));
+                ref Unsafe.Add(ref q.Origin, ((nint)row * q.Shape.Columns) + (head * headDim)), headDim, ref scratch.RowsA, queries,
+                headDim, Scale(headDim));
             Transpose(ref scratch.RowsA, ref scratch.QueriesT, padded, vectors);
             var length = lengths.Span[row];
             nint stride = kCache.Shape.Columns;
@@ -227,14 +234,16 @@ public static partial class Attention
                     LoadHead(ref Unsafe.Add(ref vCache.Origin, at), ref Unsafe.Add(ref scratch.RowsB, i * padded), headDim, 1f);
                 }
 
-                AddBlock(in scratch, ref scratch.RowsA, ref scratch.RowsB, keys, queries, vectors, headDim, padded, first: j == 0, diagonal: false);
+                AddBlock(in scratch, ref scratch.RowsA, ref scratch.RowsB, keys, queries, vectors, headDim, padded, first: j == 0,
+                    diagonal: false);
             }
 
             for (var i = 0; i < queries; i++)
             {
                 StoreHead(
                     ref Unsafe.Add(ref scratch.Sum, i * padded),
-                    ref Unsafe.Add(ref o.Origin, ((nint)row * o.Shape.Columns) + ((head + i) * headDim)), headDim, 1 / Unsafe.Add(ref scratch.Norm, i));
+                    ref Unsafe.Add(ref o.Origin, ((nint)row * o.Shape.Columns) + ((head + i) * headDim)), headDim,
+                        1 / Unsafe.Add(ref scratch.Norm, i));
             }
         }
     }

@@ -18,7 +18,8 @@ public static partial class Attention
     /// <summary>Attention of every token to the tokens before it in its own sequence, itself included.</summary>
     /// <param name="stream">where it runs</param>
     /// <param name="qkv">[T, (N + 2K) · H], positions already rotated into q and k</param>
-    /// <param name="cuSeqlens">[S + 1], 0 first, T last, never falling: sequence s holds tokens cuSeqlens[s] .. cuSeqlens[s + 1] − 1</param>
+    /// <param name="cuSeqlens">[S + 1], 0 first, T last, never falling: sequence s holds tokens cuSeqlens[s] up to but not
+    /// cuSeqlens[s + 1]</param>
     /// <param name="o">[T, N · H]</param>
     /// <param name="lse">[T, N], natural logarithm; saved for backward</param>
     /// <param name="heads">N, a multiple of K</param>
@@ -26,7 +27,8 @@ public static partial class Attention
     /// <param name="headDim">H</param>
     /// <param name="workspace">room for T tokens</param>
     public static void Forward<T>(
-        ComputeStream stream, Tensor<T> qkv, Tensor<int> cuSeqlens, Tensor<T> o, Tensor<float> lse, int heads, int kvHeads, int headDim, AttentionWorkspace workspace)
+        ComputeStream stream, Tensor<T> qkv, Tensor<int> cuSeqlens, Tensor<T> o, Tensor<float> lse, int heads, int kvHeads, int headDim,
+        AttentionWorkspace workspace)
         where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(stream);
@@ -43,8 +45,8 @@ public static partial class Attention
     }
 
     /// <summary>
-    /// dv_j = Σ p_ij do_i; ds_ij = p_ij (do_i·v_j − do_i·o_i); dq_i = Σ ds_ij k_j / √H; dk_j = Σ ds_ij q_i / √H, with p recomputed from lse;
-    /// dk and dv also sum over the query heads that share them.
+    /// dv_j = Σ p_ij do_i; ds_ij = p_ij (do_i·v_j − do_i·o_i); dq_i = Σ ds_ij k_j / √H; dk_j = Σ ds_ij q_i / √H, with p recomputed from
+    /// lse; dk and dv also sum over the query heads that share them.
     /// </summary>
     /// <param name="stream">where it runs</param>
     /// <param name="dO">[T, N · H]</param>
@@ -58,7 +60,8 @@ public static partial class Attention
     /// <param name="headDim">H</param>
     /// <param name="workspace">room for T tokens, declared with backward</param>
     public static void Backward<T>(
-        ComputeStream stream, Tensor<T> dO, Tensor<T> qkv, Tensor<T> o, Tensor<float> lse, Tensor<int> cuSeqlens, Tensor<T> dqkv, int heads, int kvHeads, int headDim, AttentionWorkspace workspace)
+        ComputeStream stream, Tensor<T> dO, Tensor<T> qkv, Tensor<T> o, Tensor<float> lse, Tensor<int> cuSeqlens, Tensor<T> dqkv,
+        int heads, int kvHeads, int headDim, AttentionWorkspace workspace)
         where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(stream);
@@ -92,7 +95,8 @@ public static partial class Attention
     /// <param name="headDim">H</param>
     /// <param name="workspace">for any number of tokens, 0 included</param>
     public static void Decode<T>(
-        ComputeStream stream, Tensor<T> q, Tensor<T> kCache, Tensor<T> vCache, Tensor<int> slots, Tensor<int> lengths, Tensor<T> o, int heads, int kvHeads, int headDim, AttentionWorkspace workspace)
+        ComputeStream stream, Tensor<T> q, Tensor<T> kCache, Tensor<T> vCache, Tensor<int> slots, Tensor<int> lengths, Tensor<T> o,
+        int heads, int kvHeads, int headDim, AttentionWorkspace workspace)
         where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(stream);
@@ -131,7 +135,8 @@ public static partial class Attention
     /// <param name="kvHeads">K</param>
     /// <param name="headDim">H</param>
     public static void AppendToCache<T>(
-        ComputeStream stream, Tensor<T> qkv, Tensor<int> slots, Tensor<int> positions, Tensor<T> kCache, Tensor<T> vCache, int heads, int kvHeads, int headDim)
+        ComputeStream stream, Tensor<T> qkv, Tensor<int> slots, Tensor<int> positions, Tensor<T> kCache, Tensor<T> vCache, int heads,
+        int kvHeads, int headDim)
         where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(stream);
@@ -176,7 +181,8 @@ public static partial class Attention
         return new(bytes, 4L * headDim * heads * CausalPairs(cuSeqlens));
     }
 
-    /// <summary>Five products per pair, the scores a second time included: 10 · H · N · pairs flops; dO, qkv, o and lse read, dqkv written.</summary>
+    /// <summary>Five products per pair, the scores a second time included: 10 · H · N · pairs flops; dO, qkv, o and lse read, dqkv
+    /// written.</summary>
     public static Cost BackwardCost(ReadOnlySpan<int> cuSeqlens, int heads, int kvHeads, int headDim, int elementBytes)
     {
         long tokens = cuSeqlens.Length == 0 ? 0 : cuSeqlens[^1];
@@ -201,7 +207,8 @@ public static partial class Attention
         if (heads <= 0 || kvHeads <= 0 || headDim <= 0 || heads % kvHeads != 0)
         {
             throw new ArgumentException(
-                $"heads must be a positive multiple of kvHeads and headDim positive; got heads {heads}, kvHeads {kvHeads}, headDim {headDim}");
+                $"heads must be a positive multiple of kvHeads and headDim positive; got heads {heads}, kvHeads {kvHeads}, "
+                + $"headDim {headDim}");
         }
     }
 

@@ -85,7 +85,8 @@ public sealed class AttentionWorkspace
         if (heads != Heads || kvHeads != KvHeads || headDim != HeadDim)       // messages are made only when they are needed
         {
             throw new ArgumentException(
-                $"the attention workspace is for heads {Heads}, kvHeads {KvHeads}, headDim {HeadDim}; the call has {heads}, {kvHeads}, {headDim}");
+                $"the attention workspace is for heads {Heads}, kvHeads {KvHeads}, headDim {HeadDim}; the call has {heads}, "
+                + $"{kvHeads}, {headDim}");
         }
 
         if (stream.Workers > Workers)
