@@ -20,8 +20,8 @@ public sealed class NanoCorpusTests : IClassFixture<NanoCorpusTests.Written>
     [Fact]
     public void Files_have_the_promised_records()
     {
-        Assert.Equal([NanoCorpus.Stage1, NanoCorpus.Stage2, NanoCorpus.Stage1Answers, NanoCorpus.Stage2Answers, NanoCorpus.HeldOut, NanoCorpus.Probe],
-            _written.Manifest.Files.Select(f => f.Name));
+        string[] names = ["stage1.jsonl", "stage2.jsonl", "stage1-answers.jsonl", "stage2-answers.jsonl", "heldout.jsonl", "probe.jsonl"];
+        Assert.Equal(names, _written.Manifest.Files.Select(f => f.Name));
         Assert.Equal([24_000, 12_000, 24_000, 12_000, 200, 40], _written.Manifest.Files.Select(f => f.Records));
         foreach (var file in _written.Manifest.Files)
         {
@@ -105,7 +105,8 @@ public sealed class NanoCorpusTests : IClassFixture<NanoCorpusTests.Written>
     [Fact]
     public void Answers_are_the_same_problems_without_the_reasoning()
     {
-        foreach (var (with, without) in new[] { (NanoCorpus.Stage1, NanoCorpus.Stage1Answers), (NanoCorpus.Stage2, NanoCorpus.Stage2Answers) })
+        (string, string)[] pairs = [(NanoCorpus.Stage1, NanoCorpus.Stage1Answers), (NanoCorpus.Stage2, NanoCorpus.Stage2Answers)];
+        foreach (var (with, without) in pairs)
         {
             foreach (var (reasoned, answer) in _written.Read(with).Zip(_written.Read(without)))
             {
@@ -129,7 +130,7 @@ public sealed class NanoCorpusTests : IClassFixture<NanoCorpusTests.Written>
     [Fact]
     public void The_same_options_give_the_same_bytes_and_another_seed_does_not()
     {
-        var options = new NanoOptions { Stage1Problems = 300, Stage2Problems = 200, HeldOutPlain = 20, HeldOutSelfInvoking = 20, Probe = 10 };
+        var options = new NanoOptions { Stage1Problems = 300, Stage2Problems = 200, HeldOutPlain = 20, HeldOutSelfInvoking = 9, Probe = 9 };
         using var once = new Written(options);
         using var again = new Written(options);
         using var other = new Written(options with { Seed = 2 });
@@ -152,7 +153,8 @@ public sealed class NanoCorpusTests : IClassFixture<NanoCorpusTests.Written>
             new() { Stage1Problems = -1 }, new() { Stage2PlainPercent = 101 }, new() { HeldOutPlain = -1 }, new() { Probe = 202 },
         })
         {
-            Assert.StartsWith("nano: ", Assert.Throws<InvalidInputException>(() => NanoCorpus.Write("unused", options)).Message, StringComparison.Ordinal);
+            var error = Assert.Throws<InvalidInputException>(() => NanoCorpus.Write("unused", options));
+            Assert.StartsWith("nano: ", error.Message, StringComparison.Ordinal);
         }
     }
 
@@ -187,7 +189,8 @@ public sealed class NanoCorpusTests : IClassFixture<NanoCorpusTests.Written>
         {
             if (!_read.TryGetValue(name, out var records))
             {
-                records = [.. File.ReadLines(Path.Combine(Directory, name)).Select(l => JsonSerializer.Deserialize<Dictionary<string, string>>(l)!)];
+                var lines = File.ReadLines(Path.Combine(Directory, name));
+                records = [.. lines.Select(line => JsonSerializer.Deserialize<Dictionary<string, string>>(line)!)];
                 _read.Add(name, records);
             }
 

@@ -52,7 +52,8 @@ internal static class Python
     {
         try
         {
-            return Process.Start(new ProcessStartInfo("python3", [script]) { RedirectStandardInput = true, RedirectStandardOutput = true })!;
+            var start = new ProcessStartInfo("python3", [script]) { RedirectStandardInput = true, RedirectStandardOutput = true };
+            return Process.Start(start)!;
         }
         catch (System.ComponentModel.Win32Exception)
         {

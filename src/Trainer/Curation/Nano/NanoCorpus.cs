@@ -45,7 +45,7 @@ public static class NanoCorpus
     public static NanoManifest Write(string directory, NanoOptions options)
     {
         ArgumentNullException.ThrowIfNull(options);
-        Expect(options.Stage1Problems >= 0 && options.Stage2Problems >= 0, "nano: stage1-problems and stage2-problems must not be negative");
+        Expect(options.Stage1Problems >= 0 && options.Stage2Problems >= 0, "nano: the counts of training problems must not be negative");
         Expect(options.Stage2PlainPercent is >= 0 and <= 100, "nano: stage2-plain-percent must be 0 to 100");
         Expect(options.HeldOutPlain >= 0 && options.HeldOutSelfInvoking >= 0, "nano: the held-out counts must not be negative");
         Expect(options.Probe >= 0 && (options.Probe + 1) / 2 <= options.HeldOutPlain && options.Probe / 2 <= options.HeldOutSelfInvoking,
@@ -83,7 +83,8 @@ public static class NanoCorpus
         }
     }
 
-    private static NanoFile WriteTraining(string directory, string name, string prefix, List<NanoTask> tasks, Func<NanoTask, string> respond)
+    private static NanoFile WriteTraining(
+        string directory, string name, string prefix, List<NanoTask> tasks, Func<NanoTask, string> respond)
     {
         using var bytes = new MemoryStream();
         using var json = new Utf8JsonWriter(bytes, s_oneLine);

@@ -18,7 +18,7 @@ internal static class NanoGenerator
         NanoFamily.Choice, NanoFamily.Choice, NanoFamily.Text,
     ];
 
-    /// <summary>Draw number <paramref name="index"/>: a problem of the wanted side of the split, or null where this number gives none.</summary>
+    /// <summary>Draw number <paramref name="index"/>: a problem of the wanted side of the split, or null if it gives none.</summary>
     public static NanoTask? Draw(ulong seed, ulong stream, int index, bool selfInvoking, bool heldOut)
     {
         var random = new NanoRandom(seed, stream, (ulong)index);
@@ -31,7 +31,9 @@ internal static class NanoGenerator
         }
 
         var tables = NanoClauses.Of(family);
-        var (a, b, c) = (random.Pick<NanoClause>(tables.First), random.Pick<NanoClause>(tables.Second), random.Pick<NanoClause>(tables.Third));
+        var a = random.Pick<NanoClause>(tables.First);
+        var b = random.Pick<NanoClause>(tables.Second);
+        var c = random.Pick<NanoClause>(tables.Third);
         if (!NanoClauses.Allows(family, a, b, c) || NanoSplit.IsHeldOut(family, a, b, c) != heldOut)
         {
             return null;
@@ -48,7 +50,8 @@ internal static class NanoGenerator
         }
 
         var name = random.Pick<string>(Names);
-        return name == problem.Name ? null : new NanoTask(problem, new NanoCall(form, name, Constant(form.HasConstant, ref random), random.Below(6)));
+        var call = new NanoCall(form, name, Constant(form.HasConstant, ref random), random.Below(6));
+        return name == problem.Name ? null : new NanoTask(problem, call);
 
         NanoStep Step(NanoClause clause, ref NanoRandom random) => new(clause, Constant(clause.HasConstant, ref random), random.Below(6));
 

@@ -5,4 +5,5 @@ namespace Z1Coder.Trainer.Curation.Nano;
 /// <param name="Files">The files in the order of writing; manifest.json itself is not among them.</param>
 /// <param name="Stage1">Stage 1 against the benchmark.</param>
 /// <param name="Stage2">Stage 2 against the benchmark.</param>
-public sealed record NanoManifest(NanoOptions Options, IReadOnlyList<NanoFile> Files, NanoDecontamination Stage1, NanoDecontamination Stage2);
+public sealed record NanoManifest(
+    NanoOptions Options, IReadOnlyList<NanoFile> Files, NanoDecontamination Stage1, NanoDecontamination Stage2);

@@ -21,7 +21,7 @@ public sealed record NanoOptions
     /// <summary>Self-invoking problems of the benchmark.</summary>
     public int HeldOutSelfInvoking { get; init; } = 100;
 
-    /// <summary>Problems of the small benchmark that is measured during training: the first half of each kind, taken from the benchmark.</summary>
+    /// <summary>Problems of the small benchmark that is measured during training: half of each kind, the first of the benchmark.</summary>
     public int Probe { get; init; } = 40;
 
     /// <summary>The teacher also works one small example through (list problems only). Costs tokens and asks for arithmetic.</summary>

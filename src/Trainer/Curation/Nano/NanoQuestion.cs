@@ -58,9 +58,9 @@ internal static class NanoQuestion
         {
             return p.Wording switch
             {
-                0 => $"Write a Python function {head} for an integer x: if {words[0]}, {words[1]}, otherwise {words[2]}, and return the result.",
+                0 => $"Write a Python function {head} for an integer x: if {words[0]}, {words[1]}, else {words[2]}. Return the result.",
                 1 => $"Implement {head} in Python. For an integer x, when {words[0]}, {words[1]}; else {words[2]}. Return the result.",
-                _ => $"Define a function {head}. Given an integer x, see whether {words[0]}: if so, {words[1]}; if not, {words[2]}. Return the result.",
+                _ => $"Define a function {head}. Given an integer x, see if {words[0]}: if so, {words[1]}; if not, {words[2]}. Return it.",
             };
         }
 

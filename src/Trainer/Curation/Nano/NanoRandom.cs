@@ -1,6 +1,6 @@
 namespace Z1Coder.Trainer.Curation.Nano;
 
-/// <summary>Counter-based numbers: the n-th draw depends only on (seed, stream, index, n), so any problem can be made alone (splitmix64).</summary>
+/// <summary>Counter-based numbers (splitmix64): each depends only on (seed, stream, index, its place).</summary>
 internal struct NanoRandom
 {
     private readonly ulong _key;

@@ -5,7 +5,7 @@ namespace Z1Coder.Trainer.Curation.Nano;
 /// <summary>
 /// The scripted teacher: no model, a template. Its reasoning quotes each clause of the problem in the words of the question and
 /// puts the Python expression right behind it; the program then copies those expressions. Quoting matters: a model of a few million
-/// parameters learns to copy long spans first, and the constants come along. What it writes is correct by construction and checked by running it.
+/// parameters learns to copy long spans first, and the constants come along. What the teacher writes is checked by running it.
 /// </summary>
 internal static class NanoTeacher
 {

@@ -46,7 +46,11 @@ internal static class NanoTests
     }
 
     private static bool Write(
-        StringBuilder text, string function, List<NanoValue[]> pool, Func<NanoValue[], NanoValue> right, List<Func<NanoValue[], NanoValue>> mutants)
+        StringBuilder text,
+        string function,
+        List<NanoValue[]> pool,
+        Func<NanoValue[], NanoValue> right,
+        List<Func<NanoValue[], NanoValue>> mutants)
     {
         var expected = pool.ConvertAll(a => right(a).Literal);
         var kills = pool.ConvertAll(a => new bool[mutants.Count]);

@@ -42,7 +42,7 @@ internal sealed class NanoValue
 
     public long[][] Rows { get; } = [];
 
-    /// <summary>The value as Python writes it; two values are equal when their literals are. Texts hold no quote and no backslash.</summary>
+    /// <summary>The value as Python writes it; values are equal when their literals are. Texts hold no quote and no backslash.</summary>
     public string Literal { get; }
 
     private static string Write(long[] list) => new StringBuilder("[").AppendJoin(", ", list).Append(']').ToString();
