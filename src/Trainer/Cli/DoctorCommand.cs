@@ -38,8 +38,8 @@ internal static class DoctorCommand
                     writer.WriteString("sandbox", sandbox.Message);
                     writer.WriteNumber("copy_bytes_per_second", roofs.CopyBytesPerSecond);
                     writer.WriteNumber("read_bytes_per_second", roofs.ReadBytesPerSecond);
-                    writer.WriteNumber("gemm_bf16_flops_per_second", roofs.GemmBf16FlopsPerSecond);
-                    writer.WriteNumber("gemm_fp32_flops_per_second", roofs.GemmFp32FlopsPerSecond);
+                    writer.WriteNumber("gemm_bf16_flops_per_second", roofs.GemmFlopsPerSecond<BFloat16>());
+                    writer.WriteNumber("gemm_fp32_flops_per_second", roofs.GemmFlopsPerSecond<float>());
                 });
                 return 0;
             }
@@ -53,7 +53,7 @@ internal static class DoctorCommand
 
             Console.WriteLine($"sandbox    {sandbox.Message}");
             Console.WriteLine($"memory     copy {roofs.CopyBytesPerSecond / 1e9:F1} GB/s, read {roofs.ReadBytesPerSecond / 1e9:F1} GB/s");
-            Console.WriteLine($"GEMM       bf16 {roofs.GemmBf16FlopsPerSecond / 1e9:F0} GFLOP/s, fp32 {roofs.GemmFp32FlopsPerSecond / 1e9:F0} GFLOP/s");
+            Console.WriteLine($"GEMM       bf16 {roofs.GemmFlopsPerSecond<BFloat16>() / 1e9:F0} GFLOP/s, fp32 {roofs.GemmFlopsPerSecond<float>() / 1e9:F0} GFLOP/s");
             return 0;
         });
         return command;

@@ -28,7 +28,7 @@ internal static class PlanCommand
             if (flops <= 0 || bytes <= 0)
             {
                 var roofs = Roofs.Measure(stream, quick: true);
-                flops = flops > 0 ? flops : plan.DType == "fp32" ? roofs.GemmFp32FlopsPerSecond : roofs.GemmBf16FlopsPerSecond;
+                flops = flops > 0 ? flops : plan.DType == "fp32" ? roofs.GemmFlopsPerSecond<float>() : roofs.GemmFlopsPerSecond<BFloat16>();
                 bytes = bytes > 0 ? bytes : roofs.CopyBytesPerSecond;
             }
 

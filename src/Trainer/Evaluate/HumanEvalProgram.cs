@@ -6,10 +6,14 @@ public static class HumanEvalProgram
     /// <summary>The program of <paramref name="code"/> and, apart from it, the task's tests and the call of check.</summary>
     /// <param name="task">The problem.</param>
     /// <param name="code">Model code; see <see cref="CodeExtractor"/> for chat answers.</param>
-    /// <param name="mode">How code and prompt go together.</param>
+    /// <param name="mode">How code and prompt go together; a prompt that does not define the entry point is never joined.</param>
     public static SandboxProgram Build(HumanEvalTask task, string code, CompletionMode mode = CompletionMode.Auto)
     {
-        if (mode == CompletionMode.Auto)
+        if (!DefinesAtMargin(task.Prompt, task.EntryPoint))
+        {
+            mode = CompletionMode.Program;              // an instruction in words is no code to join to
+        }
+        else if (mode == CompletionMode.Auto)
         {
             // A __future__ import must come first, so nothing can be put before it.
             mode = !DefinesAtMargin(code, task.EntryPoint) ? CompletionMode.Continuation

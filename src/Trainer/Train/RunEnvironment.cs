@@ -31,8 +31,8 @@ internal static class RunEnvironment
         }
 
         json.WriteEndArray();
-        json.WriteNumber("gemm_bf16_flops_per_second", Math.Round(roofs.GemmBf16FlopsPerSecond));
-        json.WriteNumber("gemm_fp32_flops_per_second", Math.Round(roofs.GemmFp32FlopsPerSecond));
+        json.WriteNumber("gemm_bf16_flops_per_second", Math.Round(roofs.GemmFlopsPerSecond<BFloat16>()));
+        json.WriteNumber("gemm_fp32_flops_per_second", Math.Round(roofs.GemmFlopsPerSecond<float>()));
         json.WriteNumber("copy_bytes_per_second", Math.Round(roofs.CopyBytesPerSecond));
         json.WriteNumber("read_bytes_per_second", Math.Round(roofs.ReadBytesPerSecond));
         json.WriteString("tokenizer", Path.GetFileName(Path.TrimEndingDirectorySeparator(tokenizerDirectory)));
@@ -43,6 +43,9 @@ internal static class RunEnvironment
 
         json.WriteEndObject();
     }
+
+    /// <summary>Processor and cores, in words.</summary>
+    public static string Machine => $"{Environment.ProcessorCount} cores, {Processor()}";
 
     private static string Processor()
     {

@@ -1,4 +1,5 @@
 using Z1Coder.Trainer.Batches;
+using Z1Coder.Trainer.Evaluate;
 using Z1Coder.Trainer.Model;
 using Z1Coder.Trainer.Tokens;
 
@@ -7,13 +8,14 @@ namespace Z1Coder.Trainer.Train;
 /// <summary>What a stage measures while it trains: the held-out loss, and pass@1 with the weights in place.</summary>
 /// <typeparam name="T">storage of the model</typeparam>
 internal sealed class StageEvaluation<T>(
-    TrainContext context, StageRecipe recipe, string directory, PromptCodec codec, Qwen2<T> model, Activations<T> activations,
+    TrainContext context, EvalRecipe recipe, string directory, PromptCodec codec, Qwen2<T> model, Activations<T> activations,
     IReadOnlyList<TokenizedSample> held, MetricsLog log, TrainView view)
     where T : unmanaged
 {
-    /// <summary>Mean loss over the held-out loss tokens, nats; nothing where nothing is held out.</summary>
-    public void PassAt1(long step) { _ = (recipe, directory, codec); }
+    private readonly IReadOnlyList<HumanEvalTask> _tasks = recipe.Tasks is null ? [] : HumanEvalTask.Read(recipe.Tasks);
+    private Sandbox? _sandbox;
 
+    /// <summary>Mean loss over the held-out loss tokens, nats; nothing where nothing is held out.</summary>
     public void Loss(long step)
     {
         if (held.Count == 0)
@@ -36,5 +38,20 @@ internal sealed class StageEvaluation<T>(
 
         log.EvalLoss(step, sum / tokens, tokens);
         view.Note($"step {step} held-out loss {sum / tokens:F4} over {tokens:N0} tokens");
+    }
+
+    /// <summary>pass@1 on the recipe's tasks; nothing where there are none.</summary>
+    public void PassAt1(long step)
+    {
+        if (_tasks.Count == 0)
+        {
+            return;
+        }
+
+        _sandbox ??= Sandbox.Create();
+        var summary = Train.PassAt1.Measure(
+            context.Stream, model, codec, _tasks, recipe.MaxNewTokens, _sandbox, Path.Combine(directory, RunFiles.Answers));
+        log.PassAt1(step, summary.PassAt1, _tasks.Count, summary.Kinds.Select(k => (k.Kind, k.PassAt1)));
+        view.Note($"step {step} pass@1 {summary.PassAt1:P1} [{summary.Interval.Low:P0}, {summary.Interval.High:P0}] on {_tasks.Count} tasks");
     }
 }

@@ -21,7 +21,7 @@ public static class TrainRun
             ?? throw new InvalidInputException("the recipe's tokenizer.from is missing: random weights bring no tokenizer of their own");
         using var stream = new CpuStream();
         var roofs = Roofs.Measure(stream, quick: true);
-        var peak = recipe.DType == "fp32" ? roofs.GemmFp32FlopsPerSecond : roofs.GemmBf16FlopsPerSecond;
+        var peak = recipe.DType == "fp32" ? roofs.GemmFlopsPerSecond<float>() : roofs.GemmFlopsPerSecond<BFloat16>();
         RunEnvironment.Write(Path.Combine(directory, RunFiles.Environment), recipe, tokenizer, roofs);
         var context = new TrainContext(recipe, tokenizer, stream, peak, resume, stop, output);
 

@@ -42,7 +42,7 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         using var log = new MetricsLog(directory, progress.Step);
         var loop = new TrainLoop<T>(
             context.Stream, optimizer, activations, dataset.Train, plan, totalSteps, recipe.Train, recipe.Guard, progress);
-        var evaluation = new StageEvaluation<T>(context, recipe, directory, _codec, loop.Model, activations, dataset.Eval, log, view);
+        var evaluation = new StageEvaluation<T>(context, recipe.Eval, directory, _codec, loop.Model, activations, dataset.Eval, log, view);
         return view.Show(() =>
         {
             if (progress.Step == 0 && recipe.Eval.PassEvery > 0)

@@ -1,0 +1,53 @@
+using System.CommandLine;
+using Z1Coder.Trainer.Data;
+using Z1Coder.Trainer.Report;
+using Z1Coder.Trainer.Train;
+
+namespace Z1Coder.Trainer.Cli;
+
+/// <summary>z1 demo</summary>
+internal static class DemoCommand
+{
+    public static Command Create()
+    {
+        var recipe = new Option<string>("--recipe") { Description = "the recipe", DefaultValueFactory = _ => "recipes/nano/nano.yaml" };
+        var set = PlanCommand.SetOption();
+        var output = new Option<string>("--out") { Description = "the run's directory; an earlier demo there is kept as DIR.1, DIR.2, …", DefaultValueFactory = _ => "runs/demo" };
+        var vocabulary = new Option<int>("--vocabulary") { Description = "tokens the tokenizer learns", DefaultValueFactory = _ => 1024 };
+        var command = new Command("demo", "The whole recipe in small: a model learns in two stages and then solves problems it had failed.")
+        {
+            recipe, set, output, vocabulary,
+        };
+        command.SetAction(parsed =>
+        {
+            var directory = parsed.GetValue(output)!;
+            KeepEarlier(directory);
+            if (!DemoRun.Execute(parsed.GetValue(recipe)!, parsed.GetValue(set)!, directory, parsed.GetValue(vocabulary), Console.Out))
+            {
+                throw new InvalidInputException($"stopped before the end; {directory} holds what was done");
+            }
+
+            var report = Path.Combine(directory, "report.html");
+            File.WriteAllText(report, HtmlReport.Render(directory));
+            Console.WriteLine($"report: {report}");
+            return 0;
+        });
+        return command;
+    }
+
+    private static void KeepEarlier(string directory)
+    {
+        if (!Directory.Exists(directory))
+        {
+            return;
+        }
+
+        var number = 1;
+        while (Directory.Exists($"{directory}.{number}"))
+        {
+            number++;
+        }
+
+        Directory.Move(directory, $"{directory}.{number}");
+    }
+}
