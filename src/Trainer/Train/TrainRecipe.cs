@@ -12,10 +12,11 @@ namespace Z1Coder.Trainer.Train;
 /// <param name="DType">compute and activation storage: bf16 or fp32; masters, moments and gradients are fp32 in both</param>
 /// <param name="Model">where weights and shapes come from</param>
 /// <param name="TokenizerFrom">directory or tokenizer.json; null takes the model's own directory</param>
+/// <param name="TemplateFrom">a chat template (.jinja, or a tokenizer_config.json) to use instead of the tokenizer's own; null for its own</param>
 /// <param name="Stages">trained one after another, each from the last one's weights</param>
 /// <param name="Resolved">the recipe with every default filled in, as YAML</param>
 public sealed record TrainRecipe(
-    string Name, long Seed, string DType, ModelSource Model, string? TokenizerFrom, IReadOnlyList<StageRecipe> Stages, string Resolved)
+    string Name, long Seed, string DType, ModelSource Model, string? TokenizerFrom, string? TemplateFrom, IReadOnlyList<StageRecipe> Stages, string Resolved)
 {
     /// <summary>Reads and checks a recipe; nothing but the recipe file is touched. Paths inside are relative to the working directory.</summary>
     /// <exception cref="InvalidInputException">the first thing that is wrong, by key</exception>
@@ -28,7 +29,8 @@ public sealed record TrainRecipe(
         var seed = tree.Long("seed", 42);
         var dtype = tree.Choice("dtype", "bf16", "bf16", "fp32");
         var model = ModelSource.Read(tree.Section("model"));
-        var tokenizer = tree.Section("tokenizer").Text("from");
+        var tokenizer = tree.Section("tokenizer");
+        var (tokenizerFrom, templateFrom) = (tokenizer.Text("from"), tokenizer.Text("template"));
         var stages = tree.Sections("stages", "data", "train", "guard", "eval", "checkpoint").Select(StageRecipe.From).ToList();
         tree.RejectUnknownKeys();
         var twice = stages.GroupBy(s => s.Name).FirstOrDefault(g => g.Count() > 1);
@@ -37,6 +39,6 @@ public sealed record TrainRecipe(
             throw new InvalidInputException($"{file}: two stages are named '{twice.Key}'");
         }
 
-        return new TrainRecipe(name, seed, dtype, model, tokenizer, stages, tree.ResolvedYaml());
+        return new TrainRecipe(name, seed, dtype, model, tokenizerFrom, templateFrom, stages, tree.ResolvedYaml());
     }
 }

@@ -19,6 +19,7 @@ public static class TrainRun
         Open(recipe, directory, resume);
         var tokenizer = recipe.TokenizerFrom ?? recipe.Model.From
             ?? throw new InvalidInputException("the recipe's tokenizer.from is missing: random weights bring no tokenizer of their own");
+        tokenizer = WithTemplate(tokenizer, recipe.TemplateFrom, directory);
         using var stream = new CpuStream();
         var roofs = Roofs.Measure(stream, quick: true);
         var peak = recipe.DType == "fp32" ? roofs.GemmFlopsPerSecond<float>() : roofs.GemmFlopsPerSecond<BFloat16>();
@@ -45,6 +46,31 @@ public static class TrainRun
         }
 
         return true;
+    }
+
+    /// <summary>The tokenizer's directory, or a copy in the run's with another chat template beside it.</summary>
+    private static string WithTemplate(string tokenizer, string? template, string directory)
+    {
+        if (template is null)
+        {
+            return tokenizer;
+        }
+
+        var source = Directory.Exists(tokenizer) ? Path.Combine(tokenizer, "tokenizer.json") : tokenizer;
+        foreach (var file in new[] { source, template })
+        {
+            if (!File.Exists(file))
+            {
+                throw new InvalidInputException($"{file}: no such file (tokenizer.from and tokenizer.template of the recipe)");
+            }
+        }
+
+        var copy = Path.Combine(directory, "tokenizer");
+        Directory.CreateDirectory(copy);
+        File.Copy(source, Path.Combine(copy, "tokenizer.json"), overwrite: true);
+        var name = template.EndsWith(".jinja", StringComparison.Ordinal) ? "chat_template.jinja" : "tokenizer_config.json";
+        File.Copy(template, Path.Combine(copy, name), overwrite: true);
+        return copy;
     }
 
     private static void Open(TrainRecipe recipe, string directory, bool resume)
