@@ -152,6 +152,10 @@ public sealed class ChatTemplate
         {
             throw new InvalidInputException($"{_name}, line {run.Line}: {error.Message}.", error);
         }
+        catch (OutOfMemoryException error)
+        {
+            throw new InvalidInputException($"{_name}, line {run.Line}: the template asks for a text too long for memory.", error);
+        }
     }
 
     private static string? ReadConfig(JsonElement root, string config, Dictionary<string, string> tokens)

@@ -118,7 +118,9 @@ internal sealed class JinjaCall(string name, JinjaArguments arguments) : JinjaEx
             case "dict":
                 return arguments.ByName.ToDictionary(a => a.Name, a => a.Value.Evaluate(frame), StringComparer.Ordinal);
             default:
-                return Range(values);
+                var range = Range(values);
+                frame.Run.Spend(range.Count);
+                return range;
         }
     }
 

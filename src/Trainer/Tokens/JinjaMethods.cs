@@ -115,7 +115,7 @@ internal static class JinjaMethods
 
             if (words.Count == count - 1)
             {
-                words.Add(JinjaText.TrimEnd(rest).ToString());
+                words.Add(rest.ToString());
                 break;
             }
 

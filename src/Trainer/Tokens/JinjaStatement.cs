@@ -81,6 +81,7 @@ internal sealed class JinjaFor(
     {
         var inner = new JinjaFrame(frame.Run, frame);
         var list = JinjaValue.Items(items.Evaluate(frame));
+        frame.Run.Spend(list.Count);
         if (filter is not null)
         {
             list = list.FindAll(item =>
