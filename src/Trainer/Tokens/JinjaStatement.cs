@@ -180,7 +180,8 @@ internal sealed class JinjaGroup(List<JinjaStatement> body) : JinjaStatement
     protected override JinjaSignal Execute(JinjaFrame frame, StringBuilder output) => Execute(body, frame, output);
 }
 
-internal sealed class JinjaMacro(string name, List<(string Name, JinjaExpression? Default)> parameters, List<JinjaStatement> body) : JinjaStatement
+internal sealed class JinjaMacro(string name, List<(string Name, JinjaExpression? Default)> parameters, List<JinjaStatement> body)
+    : JinjaStatement
 {
     public List<(string Name, JinjaExpression? Default)> Parameters { get; } = parameters;
 

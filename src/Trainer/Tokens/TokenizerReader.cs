@@ -213,7 +213,8 @@ internal sealed class TokenizerReader
 
         foreach (var affix in (ReadOnlySpan<string>)["continuing_subword_prefix", "end_of_word_suffix"])
         {
-            if (Find(model, affix, out var value) && Expect(value, JsonValueKind.String, "model." + affix).GetString() is { Length: > 0 } text)
+            if (Find(model, affix, out var value)
+                && Expect(value, JsonValueKind.String, "model." + affix).GetString() is { Length: > 0 } text)
             {
                 throw Unsupported("model." + affix, text, "null or \"\"");
             }
