@@ -53,7 +53,7 @@ public sealed class ChatTemplate
             }
 
             return source is not null ? Parse(source, config + ": chat_template", tokens) : throw new InvalidInputException(
-                $"{modelDirectory} has no chat template; a file chat_template.jinja or \"chat_template\" in tokenizer_config.json is needed.");
+                $"{modelDirectory} has no chat template; chat_template.jinja or \"chat_template\" in tokenizer_config.json is needed.");
         }
         catch (JsonException error)
         {
@@ -97,11 +97,12 @@ public sealed class ChatTemplate
     /// <param name="tools">a list of function descriptions, or nothing</param>
     /// <param name="variables">more variables of the template, such as enable_thinking</param>
     public string Render(
-        JsonElement messages, bool addGenerationPrompt, JsonElement? tools = null, IReadOnlyDictionary<string, JsonElement>? variables = null)
+        JsonElement messages, bool addGenerationPrompt, JsonElement? tools = null,
+        IReadOnlyDictionary<string, JsonElement>? variables = null)
     {
         if (messages.ValueKind != JsonValueKind.Array)
         {
-            throw new InvalidInputException($"The messages for {_name} are not a JSON list; a list of {{\"role\", \"content\"}} is needed.");
+            throw new InvalidInputException($"The messages for {_name} are no JSON list; a list of {{\"role\", \"content\"}} is needed.");
         }
 
         return Render(JinjaValue.From(messages), addGenerationPrompt, tools, variables);
@@ -125,7 +126,8 @@ public sealed class ChatTemplate
         }
     }
 
-    private string Render(object? messages, bool addGenerationPrompt, JsonElement? tools, IReadOnlyDictionary<string, JsonElement>? variables)
+    private string Render(
+        object? messages, bool addGenerationPrompt, JsonElement? tools, IReadOnlyDictionary<string, JsonElement>? variables)
     {
         var run = new JinjaRun();
         foreach (var (name, token) in _tokens)
@@ -151,6 +153,10 @@ public sealed class ChatTemplate
         catch (JinjaException error)
         {
             throw new InvalidInputException($"{_name}, line {run.Line}: {error.Message}.", error);
+        }
+        catch (OutOfMemoryException error)
+        {
+            throw new InvalidInputException($"{_name}, line {run.Line}: the template asks for a text too long for memory.", error);
         }
     }
 
@@ -186,7 +192,8 @@ public sealed class ChatTemplate
             foreach (var entry in template.EnumerateArray())
             {
                 if (entry.ValueKind == JsonValueKind.Object && entry.TryGetProperty("name", out var name)
-                    && name.ValueKind == JsonValueKind.String && name.GetString() == "default" && entry.TryGetProperty("template", out var named))
+                    && name.ValueKind == JsonValueKind.String && name.GetString() == "default"
+                    && entry.TryGetProperty("template", out var named))
                 {
                     template = named;
                     break;

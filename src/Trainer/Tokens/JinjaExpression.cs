@@ -38,7 +38,8 @@ internal sealed class JinjaMap(List<(JinjaExpression Key, JinjaExpression Value)
         foreach (var (key, value) in entries)
         {
             var name = key.Evaluate(frame);
-            map[name as string ?? throw new JinjaException($"a mapping's key is {JinjaValue.Name(name)}, a string is needed")] = value.Evaluate(frame);
+            var text = name as string ?? throw new JinjaException($"a mapping's key is {JinjaValue.Name(name)}, a string is needed");
+            map[text] = value.Evaluate(frame);
         }
 
         return map;
@@ -59,7 +60,8 @@ internal sealed class JinjaItem(JinjaExpression target, JinjaExpression index) :
     public override object? Evaluate(JinjaFrame frame) => JinjaValue.Item(target.Evaluate(frame), index.Evaluate(frame));
 }
 
-internal sealed class JinjaSlice(JinjaExpression target, JinjaExpression? start, JinjaExpression? stop, JinjaExpression? step) : JinjaExpression
+internal sealed class JinjaSlice(JinjaExpression target, JinjaExpression? start, JinjaExpression? stop, JinjaExpression? step)
+    : JinjaExpression
 {
     public override object? Evaluate(JinjaFrame frame) =>
         JinjaValue.Slice(target.Evaluate(frame), start?.Evaluate(frame), stop?.Evaluate(frame), step?.Evaluate(frame));
@@ -118,7 +120,9 @@ internal sealed class JinjaCall(string name, JinjaArguments arguments) : JinjaEx
             case "dict":
                 return arguments.ByName.ToDictionary(a => a.Name, a => a.Value.Evaluate(frame), StringComparer.Ordinal);
             default:
-                return Range(values);
+                var range = Range(values);
+                frame.Run.Spend(range.Count);
+                return range;
         }
     }
 
@@ -158,7 +162,8 @@ internal sealed class JinjaMacroCall(string name, JinjaArguments arguments) : Ji
             var (parameter, byDefault) = macro.Parameters[i];
             var named = arguments.ByName.FirstOrDefault(a => a.Name == parameter).Value;
             inner.Set(parameter, i < values.Count ? values[i]
-                : named is not null ? named.Evaluate(frame) : byDefault is not null ? byDefault.Evaluate(inner) : new JinjaUndefined(parameter));
+                : named is not null ? named.Evaluate(frame)
+                : byDefault is not null ? byDefault.Evaluate(inner) : new JinjaUndefined(parameter));
         }
 
         if (values.Count > macro.Parameters.Count || arguments.ByName.Any(a => !macro.Parameters.Exists(p => p.Name == a.Name)))

@@ -8,7 +8,8 @@ internal static class JinjaFilters
     /// <summary>Filter names, each with the most arguments it takes and the names of arguments it knows.</summary>
     public static readonly Dictionary<string, (int Most, string[] Names)> Filters = new(StringComparer.Ordinal)
     {
-        ["tojson"] = (0, ["indent"]), ["trim"] = (1, []), ["length"] = (0, []), ["count"] = (0, []), ["string"] = (0, []), ["int"] = (1, []),
+        ["tojson"] = (0, ["indent"]), ["trim"] = (1, []), ["length"] = (0, []), ["count"] = (0, []), ["string"] = (0, []),
+        ["int"] = (1, []),
         ["float"] = (1, []), ["list"] = (0, []), ["join"] = (1, []), ["upper"] = (0, []), ["lower"] = (0, []), ["capitalize"] = (0, []),
         ["first"] = (0, []), ["last"] = (0, []), ["replace"] = (2, []), ["default"] = (2, ["boolean"]), ["d"] = (2, ["boolean"]),
         ["items"] = (0, []), ["reverse"] = (0, []), ["safe"] = (0, []), ["abs"] = (0, []), ["map"] = (0, ["attribute"]),
@@ -37,7 +38,8 @@ internal static class JinjaFilters
             case "int": return ToInt(value, arguments.Count > 0 ? arguments[0] : 0L);
             case "float": return ToFloat(value, arguments.Count > 0 ? arguments[0] : 0.0);
             case "list": return JinjaValue.Items(value);
-            case "join": return string.Join(arguments.Count > 0 ? JinjaText.Str(arguments[0]) : "", JinjaValue.Items(value).Select(JinjaText.Str));
+            case "join": 
+                return string.Join(arguments.Count > 0 ? JinjaText.Str(arguments[0]) : "", JinjaValue.Items(value).Select(JinjaText.Str));
             case "upper" or "lower" or "capitalize": return JinjaMethods.Call(JinjaText.Str(value), name, arguments);
             case "first": return JinjaValue.Items(value) is { Count: > 0 } head ? head[0] : new JinjaUndefined("the first of nothing");
             case "last": return JinjaValue.Items(value) is { Count: > 0 } tail ? tail[^1] : new JinjaUndefined("the last of nothing");
@@ -50,10 +52,11 @@ internal static class JinjaFilters
             case "items":
                 return value is JinjaUndefined ? new List<object?>() : JinjaMethods.Call(value, name, arguments);
             case "reverse":
-                return value is string ? JinjaValue.Slice(value, null, null, -1L) : JinjaValue.Slice(JinjaValue.Items(value), null, null, -1L);
+                return JinjaValue.Slice(value is string ? value : JinjaValue.Items(value), null, null, -1L);
             case "safe": return value;
             case "abs":
-                return value is double d ? Math.Abs(d) : JinjaValue.ToLong(value) is var whole && whole < 0 ? JinjaValue.Negate(whole) : whole;
+                return value is double d ? Math.Abs(d)
+                    : JinjaValue.ToLong(value) is var whole && whole < 0 ? JinjaValue.Negate(whole) : whole;
             case "map":
                 var attribute = named["attribute"];
                 return JinjaValue.Items(value).ConvertAll(item => JinjaValue.Item(item, attribute));
@@ -109,7 +112,8 @@ internal static class JinjaFilters
         bool or long => JinjaValue.ToLong(value),
         double d when Math.Abs(d) < 9e18 => (long)d,
         string text when long.TryParse(text.Trim(), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var whole) => whole,
-        string text when double.TryParse(text.Trim(), NumberStyles.Float, CultureInfo.InvariantCulture, out var d) && Math.Abs(d) < 9e18 => (long)d,
+        string text when double.TryParse(text.Trim(), NumberStyles.Float, CultureInfo.InvariantCulture, out var d)
+            && Math.Abs(d) < 9e18 => (long)d,
         _ => otherwise,
     };
 

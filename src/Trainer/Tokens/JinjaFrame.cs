@@ -2,7 +2,7 @@ using System.Text;
 
 namespace Z1Coder.Trainer.Tokens;
 
-/// <summary>What one rendering shares: the running line, the macros, and a budget against templates that do not end.</summary>
+/// <summary>What one rendering shares: the running line, the macros, and a budget against templates without end.</summary>
 internal sealed class JinjaRun
 {
     private const int MostSteps = 5_000_000;
@@ -20,11 +20,22 @@ internal sealed class JinjaRun
 
     public int Line { get; set; }
 
+    /// <summary>Counts work that a template asks for.</summary>
+    public void Spend(int steps)
+    {
+        _steps += steps;
+        if (_steps > MostSteps)
+        {
+            throw new JinjaException("the template runs too long");
+        }
+    }
+
     public void Step(StringBuilder output)
     {
-        if (++_steps > MostSteps || output.Length > MostCharacters)
+        Spend(1);
+        if (output.Length > MostCharacters)
         {
-            throw new JinjaException("the template runs too long or prints too much");
+            throw new JinjaException("the template prints too much");
         }
     }
 

@@ -286,7 +286,8 @@ internal sealed class JinjaLexer
 
         if (length < rest.Length && (char.IsLetterOrDigit(rest[length]) || rest[length] == '_'))
         {
-            throw new JinjaException($"the number that begins with '{rest[..(length + 1)]}' is written in a form that is not supported", _line);
+            throw new JinjaException(
+                $"the number that begins with '{rest[..(length + 1)]}' is written in a form that is not supported", _line);
         }
 
         Add(whole ? JinjaTokenKind.Integer : JinjaTokenKind.Float, rest[..length].ToString());

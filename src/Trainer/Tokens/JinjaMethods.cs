@@ -7,7 +7,8 @@ internal static class JinjaMethods
     public static readonly Dictionary<string, (int Fewest, int Most)> Known = new(StringComparer.Ordinal)
     {
         ["split"] = (0, 2), ["rsplit"] = (1, 2), ["splitlines"] = (0, 0), ["strip"] = (0, 1), ["lstrip"] = (0, 1), ["rstrip"] = (0, 1),
-        ["startswith"] = (1, 1), ["endswith"] = (1, 1), ["upper"] = (0, 0), ["lower"] = (0, 0), ["capitalize"] = (0, 0), ["replace"] = (2, 3),
+        ["startswith"] = (1, 1), ["endswith"] = (1, 1), ["upper"] = (0, 0), ["lower"] = (0, 0), ["capitalize"] = (0, 0),
+        ["replace"] = (2, 3),
         ["find"] = (1, 1), ["rfind"] = (1, 1), ["count"] = (1, 1), ["join"] = (1, 1), ["removeprefix"] = (1, 1), ["removesuffix"] = (1, 1),
         ["items"] = (0, 0), ["keys"] = (0, 0), ["values"] = (0, 0), ["get"] = (1, 2), ["index"] = (1, 1), ["cycle"] = (1, 64),
     };
@@ -115,7 +116,7 @@ internal static class JinjaMethods
 
             if (words.Count == count - 1)
             {
-                words.Add(JinjaText.TrimEnd(rest).ToString());
+                words.Add(rest.ToString());
                 break;
             }
 
@@ -155,7 +156,8 @@ internal static class JinjaMethods
 
     private static List<object?> Lines(string text)
     {
-        var lines = text.Split(["\r\n", "\n", "\r", "\v", "\f", "\x1C", "\x1D", "\x1E", "\x85", "\u2028", "\u2029"], StringSplitOptions.None)
+        var lines = text.Split(
+            ["\r\n", "\n", "\r", "\v", "\f", "\x1C", "\x1D", "\x1E", "\x85", "\u2028", "\u2029"], StringSplitOptions.None)
             .Cast<object?>().ToList();
         if (lines[^1] is "")
         {

@@ -39,7 +39,8 @@ internal sealed class JinjaParser
         {
             if (!parser._macros.Contains(name))
             {
-                throw new JinjaException($"the function '{name}' is not supported; supported are {string.Join(", ", s_functions)} and macros", line);
+                throw new JinjaException(
+                    $"the function '{name}' is not supported; supported are {string.Join(", ", s_functions)} and macros", line);
             }
         }
 
@@ -103,7 +104,8 @@ internal sealed class JinjaParser
                 CloseBlock();
                 return new JinjaGroup(body) { Line = line };
             default:
-                throw new JinjaException(name.StartsWith("end", StringComparison.Ordinal) || name is "else" or "elif" ? $"'{name}' closes nothing"
+                throw new JinjaException(
+                    name.StartsWith("end", StringComparison.Ordinal) || name is "else" or "elif" ? $"'{name}' closes nothing"
                     : $"the tag '{name}' is not supported; supported are if, for, set, macro, break, continue, generation and raw", line);
         }
     }
@@ -541,7 +543,8 @@ internal sealed class JinjaParser
     }
 
     private static string NotAMethod(JinjaToken token) => !s_mapMethods.Contains(token.Text) ? token.Text
-        : throw new JinjaException($"'.{token.Text}' without a call is Python's method; for a member of that name write ['{token.Text}']", token.Line);
+        : throw new JinjaException(
+            $"'.{token.Text}' without a call is Python's method; for a member of that name write ['{token.Text}']", token.Line);
 
     private JinjaExpression Subscript(JinjaExpression value)
     {
@@ -567,7 +570,8 @@ internal sealed class JinjaParser
     {
         if (!JinjaMethods.Known.TryGetValue(token.Text, out var known))
         {
-            throw new JinjaException($"the method '{token.Text}' is not supported; supported are {string.Join(", ", JinjaMethods.Known.Keys)}", token.Line);
+            throw new JinjaException(
+                $"the method '{token.Text}' is not supported; supported are {string.Join(", ", JinjaMethods.Known.Keys)}", token.Line);
         }
 
         var arguments = Arguments();
@@ -618,7 +622,8 @@ internal sealed class JinjaParser
             {
                 var name = Current.Text;
                 _at += 2;
-                byName.Add(byName.Exists(a => a.Item1 == name) ? throw Error($"the argument '{name}' is given twice") : (name, Expression()));
+                byName.Add(!byName.Exists(a => a.Item1 == name) ? (name, Expression())
+                    : throw Error($"the argument '{name}' is given twice"));
             }
             else if (byName.Count > 0)
             {
@@ -660,7 +665,8 @@ internal sealed class JinjaParser
         var token = Take(JinjaTokenKind.Name, "a filter's name");
         if (!JinjaFilters.Filters.TryGetValue(token.Text, out var known))
         {
-            throw new JinjaException($"the filter '{token.Text}' is not supported; supported are {string.Join(", ", JinjaFilters.Filters.Keys)}", token.Line);
+            throw new JinjaException(
+                $"the filter '{token.Text}' is not supported; supported are {string.Join(", ", JinjaFilters.Filters.Keys)}", token.Line);
         }
 
         var arguments = IsOperator("(") ? Arguments() : JinjaArguments.None;
@@ -682,7 +688,8 @@ internal sealed class JinjaParser
         var name = token.Text switch { "None" => "none", "True" => "true", "False" => "false", _ => token.Text };
         if (!JinjaFilters.Tests.TryGetValue(name, out var takesArgument))
         {
-            throw new JinjaException($"the test '{token.Text}' is not supported; supported are {string.Join(", ", JinjaFilters.Tests.Keys)}", token.Line);
+            throw new JinjaException(
+                $"the test '{token.Text}' is not supported; supported are {string.Join(", ", JinjaFilters.Tests.Keys)}", token.Line);
         }
 
         return new JinjaTest(value, name, takesArgument ? Postfix(Primary()) : null, negated);

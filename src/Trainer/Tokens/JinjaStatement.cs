@@ -81,6 +81,7 @@ internal sealed class JinjaFor(
     {
         var inner = new JinjaFrame(frame.Run, frame);
         var list = JinjaValue.Items(items.Evaluate(frame));
+        frame.Run.Spend(list.Count);
         if (filter is not null)
         {
             list = list.FindAll(item =>
@@ -179,7 +180,8 @@ internal sealed class JinjaGroup(List<JinjaStatement> body) : JinjaStatement
     protected override JinjaSignal Execute(JinjaFrame frame, StringBuilder output) => Execute(body, frame, output);
 }
 
-internal sealed class JinjaMacro(string name, List<(string Name, JinjaExpression? Default)> parameters, List<JinjaStatement> body) : JinjaStatement
+internal sealed class JinjaMacro(string name, List<(string Name, JinjaExpression? Default)> parameters, List<JinjaStatement> body)
+    : JinjaStatement
 {
     public List<(string Name, JinjaExpression? Default)> Parameters { get; } = parameters;
 

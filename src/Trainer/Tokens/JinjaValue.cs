@@ -43,6 +43,8 @@ internal sealed class JinjaLoop
 /// </summary>
 internal static class JinjaValue
 {
+    private const int MostJoined = 32 << 20;
+
     /// <summary>A JSON value as a template sees it.</summary>
     public static object? From(JsonElement element) => element.ValueKind switch
     {
@@ -108,8 +110,8 @@ internal static class JinjaValue
 
     public static object? Add(object? a, object? b) => (a, b) switch
     {
-        (string x, string y) => x + y,
-        (List<object?> x, List<object?> y) => x.Concat(y).ToList(),
+        (string x, string y) => (long)x.Length + y.Length <= MostJoined ? x + y : throw TooLong(),
+        (List<object?> x, List<object?> y) => (long)x.Count + y.Count <= MostJoined ? x.Concat(y).ToList() : throw TooLong(),
         _ => Arithmetic("+", a, b),
     };
 
@@ -249,6 +251,8 @@ internal static class JinjaValue
         JinjaNamespace => "a namespace",
         _ => "a loop",
     };
+
+    private static JinjaException TooLong() => new($"a text or list grows over {MostJoined} items");
 
     private static int CompareByCodePoint(string a, string b)
     {

@@ -17,7 +17,7 @@ internal static class PreTokenizer
 
     private static readonly byte[] s_classes = BuildClasses();
 
-    /// <summary>The end of the word that starts at <paramref name="start"/>; the end of <paramref name="text"/> counts as a boundary.</summary>
+    /// <summary>The end of the word that starts at <paramref name="start"/>; the text's end is a boundary.</summary>
     public static int End(PreTokenizerRule rule, ReadOnlySpan<char> text, int start) =>
         rule == PreTokenizerRule.Qwen2 ? EndQwen2(text, start) : EndGpt2(text, start);
 

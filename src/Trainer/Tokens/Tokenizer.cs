@@ -76,7 +76,7 @@ public sealed class Tokenizer
     /// <exception cref="InvalidInputException">The file is missing, damaged, or asks for something this class does not do.</exception>
     public static Tokenizer Load(string path) => new(TokenizerReader.Read(path));
 
-    /// <summary>Writes a tokenizer.json that Hugging Face tokenizers reads; a directory gets the file inside, ".gz" is compressed.</summary>
+    /// <summary>Writes a tokenizer.json that Hugging Face tokenizers reads; a directory gets it inside, ".gz" is compressed.</summary>
     public void Save(string path) => TokenizerWriter.Write(Parts, path);
 
     /// <summary>Appends the ids of <paramref name="text"/>. Lone surrogates count as U+FFFD.</summary>

@@ -20,7 +20,7 @@ internal sealed class TokenizerNormalization
     private ulong[] _order = new ulong[64];
     private char[] _result = new char[256];
 
-    /// <summary>True when <paramref name="text"/> is surely NFC already: no character that can change by itself or with its neighbours.</summary>
+    /// <summary>True when <paramref name="text"/> is surely NFC already: no character in it can change, alone or beside others.</summary>
     public static bool IsCertainlyComposed(ReadOnlySpan<char> text)
     {
         var at = text.IndexOfAnyExceptInRange('\0', (char)(FirstCombining - 1));
@@ -50,7 +50,7 @@ internal sealed class TokenizerNormalization
         return true;
     }
 
-    /// <summary>The NFC of <paramref name="text"/>, in a buffer of this object that the next call overwrites. Lone surrogates stay.</summary>
+    /// <summary>The NFC of <paramref name="text"/>, in a buffer that the next call overwrites. Lone surrogates stay.</summary>
     public ReadOnlySpan<char> Compose(ReadOnlySpan<char> text)
     {
         var count = Decompose(text);

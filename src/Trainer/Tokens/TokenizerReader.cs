@@ -213,7 +213,8 @@ internal sealed class TokenizerReader
 
         foreach (var affix in (ReadOnlySpan<string>)["continuing_subword_prefix", "end_of_word_suffix"])
         {
-            if (Find(model, affix, out var value) && Expect(value, JsonValueKind.String, "model." + affix).GetString() is { Length: > 0 } text)
+            if (Find(model, affix, out var value)
+                && Expect(value, JsonValueKind.String, "model." + affix).GetString() is { Length: > 0 } text)
             {
                 throw Unsupported("model." + affix, text, "null or \"\"");
             }
@@ -324,15 +325,15 @@ internal sealed class TokenizerReader
             CheckFlag(entry, key, "single_word", wanted: false, byDefault: false);
             CheckFlag(entry, key, "lstrip", wanted: false, byDefault: false);
             CheckFlag(entry, key, "rstrip", wanted: false, byDefault: false);
-            if (vocabulary.TryGetValue(content, out var inVocabulary) ? inVocabulary != id : names.ContainsKey(id))
+            if (!contents.Add(content))
             {
-                throw Wrong(key, $"gives {Quote(content)} the id {id}, which model.vocab gives to another token or names otherwise",
-                    "an added token keeps its own id");
+                throw Wrong(key, $"repeats the text {Quote(content)}", "added tokens must differ");
             }
 
-            if (!contents.Add(content) || (!vocabulary.ContainsKey(content) && !names.TryAdd(id, content)))
+            if (vocabulary.TryGetValue(content, out var known) ? known != id : !names.TryAdd(id, content))
             {
-                throw Wrong(key, $"repeats the text {Quote(content)} or the id {id}", "added tokens must differ");
+                throw Wrong(key, $"gives {Quote(content)} the id {id}", known != 0 || vocabulary.ContainsKey(content)
+                    ? $"model.vocab gives it the id {known}" : $"that is the id of {Quote(names[id])}");
             }
 
             var special = Flag(entry, key, "special", byDefault: false);

@@ -14,7 +14,7 @@ public static class TokenizerTrainer
 
     /// <summary>Trains a tokenizer with NFC and the Qwen2 rule.</summary>
     /// <param name="texts">the corpus; special tokens in it are ordinary text</param>
-    /// <param name="vocabularySize">tokens without the special ones, the 256 bytes included; fewer when no pair occurs twice any more</param>
+    /// <param name="vocabularySize">tokens without the special ones, the 256 bytes included; fewer when no pair occurs twice</param>
     /// <param name="specialTokens">get the ids after the vocabulary, in order</param>
     public static Tokenizer Train(IEnumerable<string> texts, int vocabularySize, IReadOnlyList<string> specialTokens)
     {

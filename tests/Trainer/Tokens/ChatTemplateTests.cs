@@ -150,6 +150,7 @@ public class ChatTemplateTests
     [InlineData("{{ 'a' < 1 }}", "order")]
     [InlineData("{% set a.b = 1 %}", "namespace")]
     [InlineData("{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}", "too long")]
+    [InlineData("{% set ns = namespace(x='aaaaaaaa') %}{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}", "grows")]
     [InlineData("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}", "deeply")]
     [InlineData("{{ nothing|tojson }}", "tojson")]
     [InlineData("{{ 9223372036854775807 + 1 }}", "64 bits")]
@@ -163,7 +164,8 @@ public class ChatTemplateTests
     public void Deep_nesting_is_refused_and_does_not_overflow()
     {
         foreach (var source in (string[])[
-            "{{ " + new string('(', 100_000), "{{ " + new string('[', 100_000), "{{ a" + string.Concat(Enumerable.Repeat(".a", 100_000)) + " }}",
+            "{{ " + new string('(', 100_000) + new string(')', 100_000) + " }}", "{{ " + new string('[', 9000) + new string(']', 9000) + " }}",
+             "{{ a" + string.Concat(Enumerable.Repeat(".a", 100_000)) + " }}",
             "{{ " + string.Concat(Enumerable.Repeat("not ", 100_000)) + "a }}", "{{ " + string.Concat(Enumerable.Repeat("a + ", 100_000)) + "a }}",
             "{{ " + new string('-', 100_000).Replace("-", "- ") + "1 }}", string.Concat(Enumerable.Repeat("{% if a %}", 50_000)),
             "{{ a" + string.Concat(Enumerable.Repeat("|trim", 100_000)) + " }}"])
