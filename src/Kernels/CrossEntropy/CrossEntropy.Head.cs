@@ -45,15 +45,15 @@ public static partial class CrossEntropy
 
         for (var first = 0; first < rows; first += workspace.ChunkRows)
         {
-            var count = Math.Min(workspace.ChunkRows, rows - first);
-            var index = workspace.Rows.Rows(first, count);
-            var (x, logits, dx) = (workspace.Hidden.Rows(0, count), workspace.Logits.Rows(0, count), workspace.DHidden.Rows(0, count));
+            var (count, padded) = Chunk(workspace, first, rows);
+            var index = workspace.Rows.Rows(first, padded);
+            var (x, logits, dx) = (workspace.Hidden.Rows(0, padded), workspace.Logits.Rows(0, padded), workspace.DHidden.Rows(0, padded));
             Gather(stream, hidden, index, x);
             Matmul.Forward(stream, x, weight, default, logits);
-            Rows(stream, logits, workspace.Targets.Rows(first, count), workspace.Losses.Rows(first, count), scale);
+            Rows(stream, logits, workspace.Targets.Rows(first, padded), workspace.Losses.Rows(first, padded), scale);
             Matmul.BackwardInput(stream, logits, weight, dx);
             Matmul.BackwardWeight(stream, logits, x, dweight, accumulate || first > 0);
-            Scatter(stream, dx, index, dhidden);
+            Scatter(stream, dx.Rows(0, count), index.Rows(0, count), dhidden);
         }
 
         lossSum = SumInOrder(stream, workspace.Losses, rows);
@@ -84,11 +84,11 @@ public static partial class CrossEntropy
         Expect.Shape(losses, hidden.Shape[0]);
         for (var first = 0; first < rows; first += workspace.ChunkRows)
         {
-            var count = Math.Min(workspace.ChunkRows, rows - first);
-            var (x, logits) = (workspace.Hidden.Rows(0, count), workspace.Logits.Rows(0, count));
-            Gather(stream, hidden, workspace.Rows.Rows(first, count), x);
+            var (_, padded) = Chunk(workspace, first, rows);
+            var (x, logits) = (workspace.Hidden.Rows(0, padded), workspace.Logits.Rows(0, padded));
+            Gather(stream, hidden, workspace.Rows.Rows(first, padded), x);
             Matmul.Forward(stream, x, weight, default, logits);
-            RowLosses(stream, logits, workspace.Targets.Rows(first, count), workspace.Losses.Rows(first, count));
+            RowLosses(stream, logits, workspace.Targets.Rows(first, padded), workspace.Losses.Rows(first, padded));
         }
 
         Spread(stream, workspace.Losses, workspace.Rows, rows, losses);
@@ -119,6 +119,15 @@ public static partial class CrossEntropy
         return IndexLossRows(targets.Span, workspace.Rows.Span, workspace.Targets.Span);
     }
 
+    /// <summary>Loss rows of the chunk from <paramref name="first"/>, and with the padding that lets GEMM meet few distinct sizes: padding rows
+    /// repeat row 0 and have no target, so their loss and their gradient are zero.</summary>
+    private static (int Count, int Padded) Chunk<T>(HeadWorkspace<T> workspace, int first, int rows)
+        where T : unmanaged
+    {
+        var count = Math.Min(workspace.ChunkRows, rows - first);
+        return (count, Math.Min(Matmul.RoundRows(count), Math.Min(workspace.ChunkRows, workspace.Rows.Shape[0] - first)));
+    }
+
     private static int IndexLossRows(ReadOnlySpan<int> targets, Span<int> rows, Span<int> kept)
     {
         var count = 0;
@@ -130,6 +139,9 @@ public static partial class CrossEntropy
                 kept[count++] = targets[t];
             }
         }
+
+        rows[count..].Clear();
+        kept[count..].Fill(IgnoreIndex);
 
         return count;
     }

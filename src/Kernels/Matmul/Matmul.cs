@@ -14,6 +14,16 @@ namespace Z1Coder.Kernels;
 /// </remarks>
 public static partial class Matmul
 {
+    /// <summary>
+    /// Rounds a row count up by at most one part in 32, to one of 32 sizes per power of two (multiples of 16 below 512): a library's GEMM is
+    /// compiled per shape, and batches whose rows are padded to such a count meet few shapes.
+    /// </summary>
+    public static int RoundRows(int rows)
+    {
+        var step = Math.Max(16, (int)(System.Numerics.BitOperations.RoundUpToPowerOf2((uint)Math.Max(1, rows)) / 64));
+        return checked((rows + step - 1) / step * step);
+    }
+
     /// <summary>The code that CPU streams use; for tests and comparisons. Set it while nothing runs.</summary>
     public static MatmulBackend Backend { get; set; }
 

@@ -21,7 +21,7 @@ public sealed class PackedBatch
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(maxTokens);
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(maxSegments);
         (_tokens, _targets, _positions, _lossRows) = (new int[maxTokens], new int[maxTokens], new int[maxTokens], new int[maxTokens]);
-        (_cuSeqlens, _sampleIds) = (new int[maxSegments + 1], new int[maxSegments]);
+        (_cuSeqlens, _sampleIds) = (new int[maxSegments + 2], new int[maxSegments]);
     }
 
     /// <summary>Most tokens it can hold.</summary>
@@ -30,10 +30,13 @@ public sealed class PackedBatch
     /// <summary>Most samples it can hold.</summary>
     public int MaxSegments => _sampleIds.Length;
 
-    /// <summary>T, tokens held.</summary>
+    /// <summary>T, tokens held, padding included.</summary>
     public int TokenCount { get; private set; }
 
-    /// <summary>S, samples held.</summary>
+    /// <summary>Tokens of <see cref="Pad"/>; no sample's.</summary>
+    public int PaddingTokens { get; private set; }
+
+    /// <summary>S, segments held: the samples, and the padding where there is any.</summary>
     public int SegmentCount { get; private set; }
 
     /// <summary>[T] token ids.</summary>
@@ -49,7 +52,7 @@ public sealed class PackedBatch
     public ReadOnlySpan<int> CuSeqlens => _cuSeqlens.AsSpan(0, SegmentCount + 1);
 
     /// <summary>[S] index of each sample in the data set.</summary>
-    public ReadOnlySpan<int> SampleIds => _sampleIds.AsSpan(0, SegmentCount);
+    public ReadOnlySpan<int> SampleIds => _sampleIds.AsSpan(0, SegmentCount - (PaddingTokens > 0 ? 1 : 0));
 
     /// <summary>[LossTokens] the positions that have a target, ascending: the only rows that the LM head needs.</summary>
     public ReadOnlySpan<int> LossRows => _lossRows.AsSpan(0, LossTokens);
@@ -66,7 +69,30 @@ public sealed class PackedBatch
     /// <summary>Empties the batch.</summary>
     public void Clear()
     {
-        (TokenCount, SegmentCount, LossTokens, SumOfSquaredLengths, LongestSegment) = (0, 0, 0, 0, 0);
+        (TokenCount, SegmentCount, LossTokens, SumOfSquaredLengths, LongestSegment, PaddingTokens) = (0, 0, 0, 0, 0, 0);
+    }
+
+    /// <summary>
+    /// Fills the batch up to <paramref name="tokens"/> (or its capacity) with a segment of its own that no sample sees and that has no
+    /// targets: its gradients are exactly zero. Kernels then meet few distinct sizes. Nothing can be added afterwards.
+    /// </summary>
+    public void Pad(int tokens)
+    {
+        var (first, length) = (TokenCount, Math.Min(tokens, MaxTokens) - TokenCount);
+        if (length <= 0 || PaddingTokens > 0)
+        {
+            return;
+        }
+
+        _tokens.AsSpan(first, length).Clear();
+        _targets.AsSpan(first, length).Fill(NoTarget);
+        for (var t = 0; t < length; t++)
+        {
+            _positions[first + t] = t;
+        }
+
+        (TokenCount, PaddingTokens) = (first + length, length);
+        _cuSeqlens[++SegmentCount] = TokenCount;
     }
 
     /// <summary>Appends a sample, shifting its targets by one. Throws where it does not fit.</summary>
@@ -74,7 +100,7 @@ public sealed class PackedBatch
     {
         ArgumentNullException.ThrowIfNull(sample);
         var (first, length) = (TokenCount, sample.Length);
-        if (length > MaxTokens - first || SegmentCount == MaxSegments)
+        if (length > MaxTokens - first || SegmentCount == MaxSegments || PaddingTokens > 0)
         {
             throw new ArgumentException(
                 $"sample {sample.Id} of {length} tokens does not fit a batch with {first} of {MaxTokens} tokens and {SegmentCount} of {MaxSegments} samples",

@@ -1,3 +1,4 @@
+using Z1Coder.Kernels;
 using Z1Coder.Trainer.Batches;
 using Z1Coder.Trainer.Evaluate;
 using Z1Coder.Trainer.Model;
@@ -32,6 +33,7 @@ internal sealed class StageEvaluation<T>(
         for (var i = 0; i < count; i++)
         {
             packer.Fill(i, batch);
+            batch.Pad(Matmul.RoundRows(batch.TokenCount));
             sum += model.Loss(context.Stream, activations, batch);
             tokens += batch.LossTokens;
         }

@@ -94,6 +94,7 @@ public sealed class TrainLoop<T>
             _packer.Fill(i, _batch);
             tokens += _batch.TokenCount;
             flops += TrainFlops.Of(_model.Config, _batch.TokenCount, _batch.LossTokens, _batch.SumOfSquaredLengths);
+            _batch.Pad(Matmul.RoundRows(_batch.TokenCount));
             var scale = _recipe.MicroBatchMean ? 1.0 / ((double)Math.Max(1, _batch.LossTokens) * count) : 1.0 / lossTokens;
             loss += scale * _model.ForwardBackward(_stream, _activations, _batch, _optimizer.Gradients, (float)scale, accumulate: i > 0);
         }
