@@ -61,7 +61,7 @@ internal static unsafe class FewRowsGemm
             }
         }
 
-        /// <summary>Lane sums of two rows of x against four of w. A leaf: with calls behind the loop, its sums would be kept in memory.</summary>
+        /// <summary>Lane sums of two rows of x against four of w. A leaf: calls behind the loop would put its sums into memory.</summary>
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         private static void Sum2x4(T* x0, T* x1, T* w0, nuint k, float* sums)
         {
@@ -99,7 +99,7 @@ internal static unsafe class FewRowsGemm
             s13.Store(sums + 112);
         }
 
-        /// <summary>Lane sums of one row of x against four of w. A leaf: with calls behind the loop, its sums would be kept in memory.</summary>
+        /// <summary>Lane sums of one row of x against four of w. A leaf, as above.</summary>
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         private static void Sum1x4(T* x0, T* w0, nuint k, float* sums)
         {
@@ -171,7 +171,7 @@ internal static unsafe class FewRowsGemm
             return sum;
         }
 
-        /// <summary>Asks for the same place in the next four rows: rows are too short for the processor to see four streams coming.</summary>
+        /// <summary>Asks for the same place in the next four rows: rows are too short for the processor to foresee them.</summary>
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         private static void Prefetch(T* place, nuint k)
         {
