@@ -177,18 +177,21 @@ public sealed class Generator<T> : IDisposable
             Finish = reason;
         }
 
-        /// <summary>A stop string may begin in earlier text and end in the newest.</summary>
+        /// <summary>A stop string may begin in earlier text and end in the newest; where one token completes several, the earliest counts.</summary>
         private void CutAtStop(IReadOnlyList<string> stops, int before)
         {
+            var first = int.MaxValue;
             foreach (var stop in stops)
             {
                 var from = Math.Max(0, before - stop.Length + 1);
-                var at = _text.ToString(from, _text.Length - from).IndexOf(stop, StringComparison.Ordinal);
-                if (at >= 0)
-                {
-                    _text.Length = from + at;
-                    Finish = FinishReason.StopString;
-                }
+                var at = stop.Length == 0 ? -1 : _text.ToString(from, _text.Length - from).IndexOf(stop, StringComparison.Ordinal);
+                first = at >= 0 ? Math.Min(first, from + at) : first;
+            }
+
+            if (first < int.MaxValue)
+            {
+                _text.Length = first;
+                Finish = FinishReason.StopString;
             }
         }
     }

@@ -10,15 +10,18 @@ namespace Z1Coder.Trainer.Train;
 public sealed class TensorBoardWriter : IDisposable
 {
     private static readonly uint[] s_crcTable = MakeTable();
+    private static int s_writers;
     private readonly FileStream _file;
 
-    /// <summary>Creates events.out.tfevents.… in <paramref name="directory"/>; each process of a resumed run adds a file of its own.</summary>
+    /// <summary>Creates events.out.tfevents.… in <paramref name="directory"/>; each writer adds a file of its own, in one process or many.</summary>
     public TensorBoardWriter(string directory)
     {
         Directory.CreateDirectory(directory);
         var now = DateTimeOffset.UtcNow;
         _file = new FileStream(
-            Path.Combine(directory, $"events.out.tfevents.{now.ToUnixTimeSeconds()}.{Environment.MachineName}.{Environment.ProcessId}"),
+            Path.Combine(
+                directory,
+                $"events.out.tfevents.{now.ToUnixTimeSeconds()}.{Environment.MachineName}.{Environment.ProcessId}.{Interlocked.Increment(ref s_writers) - 1}"),
             FileMode.CreateNew, FileAccess.Write, FileShare.Read);
         var version = new MemoryStream();
         Double(version, 1, now.ToUnixTimeMilliseconds() / 1000.0);

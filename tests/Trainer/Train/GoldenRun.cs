@@ -1,0 +1,84 @@
+using System.Text.Json;
+using System.Text.RegularExpressions;
+using Z1Coder.Kernels;
+using Z1Coder.Tests.Trainer.Model;
+using Z1Coder.Trainer.Batches;
+using Z1Coder.Trainer.Checkpoints;
+using Z1Coder.Trainer.Optimize;
+
+namespace Z1Coder.Tests.Trainer.Train;
+
+/// <summary>The hyper-parameters of a golden train.json.</summary>
+internal sealed record GoldenHyper(
+    int Steps, int GradAccum, double LearningRate, double Beta1, double Beta2, double Epsilon, double WeightDecay, double Clip, int Warmup)
+{
+    public static GoldenHyper Read(JsonElement hyper) => new(
+        hyper.GetProperty("steps").GetInt32(), hyper.GetProperty("grad_accum").GetInt32(), hyper.GetProperty("lr").GetDouble(),
+        hyper.GetProperty("betas")[0].GetDouble(), hyper.GetProperty("betas")[1].GetDouble(), hyper.GetProperty("eps").GetDouble(),
+        hyper.GetProperty("weight_decay").GetDouble(), hyper.GetProperty("clip").GetDouble(),
+        int.Parse(Regex.Match(hyper.GetProperty("schedule").GetString()!, @"^cosine with (\d+) warm-up").Groups[1].Value));
+}
+
+/// <summary>The optimizer steps of a golden train.json, run straight on the model and the optimizer.</summary>
+internal sealed class GoldenRun
+{
+    /// <summary>Loss (mean over the step's loss tokens), gradient norm before clipping, rate.</summary>
+    public List<(double Loss, double Norm, double Rate)> Steps { get; } = [];
+
+    /// <summary>Final weights by name.</summary>
+    public Dictionary<string, float[]> Final { get; } = [];
+
+    /// <param name="name">model</param>
+    /// <param name="kind">packed or padded</param>
+    /// <param name="hyper">constants</param>
+    /// <param name="decayAll">decay on every parameter</param>
+    /// <param name="steps">stop after so many; the schedule stays that of the whole run</param>
+    /// <param name="rateShift">0; 1 takes the rate of the step after</param>
+    public static GoldenRun Of<T>(string name, string kind, GoldenHyper hyper, bool decayAll = false, int steps = int.MaxValue, int rateShift = 0)
+        where T : unmanaged
+    {
+        using var data = SafetensorsFile.Open(Goldens.Require(name, $"train.{kind}.data.safetensors"));
+        var micro = Enumerable.Range(0, hyper.Steps * hyper.GradAccum).Select(i => GoldenBatches.Read(data, $"mb{i:D2}.")).ToList();
+        var options = new AdamWOptions(0, hyper.Beta1, hyper.Beta2, hyper.Epsilon, hyper.WeightDecay);
+        using var model = new GoldenModel<T>(name, micro.Max(m => m.TokenCount), options: options, decayAll: decayAll);
+        var schedule = new LearningRateSchedule(ScheduleKind.Cosine, hyper.LearningRate, 0, hyper.Warmup, hyper.Steps);
+        var run = new GoldenRun();
+        for (var step = 0; step < Math.Min(steps, hyper.Steps); step++)
+        {
+            var batches = micro.GetRange(step * hyper.GradAccum, hyper.GradAccum);
+            var lossTokens = batches.Sum(b => b.LossTokens);
+            double loss = 0;
+            for (var i = 0; i < batches.Count; i++)
+            {
+                loss += model.Model.ForwardBackward(
+                    model.Stream, model.Activations, batches[i], model.Optimizer.Gradients, 1f / lossTokens, accumulate: i > 0);
+            }
+
+            var norm = model.Optimizer.GradientNorm(model.Stream);
+            var rate = schedule.At(step + rateShift);
+            model.Optimizer.Step(model.Stream, step + 1, rate, GlobalNorm.ClipScale(norm, hyper.Clip));
+            run.Steps.Add((loss / lossTokens, norm, rate));
+        }
+
+        foreach (var (parameter, tensor) in model.Optimizer.Master.ByName)
+        {
+            run.Final[parameter.Name] = tensor.Span.ToArray();
+        }
+
+        return run;
+    }
+
+    /// <summary>Whatever is farther from <paramref name="file"/> than <paramref name="bound"/>, tensor by tensor in RMS.</summary>
+    public IEnumerable<string> FarFrom(string file, double bound)
+    {
+        using var expected = SafetensorsFile.Open(file);
+        foreach (var (name, actual) in Final)
+        {
+            var square = expected.ReadFloats(name).Zip(actual, (e, a) => Math.Pow((double)e - a, 2)).Average();
+            if (!(Math.Sqrt(square) <= bound))
+            {
+                yield return $"{name}: rms {Math.Sqrt(square):E2}, bound {bound:E2}";
+            }
+        }
+    }
+}
