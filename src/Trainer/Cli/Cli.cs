@@ -1,12 +1,15 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using Z1Coder.Trainer.Data;
+using Z1Coder.Trainer.Evaluate;
 
 namespace Z1Coder.Trainer.Cli;
 
 /// <summary>The command line: one file per verb. Exit codes: 0 done, 1 failed (one sentence on standard error), 2 bad usage.</summary>
 public static class Cli
 {
+    private const string Trace = "Z1_TRACE";
+
     /// <summary>Parses and runs.</summary>
     public static int Run(string[] arguments)
     {
@@ -42,15 +45,24 @@ public static class Cli
         {
             return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
         }
-        catch (InvalidInputException e)
+        catch (Exception e) when (Environment.GetEnvironmentVariable(Trace) is { Length: > 0 })
         {
-            return Fail(e.Message);
+            return Fail(e.ToString());
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or InsufficientMemoryException)
+        catch (Exception e)
         {
-            return Fail(e.Message);
+            return Fail(Sentence(e));
         }
     }
+
+    /// <summary>What a user is told; an error that nobody foresaw says so and how to learn more.</summary>
+    private static string Sentence(Exception e) => e switch
+    {
+        AggregateException { InnerException: { } inner } => Sentence(inner),
+        InvalidInputException or IOException or UnauthorizedAccessException or InsufficientMemoryException or SandboxException =>
+            e.Message.ReplaceLineEndings(" "),
+        _ => $"unexpected {e.GetType().Name}: {e.Message.ReplaceLineEndings(" ")}; {Trace}=1 shows where",
+    };
 
     /// <summary>One sentence on standard error, exit code 1.</summary>
     public static int Fail(string sentence)

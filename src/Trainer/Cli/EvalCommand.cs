@@ -21,6 +21,7 @@ internal static class EvalCommand
         var output = new Option<string?>("--out") { Description = "directory for results.jsonl (per task) and answers.jsonl" };
         var alpaca = new Option<bool>("--alpaca") { Description = "the published run's prompt text instead of the chat template" };
         var tokens = new Option<int>("--max-new-tokens") { Description = "longest answer", DefaultValueFactory = _ => 512 };
+        PlanCommand.Within(tokens, 1, 1_000_000);
         var dtype = new Option<string>("--dtype") { Description = "bf16 or fp32", DefaultValueFactory = _ => "bf16" };
         dtype.AcceptOnlyFromAmong("bf16", "fp32");
         var json = new Option<bool>("--json") { Description = "the summary as JSON" };

@@ -19,6 +19,7 @@ internal static class GenerateCommand
         var alpaca = new Option<bool>("--alpaca") { Description = "the prompt is an instruction in the published run's text" };
         var tokens = new Option<int>("--max-new-tokens") { Description = "longest completion", DefaultValueFactory = _ => 512 };
         var stops = new Option<string[]>("--stop") { Description = "a text that ends a completion (repeatable)", DefaultValueFactory = _ => [] };
+        PlanCommand.Within(tokens, 1, 1_000_000);
         var dtype = new Option<string>("--dtype") { Description = "bf16 or fp32", DefaultValueFactory = _ => "bf16" };
         dtype.AcceptOnlyFromAmong("bf16", "fp32");
         var json = new Option<bool>("--json") { Description = "an object with prompt, text, tokens and finish reason of each" };

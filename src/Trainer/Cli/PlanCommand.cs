@@ -55,6 +55,21 @@ internal static class PlanCommand
         DefaultValueFactory = _ => [],
     };
 
+    /// <summary>Refuses values outside the bounds as bad usage.</summary>
+    public static void Within(Option<int> option, int minimum, int maximum) => option.Validators.Add(result =>
+    {
+        if (result.Errors.Any())
+        {
+            return;
+        }
+
+        var value = result.GetValueOrDefault<int>();
+        if (value < minimum || value > maximum)
+        {
+            result.AddError($"{option.Name} {value}: must be from {minimum} to {maximum}");
+        }
+    });
+
     private static Qwen2Config Shapes(ModelSource model)
     {
         var config = model.Shapes is { } shapes && !(model.From is { } from && Directory.Exists(from)) ? shapes : Qwen2Config.Load(model.From!);

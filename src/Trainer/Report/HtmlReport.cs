@@ -119,7 +119,7 @@ public static class HtmlReport
     private static List<(string Type, double Step, Dictionary<string, double> Values)> ReadMetrics(string path)
     {
         var lines = new List<(string, double, Dictionary<string, double>)>();
-        foreach (var line in File.ReadLines(path).Where(l => l.Length > 0))
+        foreach (var line in WholeLines(path))
         {
             using var json = JsonDocument.Parse(line);
             var root = json.RootElement;
@@ -128,6 +128,13 @@ public static class HtmlReport
         }
 
         return lines;
+    }
+
+    /// <summary>The lines that end: a run that goes on, or was killed, may have written half of the last one.</summary>
+    private static string[] WholeLines(string path)
+    {
+        var text = File.ReadAllText(path);
+        return text[..(text.LastIndexOf('\n') + 1)].Split('\n', StringSplitOptions.RemoveEmptyEntries);
     }
 
     private static void Samples(StringBuilder html, string stage)
@@ -140,7 +147,7 @@ public static class HtmlReport
 
         html.Append($"<h2>Worked samples after {Html(Path.GetFileName(stage))}</h2>");
         var shown = new Dictionary<(string, bool), int>();
-        foreach (var line in File.ReadLines(path).Where(l => l.Length > 0))
+        foreach (var line in WholeLines(path))
         {
             using var json = JsonDocument.Parse(line);
             var root = json.RootElement;

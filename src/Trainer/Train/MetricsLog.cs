@@ -8,6 +8,7 @@ public sealed class MetricsLog : IDisposable
     private readonly FileStream _file;
     private readonly TensorBoardWriter _tensorBoard;
     private readonly MemoryStream _line = new();
+    private readonly HashSet<(string Type, long Step)> _kept = [];
 
     /// <summary>Opens the log of a stage. Lines of steps after <paramref name="resumedStep"/> are cut: those steps will run again.</summary>
     public MetricsLog(string directory, long resumedStep)
@@ -19,6 +20,9 @@ public sealed class MetricsLog : IDisposable
         _file.Seek(0, SeekOrigin.End);
         _tensorBoard = new TensorBoardWriter(Path.Combine(directory, "tensorboard"));
     }
+
+    /// <summary>Whether an earlier process of this run has already written this line: a resumed run does not measure twice.</summary>
+    public bool Has(string type, long step) => _kept.Contains((type, step));
 
     /// <summary>One optimizer step. <paramref name="mfu"/> is the share of the measured GEMM peak, 0..1.</summary>
     public void Step(in StepMetrics m, double mfu)
@@ -129,7 +133,7 @@ public sealed class MetricsLog : IDisposable
         }
     }
 
-    private static long LengthUpTo(FileStream file, long step)
+    private long LengthUpTo(FileStream file, long step)
     {
         long kept = 0;
         var bytes = new byte[file.Length];
@@ -149,12 +153,19 @@ public sealed class MetricsLog : IDisposable
         return kept;
     }
 
-    private static bool IsUpTo(ReadOnlyMemory<byte> line, long step)
+    private bool IsUpTo(ReadOnlyMemory<byte> line, long step)
     {
         try
         {
             using var json = JsonDocument.Parse(line);
-            return json.RootElement.GetProperty("step").GetInt64() <= step;
+            var lineStep = json.RootElement.GetProperty("step").GetInt64();
+            if (lineStep > step)
+            {
+                return false;
+            }
+
+            _kept.Add((json.RootElement.GetProperty("type").GetString()!, lineStep));
+            return true;
         }
         catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or FormatException)
         {

@@ -20,17 +20,20 @@ public static class PassAt1
     /// <param name="maxNewTokens">longest answer, tokens</param>
     /// <param name="sandbox">runs the programs; one is made where null</param>
     /// <param name="answersPath">one JSON line a task: prompt, answer, outcome; null for none</param>
+    /// <param name="stop">ends early by throwing OperationCanceledException; nothing is written then</param>
     public static EvaluationSummary Measure<T>(
-        CpuStream stream, Qwen2<T> model, PromptCodec codec, IReadOnlyList<HumanEvalTask> tasks, int maxNewTokens, Sandbox? sandbox, string? answersPath)
+        CpuStream stream, Qwen2<T> model, PromptCodec codec, IReadOnlyList<HumanEvalTask> tasks, int maxNewTokens, Sandbox? sandbox, string? answersPath,
+        CancellationToken stop = default)
         where T : unmanaged
     {
         var prompts = tasks.Select(t => codec.Prompt(t.Prompt)).ToArray();
         using var generator = new Generator<T>(
             stream, model, codec.Tokenizer, Math.Min(Slots, tasks.Count), prompts.Max(p => p.Length) + maxNewTokens + 1);
-        var completions = generator.Generate(prompts, new GenerateOptions(maxNewTokens, [codec.EndToken], []));
+        var completions = generator.Generate(prompts, new GenerateOptions(maxNewTokens, [codec.EndToken], []), finished: null, stop);
         var samples = tasks.Select((task, i) => new Sample(task.TaskId, CodeExtractor.Extract(completions[i].Text, entryPoint: task.EntryPoint))).ToList();
-        var summary = Grader.EvaluateAsync(tasks, samples, new EvaluationOptions { Sandbox = sandbox, K = [1] }, CancellationToken.None)
+        var summary = Grader.EvaluateAsync(tasks, samples, new EvaluationOptions { Sandbox = sandbox, K = [1] }, stop)
             .GetAwaiter().GetResult();
+        stop.ThrowIfCancellationRequested();      // Ctrl-C also reaches the programs: verdicts made meanwhile do not count
         if (answersPath is not null)
         {
             WriteAnswers(answersPath, tasks, completions, summary);

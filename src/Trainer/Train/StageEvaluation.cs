@@ -16,10 +16,10 @@ internal sealed class StageEvaluation<T>(
     private readonly IReadOnlyList<HumanEvalTask> _tasks = recipe.Tasks is null ? [] : HumanEvalTask.Read(recipe.Tasks);
     private Sandbox? _sandbox;
 
-    /// <summary>Mean loss over the held-out loss tokens, nats; nothing where nothing is held out.</summary>
+    /// <summary>Mean loss over the held-out loss tokens, nats; nothing where nothing is held out or an earlier process measured it.</summary>
     public void Loss(long step)
     {
-        if (held.Count == 0)
+        if (held.Count == 0 || log.Has("eval_loss", step))
         {
             return;
         }
@@ -32,6 +32,7 @@ internal sealed class StageEvaluation<T>(
         long tokens = 0;
         for (var i = 0; i < count; i++)
         {
+            context.Stop.Token.ThrowIfCancellationRequested();
             packer.Fill(i, batch);
             batch.Pad(Matmul.RoundRows(batch.TokenCount));
             sum += model.Loss(context.Stream, activations, batch);
@@ -42,17 +43,18 @@ internal sealed class StageEvaluation<T>(
         view.Note($"step {step} held-out loss {sum / tokens:F4} over {tokens:N0} tokens");
     }
 
-    /// <summary>pass@1 on the recipe's tasks; nothing where there are none.</summary>
+    /// <summary>pass@1 on the recipe's tasks; nothing where there are none or an earlier process measured it.</summary>
     public void PassAt1(long step)
     {
-        if (_tasks.Count == 0)
+        if (_tasks.Count == 0 || log.Has("pass_at_1", step))
         {
             return;
         }
 
         _sandbox ??= Sandbox.Create();
         var summary = Train.PassAt1.Measure(
-            context.Stream, model, codec, _tasks, recipe.MaxNewTokens, _sandbox, Path.Combine(directory, RunFiles.Answers));
+            context.Stream, model, codec, _tasks, recipe.MaxNewTokens, _sandbox, Path.Combine(directory, RunFiles.Answers),
+            context.Stop.Token);
         log.PassAt1(step, summary.PassAt1, _tasks.Count, summary.Kinds.Select(k => (k.Kind, k.PassAt1)));
         view.Note($"step {step} pass@1 {summary.PassAt1:P1} [{summary.Interval.Low:P0}, {summary.Interval.High:P0}] on {_tasks.Count} tasks");
     }

@@ -1,11 +1,13 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Runtime.InteropServices;
 
 namespace Z1Coder.Trainer.Train;
 
-/// <summary>SIGTERM, SIGINT (Ctrl-C) and SIGHUP become a request to stop that the loop sees between micro-batches, wherever the run is.
+/// <summary>SIGTERM, SIGINT (Ctrl-C) and SIGHUP become a request to stop, seen wherever the run is: reading data, between micro-batches, evaluating.
 /// A second signal ends the process as usual.</summary>
 public sealed class StopSignal : IDisposable
 {
+    [SuppressMessage("Design", "CA2213", Justification = "a late handler may still cancel it")]
     private readonly CancellationTokenSource _source = new();
     private readonly List<PosixSignalRegistration> _registrations = [];
 
@@ -32,7 +34,7 @@ public sealed class StopSignal : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
+        // the source lives on: a handler may still be running on another thread, and without a timer it holds nothing
         _registrations.ForEach(r => r.Dispose());
-        _source.Dispose();
     }
 }

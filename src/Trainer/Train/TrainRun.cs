@@ -76,12 +76,13 @@ public static class TrainRun
     private static void Open(TrainRecipe recipe, string directory, bool resume)
     {
         var path = Path.Combine(directory, RunFiles.Recipe);
-        if (!File.Exists(path))
+        if (!File.Exists(path) || (!resume && !HasBegun(recipe, directory)))
         {
             try
             {
                 Directory.CreateDirectory(directory);
-                File.WriteAllText(path, recipe.Resolved);
+                File.WriteAllText(path + ".tmp", recipe.Resolved);
+                File.Move(path + ".tmp", path, overwrite: true);     // a run killed here has the whole recipe, or none
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
@@ -106,4 +107,12 @@ public static class TrainRun
                 + "a resumed run keeps its recipe");
         }
     }
+
+    /// <summary>Whether any stage has got past its checks: what stopped earlier, at a wrong path say, may be started afresh.</summary>
+    private static bool HasBegun(TrainRecipe recipe, string directory) => recipe.Stages.Any(stage =>
+    {
+        var folder = Path.Combine(directory, stage.Name);
+        return File.Exists(Path.Combine(folder, RunFiles.Metrics)) || Directory.Exists(Path.Combine(folder, RunFiles.Model))
+            || Directory.Exists(Path.Combine(folder, RunFiles.Checkpoints));
+    });
 }

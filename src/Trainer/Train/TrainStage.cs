@@ -20,6 +20,19 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
     /// <returns>false when stopped by a signal; the state is then saved</returns>
     public bool Run(string? source)
     {
+        try
+        {
+            return Train(source);
+        }
+        catch (OperationCanceledException) when (context.Stop.Token.IsCancellationRequested)
+        {
+            context.Output.WriteLine($"{recipe.Name} stopped by {context.Stop.Name} while reading its data; continue with --resume");
+            return false;
+        }
+    }
+
+    private bool Train(string? source)
+    {
         var dataset = LoadData();
         var config = Config(source);
         CheckFits(config, dataset);
@@ -45,30 +58,39 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         var evaluation = new StageEvaluation<T>(context, recipe.Eval, directory, _codec, loop.Model, activations, dataset.Eval, log, view);
         return view.Show(() =>
         {
-            if (progress.Step == 0 && recipe.Eval.PassEvery > 0)
+            try
             {
-                evaluation.PassAt1(0);
-            }
-
-            while (loop.Progress.Step < totalSteps)
-            {
-                if (!Advance(loop, dataset.Train, log, view))
+                Evaluate(evaluation, loop.Progress.Step, totalSteps);      // before the first step, or what an interruption left out
+                while (loop.Progress.Step < totalSteps)
                 {
-                    Save(store, optimizer, loop, view);
-                    view.Note($"stopped by {context.Stop.Name}; {store.Directory} holds step {loop.Progress.Step}; continue with --resume");
-                    return false;
+                    if (!Advance(loop, dataset.Train, log, view))
+                    {
+                        return Stopped(store, optimizer, loop, view);
+                    }
+
+                    Periodic(store, optimizer, loop, evaluation, view, totalSteps);
                 }
 
-                Periodic(store, optimizer, loop, evaluation, view, totalSteps);
+                Save(store, optimizer, loop, view);
+                evaluation.Loss(totalSteps);
+                evaluation.PassAt1(totalSteps);
+            }
+            catch (OperationCanceledException) when (context.Stop.Token.IsCancellationRequested)
+            {
+                return Stopped(store, optimizer, loop, view);              // an evaluation was given up; the weights are those of the step
             }
 
-            Save(store, optimizer, loop, view);
-            evaluation.Loss(totalSteps);
-            evaluation.PassAt1(totalSteps);
             Export(optimizer, config);
             view.Note($"{Path.Combine(directory, RunFiles.Model)} holds the model");
             return true;
         });
+    }
+
+    private bool Stopped(CheckpointStore store, Optimizer<T> optimizer, TrainLoop<T> loop, TrainView view)
+    {
+        Save(store, optimizer, loop, view);
+        view.Note($"stopped by {context.Stop.Name}; {store.Directory} holds step {loop.Progress.Step}; continue with --resume");
+        return false;
     }
 
     private bool Advance(TrainLoop<T> loop, IReadOnlyList<TokenizedSample> samples, MetricsLog log, TrainView view)
@@ -112,7 +134,17 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
             Save(store, optimizer, loop, view);
         }
 
-        if (recipe.Eval.LossEvery > 0 && step % recipe.Eval.LossEvery == 0)
+        Evaluate(evaluation, step, totalSteps);
+    }
+
+    private void Evaluate(StageEvaluation<T> evaluation, long step, long totalSteps)
+    {
+        if (step == totalSteps)
+        {
+            return;
+        }
+
+        if (step > 0 && recipe.Eval.LossEvery > 0 && step % recipe.Eval.LossEvery == 0)
         {
             evaluation.Loss(step);
         }
@@ -160,10 +192,16 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
     {
         Directory.CreateDirectory(directory);
         var dataset = SftDataset.Load(
-            recipe.Data, text => _codec.Tokenizer.Encode(text), _codec.EndToken, _codec.Template is null ? null : _codec.Render);
+            recipe.Data, Encode, _codec.EndToken, _codec.Template is null ? null : _codec.Render);
         context.Output.Write($"{recipe.Name} data: {dataset.Report}");
         DataReportJson.Write(Path.Combine(directory, RunFiles.Data), dataset.Report);
         return dataset;
+    }
+
+    private int[] Encode(string text)
+    {
+        context.Stop.Token.ThrowIfCancellationRequested();
+        return _codec.Tokenizer.Encode(text);
     }
 
     private Qwen2Config Config(string? source)

@@ -1,0 +1,233 @@
+using System.Diagnostics;
+using System.Text;
+using Xunit;
+
+namespace Z1Coder.Tests.Trainer.Cli;
+
+/// <summary>Bad input is one sentence that names what and where, exit code 1 (2 for bad usage), and nothing saved is lost.</summary>
+public sealed class BadInputTests
+{
+    [Fact]
+    public void Bad_usage_exits_2()
+    {
+        Z1.Run().WasMisused();
+        Z1.Run("trian").WasMisused("trian");
+        Z1.Run("train").WasMisused("recipe");
+        Z1.Run("train", "r.yaml", "--sett", "x").WasMisused("--sett");
+        Z1.Run("eval", "--tasks", "t.jsonl").WasMisused("one of the two");
+        Z1.Run("eval", "--tasks", "t.jsonl", "--model", "m", "--completions", "c").WasMisused("one of the two");
+        Z1.Run("generate", "--model", "m", "--dtype", "fp16", "x").WasMisused("fp16");
+        Z1.Run("generate", "--model", "m", "--max-new-tokens", "0", "x").WasMisused("--max-new-tokens 0");
+        Z1.Run("generate", "--model", "m", "--max-new-tokens", "many", "x").WasMisused("many");
+    }
+
+    [Fact]
+    public void Recipes()
+    {
+        using var tiny = new TinyRun();
+        Z1.Run("train", tiny["none.yaml"]).FailedWith(tiny["none.yaml"], "no such recipe");
+        Z1.Run("plan", tiny["none.yaml"]).FailedWith("no such recipe");
+        File.WriteAllText(tiny["broken.yaml"], "name: x\nstages: [\n");
+        Z1.Run("train", tiny["broken.yaml"]).FailedWith("broken.yaml: line ", "YAML");
+        File.WriteAllText(tiny["list.yaml"], "- a\n");
+        Z1.Run("train", tiny["list.yaml"]).FailedWith("mapping");
+        Refused(tiny, "train.leraning_rate=1", "unknown key 'stages.0.train.leraning_rate'");
+        Refused(tiny, "train.wamup_steps=1", "did you mean 'stages.0.train.warmup_steps'?");
+        Refused(tiny, "train.epochs=many", "'stages.0.train.epochs' is 'many', must be a number from 0");
+        Refused(tiny, "train.batch_samples=0", "a whole number from 1");
+        Refused(tiny, "train.loss=sum", "token-mean, micro-batch-mean");
+        Refused(tiny, "train.recompute=everything", "none, norm, swiglu, block");
+        Refused(tiny, "dtype=fp16", "'dtype' is 'fp16'");
+        Refused(tiny, "no-equals-sign", "a.b=value");
+        Refused(tiny, "stages.7.name=x", "'7' is not an entry");
+        Refused(tiny, "stages.1.name=stage1", "two stages are named 'stage1'");
+        Refused(tiny, "model.shapes.hidden_size=15", "hidden_size");
+        Assert.False(Directory.Exists(tiny["run"]), "a recipe that is refused makes no directory");
+    }
+
+    [Fact]
+    public void Data_and_tokenizers()
+    {
+        using var tiny = new TinyRun();
+        tiny.KeepOneStage(1);
+        var data = tiny["stage1.jsonl"];
+        var lines = File.ReadAllLines(data);
+        Refused(tiny, $"stages.0.data.files={tiny["none.jsonl"]}", "none.jsonl");
+        Refused(tiny, $"tokenizer.from={tiny["none"]}", tiny["none"]);
+        Refused(tiny, "train.micro_batch_tokens=20", "the longest sample has", "train.micro_batch_tokens is 20");
+        Refused(tiny, "model.shapes.max_position_embeddings=16", "context 16");
+        Refused(tiny, "model.shapes.vocab_size=100", "the model has 100 vocabulary rows");
+        File.WriteAllText(data, "");
+        Refused(tiny, "seed=4", "stage1.jsonl", "no sample");
+        File.WriteAllLines(data, [lines[0], "{\"question\": ", lines[1]]);
+        Refused(tiny, "seed=4", "stage1.jsonl:2");
+        Refused(tiny, "tokenizer={}", "tokenizer.from is missing");
+        File.WriteAllLines(data, lines);
+        File.WriteAllText(Path.Combine(tiny["tokenizer"], "tokenizer.json"), "{\"model\": 3}");
+        Refused(tiny, "seed=4", "tokenizer.json");
+
+        // none of these left anything that stands in the way of the right command
+        File.Copy(Path.Combine(new TinyRun()["tokenizer"], "tokenizer.json"), Path.Combine(tiny["tokenizer"], "tokenizer.json"), overwrite: true);
+        Z1.Run(tiny.Train("run")).Succeeded();
+    }
+
+    [Fact]
+    public void Models()
+    {
+        using var tiny = new TinyRun();
+        tiny.KeepOneStage(1);
+        Z1.Run(tiny.Train("first")).Succeeded();
+        var model = Path.Combine(tiny["first"], "stage1", "model");
+        var (weights, config) = (Path.Combine(model, "model.safetensors"), Path.Combine(model, "config.json"));
+        var (bytes, json) = (File.ReadAllBytes(weights), File.ReadAllText(config));
+        string[] from = ["--set", $"model={{from: {model}}}"];
+
+        File.WriteAllBytes(weights, bytes[..^10]);
+        Each("model.safetensors");
+        var lying = (byte[])bytes.Clone();
+        BitConverter.TryWriteBytes(lying, long.MaxValue);
+        File.WriteAllBytes(weights, lying);
+        Each("model.safetensors");
+        BitConverter.TryWriteBytes(lying, (long)bytes.Length);
+        File.WriteAllBytes(weights, lying);
+        Each("model.safetensors");
+        File.WriteAllBytes(weights, [.. BitConverter.GetBytes(40L), .. Encoding.UTF8.GetBytes("{\"x\":{\"dtype\":\"BF16\",\"shape\":[99999999999,99999999999],\"data_offsets\":[0,1]}}")]);
+        Each("model.safetensors");
+        File.Delete(weights);
+        Each(model);
+        File.WriteAllBytes(weights, bytes);
+        File.WriteAllText(config, json.Replace("qwen2", "llama", StringComparison.Ordinal).Replace("Qwen2", "Llama", StringComparison.Ordinal));
+        Each("config.json", "lama");
+        File.WriteAllText(config, "{");
+        Each("config.json");
+        File.WriteAllText(config, json);
+        Z1.Run("generate", "--model", tiny["none"], "x").FailedWith(tiny["none"]);
+        Z1.Run(tiny.Train("second", "--set", $"model={{from: {tiny["none"]}}}")).FailedWith(tiny["none"]);
+        Z1.Run(tiny.Train("second", from)).Succeeded();
+
+        void Each(params string[] parts)
+        {
+            Z1.Run(tiny.Train("second", from)).FailedWith(parts);
+            Z1.Run("generate", "--model", model, "x").FailedWith(parts);
+            Z1.Run("inspect", model).FailedWith(parts);
+        }
+    }
+
+    [Fact]
+    public void Run_directories()
+    {
+        using var tiny = new TinyRun();
+        tiny.KeepOneStage(2);
+        File.WriteAllText(tiny["file"], "x");
+        Z1.Run(tiny.Train("file")).FailedWith(tiny["file"], "cannot write");
+        Z1.Run(tiny.Train("file/below")).FailedWith("cannot write");
+        Z1.Run(tiny.Train("run")).Succeeded();
+        var before = tiny.Metrics("run", "stage1");
+        Z1.Run(tiny.Train("run")).FailedWith(tiny["run"], "already holds a run", "--resume");
+        Z1.Run(tiny.Train("run", "--resume", "--set", "train.lr=2e-2")).FailedWith("recipe.resolved.yaml: line ", "0.02", "keeps its recipe");
+        Assert.Equal(before, tiny.Metrics("run", "stage1"));
+        Z1.Run("report", tiny["none"]).FailedWith("not a run");
+        Z1.Run("inspect", tiny["none"]).FailedWith("no such file or directory");
+        Z1.Run("inspect", tiny["tokenizer"]).FailedWith("no checkpoint");
+    }
+
+    [Fact]
+    public void A_checkpoint_of_another_model_is_refused_and_a_damaged_one_passed_over()
+    {
+        using var tiny = new TinyRun();
+        tiny.KeepOneStage(8);
+        Z1.Run(tiny.Train("whole")).Succeeded();
+        Z1.Run(tiny.Train("run")).Succeeded();
+        Directory.Delete(Path.Combine(tiny["run"], "stage1", "model"), recursive: true);
+        var checkpoints = Path.Combine(tiny["run"], "stage1", "checkpoints");
+        Assert.Equal(["step-00000006", "step-00000008"], Directory.GetDirectories(checkpoints).Select(Path.GetFileName).Order());
+        Z1.Run("inspect", checkpoints).Succeeded();
+
+        var master = Path.Combine(checkpoints, "step-00000008", "master.safetensors");
+        var bytes = File.ReadAllBytes(master);
+        bytes[^1] ^= 1;
+        File.WriteAllBytes(master, bytes);
+        var seen = Z1.Run("inspect", checkpoints);
+        Assert.Equal(1, seen.ExitCode);
+        Assert.Contains("step 6: verified", seen.Output);
+        Assert.Contains("step 8: the content of master.safetensors does not match", seen.Output);
+        var resumed = Z1.Run(tiny.Train("run", "--resume")).Succeeded();
+        Assert.Contains("passed over", resumed.Output);
+        Assert.Contains("continues after step 6", resumed.Output);
+        Assert.Equal(tiny.Metrics("whole", "stage1"), tiny.Metrics("run", "stage1"));
+
+        Directory.Delete(Path.Combine(tiny["run"], "stage1", "model"), recursive: true);
+        var recipe = Path.Combine(tiny["run"], "recipe.resolved.yaml");
+        File.WriteAllText(recipe, File.ReadAllText(recipe).Replace("intermediate_size: 32", "intermediate_size: 48", StringComparison.Ordinal));
+        Z1.Run(tiny.Train("run", "--resume", "--set", "model.shapes.intermediate_size=48")).FailedWith("a checkpoint of another model");
+        Assert.Equal(["step-00000006", "step-00000008"], Directory.GetDirectories(checkpoints).Select(Path.GetFileName).Order());
+    }
+
+    [Fact]
+    public void A_full_disk_is_one_sentence_and_the_run_goes_on_when_there_is_room()
+    {
+        using var tiny = new TinyRun();
+        Directory.CreateDirectory(tiny["disk"]);
+        if (Shell("mount", "-t", "tmpfs", "-o", "size=440k", "z1-test", tiny["disk"]) != 0)
+        {
+            Assert.Skip("mounting a small file system needs root");
+        }
+
+        try
+        {
+            Z1.Run(tiny.Train("whole")).Succeeded();
+            var error = Z1.Run(tiny.Train("disk/run")).FailedWith(tiny["disk"]).Error;
+            Assert.Contains("No space left", error);
+            Assert.Equal(0, Shell("mount", "-o", "remount,size=16m", tiny["disk"]));
+            var checkpoints = Path.Combine(tiny["disk/run"], "stage1", "checkpoints");
+            Assert.NotEmpty(Directory.GetDirectories(checkpoints));
+            Z1.Run("inspect", checkpoints).Succeeded();
+            Z1.Run(tiny.Train("disk/run", "--resume")).Succeeded();
+            Assert.Equal(tiny.Metrics("whole"), tiny.Metrics("disk/run"));
+            Assert.Equal(tiny.FinalModel("whole"), tiny.FinalModel("disk/run"));
+        }
+        finally
+        {
+            Shell("umount", tiny["disk"]);
+        }
+    }
+
+    [Fact]
+    public void Tasks_and_completions()
+    {
+        using var tiny = new TinyRun();
+        Tasks.Write(tiny["tasks.jsonl"], 2);
+        var lines = File.ReadAllLines(tiny["tasks.jsonl"]);
+        Z1.Run("eval", "--tasks", tiny["none.jsonl"], "--completions", tiny["c.jsonl"]).FailedWith("none.jsonl");
+        Z1.Run("eval", "--tasks", tiny["tasks.jsonl"], "--completions", tiny["c.jsonl"]).FailedWith("c.jsonl");
+        Tasks.WriteAnswers(tiny["c.jsonl"], 1, 1);
+        Z1.Run("eval", "--tasks", tiny["tasks.jsonl"], "--completions", tiny["c.jsonl"]).FailedWith("T/1");
+        File.WriteAllLines(tiny["tasks.jsonl"], [lines[0], "{\"task_id\": "]);
+        Z1.Run("eval", "--tasks", tiny["tasks.jsonl"], "--model", tiny["none"]).FailedWith("tasks.jsonl:2");
+        Refused(tiny, $"eval.tasks={tiny["tasks.jsonl"]}", "tasks.jsonl:2");
+    }
+
+    private static void Refused(TinyRun tiny, string set, params string[] parts)
+    {
+        string[] overrides = set.StartsWith("train.", StringComparison.Ordinal) || set.StartsWith("eval.", StringComparison.Ordinal)
+            ? ["--set", $"stages.0.{set}"]
+            : ["--set", set];
+        Z1.Run(tiny.Train("run", overrides)).FailedWith(parts);
+    }
+
+    private static int Shell(string program, params string[] arguments)
+    {
+        try
+        {
+            var start = new ProcessStartInfo(program, arguments) { RedirectStandardError = true };
+            using var process = Process.Start(start)!;
+            process.StandardError.ReadToEnd();
+            process.WaitForExit();
+            return process.ExitCode;
+        }
+        catch (System.ComponentModel.Win32Exception)
+        {
+            return -1;
+        }
+    }
+}

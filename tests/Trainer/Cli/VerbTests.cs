@@ -1,0 +1,180 @@
+using System.Text.Json;
+using Xunit;
+
+namespace Z1Coder.Tests.Trainer.Cli;
+
+/// <summary>The other verbs, each with what it must print.</summary>
+public sealed class VerbTests
+{
+    [Fact]
+    public void Help_names_every_verb()
+    {
+        var help = Z1.Run("--help").Succeeded().Output;
+        Assert.All(["demo", "curate", "train", "generate", "eval", "report", "tokenizer", "plan", "inspect", "doctor"], verb => Assert.Contains(verb, help));
+        Assert.Contains("--resume", Z1.Run("train", "--help").Succeeded().Output);
+    }
+
+    [Fact]
+    public void A_tokenizer_gives_back_every_text()
+    {
+        using var tiny = new TinyRun();
+        Z1.Run("tokenizer", "train", tiny["stage1.jsonl"], "--vocabulary", "280", "--out", tiny["own"]).Succeeded();
+        foreach (var text in new[] { "Add 3 to 4.", "né 中文 😀\ttab  two spaces ", "<|im_start|>user\nx<|im_end|>" })
+        {
+            var json = Z1.Run("tokenizer", "encode", "--model", tiny["own"], "--json", text).Json();
+            var ids = json.GetProperty("ids").EnumerateArray().Select(i => i.GetInt32().ToString()).ToArray();
+            Assert.Equal(ids.Length, json.GetProperty("tokens").GetArrayLength());
+            Assert.Equal(string.Join(' ', ids) + "\n", Z1.RunWithInput(text, "tokenizer", "encode", "--model", tiny["own"]).Succeeded().Output);
+            Assert.Equal(text + "\n", Z1.Run(["tokenizer", "decode", "--model", tiny["own"], .. ids]).Succeeded().Output);
+        }
+
+        Z1.Run("tokenizer", "train", tiny["stage1.jsonl"], "--vocabulary", "256", "--out", tiny["own"]).FailedWith("--vocabulary 256", "257");
+        Z1.Run("tokenizer", "train", tiny["none.jsonl"], "--out", tiny["own"]).FailedWith("none.jsonl");
+        Z1.Run("tokenizer", "encode", "--model", tiny["none"], "x").FailedWith(tiny["none"]);
+        Z1.Run("tokenizer", "decode", "--model", tiny["own"], "999999").FailedWith("999999");
+    }
+
+    [Fact]
+    public void Generation_is_the_same_alone_and_in_company_and_stops_at_a_text()
+    {
+        using var tiny = new TinyRun();
+        var model = Train(tiny);
+        string[] prompts = ["Add 3 to 4.", "The sum", "Add"];
+        var all = Z1.Run(["generate", "--model", model, "--max-new-tokens", "20", "--json", .. prompts]).Json().GetProperty("completions");
+        Assert.Equal(prompts.Length, all.GetArrayLength());
+        for (var i = 0; i < prompts.Length; i++)
+        {
+            Assert.Equal(prompts[i], all[i].GetProperty("prompt").GetString());
+            Assert.True(all[i].GetProperty("tokens").GetArrayLength() <= 20);
+            var alone = Z1.RunWithInput(prompts[i], "generate", "--model", model, "--max-new-tokens", "20", "--json").Json().GetProperty("completions")[0];
+            Assert.Equal(all[i].GetRawText(), alone.GetRawText());
+        }
+
+        var text = all[0].GetProperty("text").GetString()!;
+        Assert.True(text.Length > 3, $"too short to be cut: '{text}'");
+        var stop = text.Substring(2, 1);
+        var cut = Z1.Run("generate", "--model", model, "--max-new-tokens", "20", "--json", "--stop", stop, prompts[0]).Json().GetProperty("completions")[0];
+        Assert.Equal("stop", cut.GetProperty("finish").GetString());
+        Assert.Equal(text[..text.IndexOf(stop, StringComparison.Ordinal)], cut.GetProperty("text").GetString());
+        Z1.Run("generate", "--model", model, "--chat", "--max-new-tokens", "3", "hello").Succeeded();
+        Z1.Run("generate", "--model", model, "--alpaca", "--max-new-tokens", "3", "hello").Succeeded();
+        Z1.Run("generate", "--model", model, "").FailedWith("prompt 0 has 0 tokens");
+        Z1.Run("generate", "--model", model, string.Concat(Enumerable.Repeat("zqx ", 200))).FailedWith("context");
+    }
+
+    [Fact]
+    public void Evaluation_of_saved_completions_counts_what_is_right()
+    {
+        using var tiny = new TinyRun();
+        Tasks.Write(tiny["tasks.jsonl"], 5);
+        Tasks.WriteAnswers(tiny["c.jsonl"], 5, 3);
+        var json = Confined("eval", "--tasks", tiny["tasks.jsonl"], "--completions", tiny["c.jsonl"], "--out", tiny["eval"], "--json");
+        Assert.Equal(0.6, json.GetProperty("pass_at_1").GetDouble(), 12);
+        Assert.Equal(5, json.GetProperty("tasks").GetInt32());
+        Assert.True(json.GetProperty("low").GetDouble() < 0.6 && json.GetProperty("high").GetDouble() > 0.6);
+        Assert.Equal(2 / 3.0, json.GetProperty("kinds").GetProperty("even").GetDouble(), 12);
+        Assert.Equal(0.5, json.GetProperty("kinds").GetProperty("odd").GetDouble(), 12);
+        Assert.Equal(5, File.ReadAllLines(Path.Combine(tiny["eval"], "results.jsonl")).Length);
+    }
+
+    [Fact]
+    public void Evaluation_of_a_model_keeps_its_answers()
+    {
+        using var tiny = new TinyRun();
+        var model = Train(tiny);
+        Tasks.Write(tiny["tasks.jsonl"], 3);
+        var json = Confined("eval", "--tasks", tiny["tasks.jsonl"], "--model", model, "--max-new-tokens", "8", "--out", tiny["eval"], "--json");
+        Assert.Equal(0, json.GetProperty("pass_at_1").GetDouble());
+        Assert.Equal(["T/0", "T/1", "T/2"], File.ReadLines(Path.Combine(tiny["eval"], "answers.jsonl"))
+            .Select(l => JsonDocument.Parse(l).RootElement.GetProperty("task_id").GetString()));
+    }
+
+    [Fact]
+    public void Inspection_counts_elements()
+    {
+        using var tiny = new TinyRun();
+        var model = Train(tiny);
+        var file = Z1.Run("inspect", "--json", Path.Combine(model, "model.safetensors")).Json();
+        var directory = Z1.Run("inspect", "--json", model).Json();
+        Assert.Equal("pt", file.GetProperty("metadata").GetProperty("format").GetString());
+        Assert.Equal(file.GetProperty("elements").GetInt64(), directory.GetProperty("elements").GetInt64());
+
+        // embedding V·D (tied); a layer: q, k, v with biases, o, three of the feed-forward, two norms; the last norm
+        var vocabulary = directory.GetProperty("tensors").EnumerateArray().First(t => t.GetProperty("name").GetString() == "model.embed_tokens.weight")
+            .GetProperty("shape")[0].GetInt64();
+        const int D = 16, Q = 16, K = 8, F = 32, L = 2;
+        var layer = ((D + 1) * (Q + K + K)) + (Q * D) + (3 * D * F) + (2 * D);
+        Assert.Equal((vocabulary * D) + (L * layer) + D, file.GetProperty("elements").GetInt64());
+        Assert.Contains("model.layers.1.mlp.down_proj.weight", Z1.Run("inspect", model).Succeeded().Output);
+        var checkpoints = Z1.Run("inspect", "--json", Path.Combine(model, "..", "checkpoints")).Json().GetProperty("checkpoints");
+        Assert.True(checkpoints[0].GetProperty("verified").GetBoolean());
+    }
+
+    [Theory]
+    [InlineData("z1-coder-1.5b.yaml", 1_543_714_304, 1536, true)]
+    [InlineData("z1-coder-7b.yaml", 7_615_616_512, 3584, false)]
+    public void Plans_of_the_published_runs_have_their_parameters(string recipe, long parameters, long hidden, bool tied)
+    {
+        var path = Path.Combine(Goldens.RepositoryRoot, "recipes", recipe);
+        var plan = Z1.Run("plan", path, "--json", "--gemm", "400", "--bandwidth", "3000", "--memory", "80", "--set", "model.vocab_rows=0").Json();
+        Assert.Equal(2, plan.GetProperty("stages").GetArrayLength());
+        var stage = plan.GetProperty("stages")[0];
+        Assert.Equal(parameters, stage.GetProperty("parameters").GetInt64());
+        Assert.Equal(stage.GetProperty("bytes").EnumerateObject().Sum(b => b.Value.GetInt64()), stage.GetProperty("total_bytes").GetInt64());
+        Assert.Equal(stage.GetProperty("total_bytes").GetInt64() <= 80L << 30, stage.GetProperty("fits").GetBoolean());
+        Assert.Equal(1024 * 1280, stage.GetProperty("tokens_per_step").GetInt64());
+
+        var cut = Z1.Run("plan", path, "--json", "--gemm", "400", "--bandwidth", "3000").Json().GetProperty("stages")[0].GetProperty("parameters").GetInt64();
+        var rows = (tied ? 151_936 : 152_064) - 151_667;
+        Assert.Equal(parameters - (rows * hidden * (tied ? 1 : 2)), cut);
+    }
+
+    [Fact]
+    public void Doctor_measures_this_machine()
+    {
+        var json = Z1.Run("doctor", "--json").Json();
+        Assert.All(
+            ["copy_bytes_per_second", "read_bytes_per_second", "gemm_bf16_flops_per_second", "gemm_fp32_flops_per_second"],
+            key => Assert.True(json.GetProperty(key).GetDouble() > 1e6, key));
+        Assert.Contains("cpu", json.GetProperty("device").GetString());
+        Assert.True(json.GetProperty("libraries").GetArrayLength() > 0);
+        Assert.False(string.IsNullOrEmpty(json.GetProperty("sandbox").GetString()));
+    }
+
+    [Fact]
+    public void The_report_needs_no_network_no_script_and_no_whole_last_line()
+    {
+        using var tiny = new TinyRun();
+        Train(tiny);
+        File.AppendAllText(Path.Combine(tiny["run"], "stage1", "metrics.jsonl"), "{\"type\":\"st");
+        var path = Path.Combine(tiny["run"], "report.html");
+        Assert.Equal(path + "\n", Z1.Run("report", tiny["run"]).Succeeded().Output);
+        var html = File.ReadAllText(path);
+        Assert.DoesNotContain("http:", html);
+        Assert.DoesNotContain("https:", html);
+        Assert.DoesNotContain("<script", html);
+        Assert.DoesNotContain("src=", html);
+        Assert.Contains("<polyline", html);
+        Assert.Contains("name: tiny", html);
+        Assert.Contains("stage1", html);
+    }
+
+    private static string Train(TinyRun tiny)
+    {
+        tiny.KeepOneStage(3);
+        Z1.Run(tiny.Train("run")).Succeeded();
+        return Path.Combine(tiny["run"], "stage1", "model");
+    }
+
+    /// <summary>JSON of a verb that runs programs; the test is skipped where they cannot be confined.</summary>
+    private static JsonElement Confined(params string[] arguments)
+    {
+        var result = Z1.Run(arguments);
+        if (result.ExitCode == 1 && result.Error.Contains("bubblewrap", StringComparison.Ordinal))
+        {
+            Assert.Skip(result.Error);
+        }
+
+        return result.Json();
+    }
+}

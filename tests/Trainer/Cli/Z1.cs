@@ -1,0 +1,129 @@
+using System.Diagnostics;
+using System.Text;
+
+namespace Z1Coder.Tests.Trainer.Cli;
+
+/// <summary>The built z1 as a child process, as a user meets it.</summary>
+internal sealed class Z1 : IDisposable
+{
+    private const int LongestSeconds = 120;
+
+    private readonly Process _process;
+    private readonly StringBuilder _output = new(), _error = new();
+    private readonly SemaphoreSlim _lines = new(0);
+
+    private Z1(string[] arguments, string? input)
+    {
+        var start = new ProcessStartInfo(Program)
+        {
+            RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true, UseShellExecute = false,
+        };
+        foreach (var argument in arguments)
+        {
+            start.ArgumentList.Add(argument);
+        }
+
+        start.Environment.Remove("Z1_TRACE");
+        _process = new Process { StartInfo = start };
+        _process.OutputDataReceived += (_, e) => Take(_output, e.Data, counted: true);
+        _process.ErrorDataReceived += (_, e) => Take(_error, e.Data, counted: false);
+        _process.Start();
+        _process.BeginOutputReadLine();
+        _process.BeginErrorReadLine();
+        _process.StandardInput.Write(input ?? "");
+        _process.StandardInput.Close();
+    }
+
+    /// <summary>Beside the tests' own directory: artifacts/bin/Trainer/(configuration)/z1.</summary>
+    public static string Program
+    {
+        get
+        {
+            var own = Path.TrimEndingDirectorySeparator(AppContext.BaseDirectory);
+            return Path.GetFullPath(Path.Combine(own, "..", "..", "Trainer", Path.GetFileName(own), "z1"));
+        }
+    }
+
+    public int Id => _process.Id;
+
+    public bool HasExited => _process.HasExited;
+
+    public static Z1 Start(params string[] arguments) => new(arguments, null);
+
+    /// <summary>Runs to the end.</summary>
+    public static Z1Result Run(params string[] arguments) => RunWithInput(null, arguments);
+
+    public static Z1Result RunWithInput(string? input, params string[] arguments)
+    {
+        using var z1 = new Z1(arguments, input);
+        return z1.Wait();
+    }
+
+    /// <summary>Waits until so many lines of output have come; false when the process ended before.</summary>
+    public bool WaitForLines(int count)
+    {
+        for (var i = 0; i < count; i++)
+        {
+            while (!_lines.Wait(20))
+            {
+                if (_process.HasExited)
+                {
+                    return false;
+                }
+            }
+        }
+
+        return true;
+    }
+
+    public void Kill() => _process.Kill();
+
+    /// <summary>SIGTERM.</summary>
+    public void Terminate()
+    {
+        using var kill = Process.Start("kill", ["-TERM", $"{_process.Id}"]);
+        kill.WaitForExit();
+    }
+
+    public Z1Result Wait()
+    {
+        if (!_process.WaitForExit(TimeSpan.FromSeconds(LongestSeconds)))
+        {
+            _process.Kill(entireProcessTree: true);
+            throw new TimeoutException($"z1 {string.Join(' ', _process.StartInfo.ArgumentList)} did not end in {LongestSeconds} s; it said:\n{_output}{_error}");
+        }
+
+        _process.WaitForExit();                // and until the streams are read to their ends
+        return new Z1Result(_process.ExitCode, _output.ToString(), _error.ToString());
+    }
+
+    public void Dispose()
+    {
+        if (!_process.HasExited)
+        {
+            _process.Kill(entireProcessTree: true);
+            _process.WaitForExit();
+        }
+
+        _process.Dispose();
+        _lines.Dispose();
+    }
+
+    private void Take(StringBuilder text, string? line, bool counted)
+    {
+        if (line is null)
+        {
+            return;
+        }
+
+        lock (text)
+        {
+            text.Append(line).Append('\n');
+        }
+
+        if (counted)
+        {
+            _lines.Release();
+        }
+    }
+}

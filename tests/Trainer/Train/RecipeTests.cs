@@ -1,0 +1,118 @@
+using Xunit;
+using Z1Coder.Trainer.Batches;
+using Z1Coder.Trainer.Data;
+using Z1Coder.Trainer.Train;
+
+namespace Z1Coder.Tests.Trainer.Train;
+
+public sealed class RecipeTests
+{
+    private const string Least = "model: {shapes: {hidden_size: 8}}\nstages:\n  - name: a\n";
+
+    public static TheoryData<string> Recipes =>
+        [.. Directory.GetFiles(Path.Combine(Goldens.RepositoryRoot, "recipes"), "*.yaml", SearchOption.AllDirectories)
+            .Select(f => Path.GetRelativePath(Goldens.RepositoryRoot, f))];
+
+    [Theory]
+    [MemberData(nameof(Recipes))]
+    public void Every_recipe_reads_and_its_resolved_text_reads_as_the_same(string file)
+    {
+        var recipe = TrainRecipe.Load(Path.Combine(Goldens.RepositoryRoot, file), []);
+        var again = Parse(recipe.Resolved);
+        Assert.Equal(recipe.Resolved, again.Resolved);
+        Assert.Equal(recipe.Model, again.Model);
+        Assert.Equal((recipe.Name, recipe.Seed, recipe.DType, recipe.TokenizerFrom), (again.Name, again.Seed, again.DType, again.TokenizerFrom));
+        Assert.Equal(recipe.Stages.Count, again.Stages.Count);
+        foreach (var (a, b) in recipe.Stages.Zip(again.Stages))
+        {
+            Assert.Equal((a.Name, a.Train, a.Guard, a.Eval, a.Checkpoint), (b.Name, b.Train, b.Guard, b.Eval, b.Checkpoint));
+            Assert.Equal(a.Data.Files, b.Data.Files);
+            Assert.Equal(a.Data with { Files = [] }, b.Data with { Files = [] });
+        }
+    }
+
+    [Fact]
+    public void The_published_run_is_written_down_as_it_was()
+    {
+        var recipe = TrainRecipe.Load(Path.Combine(Goldens.RepositoryRoot, "recipes", "z1-coder-7b.yaml"), []);
+        Assert.Equal(151_667, recipe.Model.VocabRows);
+        Assert.Equal(["stage1", "stage2"], recipe.Stages.Select(s => s.Name));
+        Assert.All(recipe.Stages, stage =>
+        {
+            Assert.Equal(
+                (3.0, 1024, 4, true, LastStep.Carry, 5e-5, 100, 0.0, 1.0),
+                (stage.Train.Epochs, stage.Train.BatchSamples, stage.Train.MicroBatchSamples, stage.Train.MicroBatchMean, stage.Train.LastStep,
+                    stage.Train.LearningRate, stage.Train.WarmupSteps, stage.Train.WeightDecay, stage.Train.Clip));
+            Assert.Equal((PromptFormat.Alpaca, TokenizationRule.Published, 1280), (stage.Data.Format, stage.Data.Tokenization, stage.Data.MaxLength));
+        });
+    }
+
+    [Fact]
+    public void A_stage_inherits_every_key_that_it_does_not_state()
+    {
+        var recipe = Parse("""
+            model: {shapes: {hidden_size: 8}}
+            train: {lr: 1e-3, epochs: 2, warmup_steps: 7}
+            data: {max_length: 99, files: [common.jsonl]}
+            stages:
+              - name: a
+              - name: b
+                train: {lr: 5e-4}
+                data: {files: [b.jsonl, c.jsonl]}
+            """);
+        Assert.Equal((1e-3, 2.0, 7), (recipe.Stages[0].Train.LearningRate, recipe.Stages[0].Train.Epochs, recipe.Stages[0].Train.WarmupSteps));
+        Assert.Equal((5e-4, 2.0, 7), (recipe.Stages[1].Train.LearningRate, recipe.Stages[1].Train.Epochs, recipe.Stages[1].Train.WarmupSteps));
+        Assert.Equal(["common.jsonl"], recipe.Stages[0].Data.Files);
+        Assert.Equal(["b.jsonl", "c.jsonl"], recipe.Stages[1].Data.Files);
+        Assert.Equal(99, recipe.Stages[1].Data.MaxLength);
+    }
+
+    [Fact]
+    public void An_override_reaches_all_stages_or_one()
+    {
+        const string two = Least + "  - name: b\n    train: {epochs: 5}\n";
+        var all = Parse(two, "train.lr=0.25");
+        Assert.All(all.Stages, s => Assert.Equal(0.25, s.Train.LearningRate));
+        var one = Parse(two, "stages.1.train.lr=0.5", "stages.1.train.epochs=1_0", "stages.0.data.files=[x, y]");
+        Assert.Equal((5e-5, 0.5), (one.Stages[0].Train.LearningRate, one.Stages[1].Train.LearningRate));
+        Assert.Equal(["x", "y"], one.Stages[0].Data.Files);
+    }
+
+    [Theory]
+    [InlineData("train.warmup_stps=3", "'stages.0.train.warmup_stps'", "did you mean 'stages.0.train.warmup_steps'?")]
+    [InlineData("modle.from=x", "'modle'", "did you mean 'model'?")]
+    [InlineData("guard.spike=3", "'stages.0.guard.spike'", "did you mean 'stages.0.guard.spike_z'?")]
+    [InlineData("zzzzzzzzzzzz=3", "'zzzzzzzzzzzz'", "known here: ")]
+    [InlineData("train.lr=-1", "'stages.0.train.lr' is '-1'", "a number from 0")]
+    [InlineData("train.lr=NaN", "'stages.0.train.lr' is 'NaN'", "a number from 0")]
+    [InlineData("train.lr=1e999", "'stages.0.train.lr'", "a number from 0")]
+    [InlineData("train.batch_samples=1.5", "'stages.0.train.batch_samples' is '1.5'", "a whole number from 1")]
+    [InlineData("train.batch_samples=99999999999", "'stages.0.train.batch_samples'", "a whole number from 1")]
+    [InlineData("train.lr=", "'stages.0.train.lr' is empty", "a number")]
+    [InlineData("train.lr=[1]", "'stages.0.train.lr'", "a single value")]
+    [InlineData("train=3", "'stages.0.train'", "a mapping")]
+    [InlineData("data.eval_fraction=1", "'stages.0.data.eval_fraction'", "0.999")]
+    [InlineData("data.deduplicate=yes", "'stages.0.data.deduplicate' is 'yes'", "true or false")]
+    [InlineData("data.format=markdown", "'stages.0.data.format' is 'markdown'", "chat, alpaca")]
+    [InlineData("stages=[]", "'stages'", "at least one")]
+    [InlineData("model={}", "model", "shapes")]
+    [InlineData("name: x", "--set name: x", "a.b=value")]
+    [InlineData("train.lr={", "--set", "YAML")]
+    public void What_is_wrong_is_named_by_its_key(string set, params string[] parts)
+    {
+        var error = Assert.Throws<InvalidInputException>(() => Parse(Least, set));
+        Assert.All(parts, part => Assert.Contains(part, error.Message));
+        Assert.DoesNotContain('\n', error.Message);
+    }
+
+    [Fact]
+    public void Strings_keep_every_character_in_the_resolved_text()
+    {
+        const string name = "a \"quoted\" \\ name: #1, {x}";
+        var recipe = Parse("name: 'a \"quoted\" \\ name: #1, {x}'\n" + Least);
+        Assert.Equal(name, recipe.Name);
+        Assert.Equal(name, Parse(recipe.Resolved).Name);
+    }
+
+    private static TrainRecipe Parse(string yaml, params string[] overrides) => TrainRecipe.From(RecipeTree.Parse("test.yaml", yaml, overrides), "test.yaml");
+}
