@@ -4,7 +4,7 @@ using Z1Coder.Runtime;
 
 namespace Z1Coder.Tests.Runtime;
 
-/// <summary>Finding, leaving out and binding oneDNN; every libdnnl that Z1_ONEDNN_ALSO names (paths separated by ':') is tried too.</summary>
+/// <summary>Finding, leaving out and binding oneDNN; each libdnnl that Z1_ONEDNN_ALSO names (paths between ':') is tried too.</summary>
 public sealed class OneDnnTests
 {
     public static TheoryData<string> Libraries()

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 using Z1Coder.Runtime;
 
 namespace Z1Coder.Kernels;
@@ -7,6 +8,7 @@ namespace Z1Coder.Kernels;
 /// <summary>
 /// y = x·wᵀ for a handful of rows of x, where the time goes into reading w: every element of w is loaded once per two rows of x, and
 /// rows of w are spread over the workers. Each element of y is 16 chains of fused multiply-adds, one per lane, folded in a fixed order.
+/// Elements are taken 32 at a time: of bfloat16 the even ones, then the odd ones, which a shift and a mask widen where they stand.
 /// </summary>
 internal static unsafe class FewRowsGemm
 {
@@ -21,24 +23,32 @@ internal static unsafe class FewRowsGemm
         stream.For(blocks, grain, new Job<T>(gemm));
     }
 
+    private const nuint Step = 2 * Lanes.Count;
+
     private readonly struct Job<T>(Gemm<T, T> gemm) : ICpuJob
         where T : unmanaged
     {
         public void Run(int begin, int end, int worker)
         {
-            var last = Math.Min(gemm.N, end * RowsOfW);
+            var sums = stackalloc float[2 * RowsOfW * Lanes.Count];
+            var (k, last) = ((nuint)gemm.K, Math.Min(gemm.N, end * RowsOfW));
             var j = begin * RowsOfW;
             for (; j <= last - RowsOfW; j += RowsOfW)
             {
+                var w = gemm.B + (j * gemm.BColumn);
                 var i = 0;
                 for (; i <= gemm.M - 2; i += 2)
                 {
-                    Block2x4(i, j);
+                    var x = gemm.A + (i * gemm.ARow);
+                    Sum2x4(x, x + gemm.ARow, w, k, sums);
+                    Finish(i, j, sums);
+                    Finish(i + 1, j, sums + (RowsOfW * Lanes.Count));
                 }
 
                 if (i < gemm.M)
                 {
-                    Block1x4(i, j);
+                    Sum1x4(gemm.A + (i * gemm.ARow), w, k, sums);
+                    Finish(i, j, sums);
                 }
             }
 
@@ -51,68 +61,81 @@ internal static unsafe class FewRowsGemm
             }
         }
 
-        private void Block2x4(int i, int j)
+        /// <summary>Lane sums of two rows of x against four of w. A leaf: calls behind the loop would put its sums into memory.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        private static void Sum2x4(T* x0, T* x1, T* w0, nuint k, float* sums)
         {
-            var k = gemm.K;
-            var x0 = gemm.A + (i * gemm.ARow);
-            var x1 = x0 + gemm.ARow;
-            var w0 = gemm.B + (j * gemm.BColumn);
             var w1 = w0 + k;
             var w2 = w1 + k;
             var w3 = w2 + k;
             var (s00, s01, s02, s03) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
             var (s10, s11, s12, s13) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
-            nuint p = 0;
-            for (; p + Lanes.Count <= (nuint)k; p += Lanes.Count)
+            for (nuint p = 0; p + Step <= k; p += Step)
             {
-                var (v0, v1) = (Lanes.Load(ref *x0, p), Lanes.Load(ref *x1, p));
-                var w = Lanes.Load(ref *w0, p);
-                s00 = Vector512.FusedMultiplyAdd(v0, w, s00);
-                s10 = Vector512.FusedMultiplyAdd(v1, w, s10);
-                w = Lanes.Load(ref *w1, p);
-                s01 = Vector512.FusedMultiplyAdd(v0, w, s01);
-                s11 = Vector512.FusedMultiplyAdd(v1, w, s11);
-                w = Lanes.Load(ref *w2, p);
-                s02 = Vector512.FusedMultiplyAdd(v0, w, s02);
-                s12 = Vector512.FusedMultiplyAdd(v1, w, s12);
-                w = Lanes.Load(ref *w3, p);
-                s03 = Vector512.FusedMultiplyAdd(v0, w, s03);
-                s13 = Vector512.FusedMultiplyAdd(v1, w, s13);
+                Load(x0, p, out var v0, out var u0);
+                Load(x1, p, out var v1, out var u1);
+                Prefetch(w0 + p, k);
+                Load(w0, p, out var a0, out var b0);
+                s00 = Vector512.FusedMultiplyAdd(u0, b0, Vector512.FusedMultiplyAdd(v0, a0, s00));
+                s10 = Vector512.FusedMultiplyAdd(u1, b0, Vector512.FusedMultiplyAdd(v1, a0, s10));
+                Load(w1, p, out var a1, out var b1);
+                s01 = Vector512.FusedMultiplyAdd(u0, b1, Vector512.FusedMultiplyAdd(v0, a1, s01));
+                s11 = Vector512.FusedMultiplyAdd(u1, b1, Vector512.FusedMultiplyAdd(v1, a1, s11));
+                Load(w2, p, out var a2, out var b2);
+                s02 = Vector512.FusedMultiplyAdd(u0, b2, Vector512.FusedMultiplyAdd(v0, a2, s02));
+                s12 = Vector512.FusedMultiplyAdd(u1, b2, Vector512.FusedMultiplyAdd(v1, a2, s12));
+                Load(w3, p, out var a3, out var b3);
+                s03 = Vector512.FusedMultiplyAdd(u0, b3, Vector512.FusedMultiplyAdd(v0, a3, s03));
+                s13 = Vector512.FusedMultiplyAdd(u1, b3, Vector512.FusedMultiplyAdd(v1, a3, s13));
             }
 
-            Store(i, j, Vector512.Sum(s00) + Tail(x0, w0, p));
-            Store(i, j + 1, Vector512.Sum(s01) + Tail(x0, w1, p));
-            Store(i, j + 2, Vector512.Sum(s02) + Tail(x0, w2, p));
-            Store(i, j + 3, Vector512.Sum(s03) + Tail(x0, w3, p));
-            Store(i + 1, j, Vector512.Sum(s10) + Tail(x1, w0, p));
-            Store(i + 1, j + 1, Vector512.Sum(s11) + Tail(x1, w1, p));
-            Store(i + 1, j + 2, Vector512.Sum(s12) + Tail(x1, w2, p));
-            Store(i + 1, j + 3, Vector512.Sum(s13) + Tail(x1, w3, p));
+            s00.Store(sums);
+            s01.Store(sums + 16);
+            s02.Store(sums + 32);
+            s03.Store(sums + 48);
+            s10.Store(sums + 64);
+            s11.Store(sums + 80);
+            s12.Store(sums + 96);
+            s13.Store(sums + 112);
         }
 
-        private void Block1x4(int i, int j)
+        /// <summary>Lane sums of one row of x against four of w. A leaf, as above.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        private static void Sum1x4(T* x0, T* w0, nuint k, float* sums)
         {
-            var k = gemm.K;
-            var x = gemm.A + (i * gemm.ARow);
-            var w0 = gemm.B + (j * gemm.BColumn);
             var w1 = w0 + k;
             var w2 = w1 + k;
             var w3 = w2 + k;
-            var (s0, s1, s2, s3) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
-            nuint p = 0;
-            for (; p + Lanes.Count <= (nuint)k; p += Lanes.Count)
+            var (s00, s01, s02, s03) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
+            for (nuint p = 0; p + Step <= k; p += Step)
             {
-                var v = Lanes.Load(ref *x, p);
-                s0 = Vector512.FusedMultiplyAdd(v, Lanes.Load(ref *w0, p), s0);
-                s1 = Vector512.FusedMultiplyAdd(v, Lanes.Load(ref *w1, p), s1);
-                s2 = Vector512.FusedMultiplyAdd(v, Lanes.Load(ref *w2, p), s2);
-                s3 = Vector512.FusedMultiplyAdd(v, Lanes.Load(ref *w3, p), s3);
+                Load(x0, p, out var v0, out var u0);
+                Prefetch(w0 + p, k);
+                Load(w0, p, out var a0, out var b0);
+                s00 = Vector512.FusedMultiplyAdd(u0, b0, Vector512.FusedMultiplyAdd(v0, a0, s00));
+                Load(w1, p, out var a1, out var b1);
+                s01 = Vector512.FusedMultiplyAdd(u0, b1, Vector512.FusedMultiplyAdd(v0, a1, s01));
+                Load(w2, p, out var a2, out var b2);
+                s02 = Vector512.FusedMultiplyAdd(u0, b2, Vector512.FusedMultiplyAdd(v0, a2, s02));
+                Load(w3, p, out var a3, out var b3);
+                s03 = Vector512.FusedMultiplyAdd(u0, b3, Vector512.FusedMultiplyAdd(v0, a3, s03));
             }
 
-            Store(i, j, Vector512.Sum(s0) + Tail(x, w0, p));
-            Store(i, j + 1, Vector512.Sum(s1) + Tail(x, w1, p));
-            Store(i, j + 2, Vector512.Sum(s2) + Tail(x, w2, p));
-            Store(i, j + 3, Vector512.Sum(s3) + Tail(x, w3, p));
+            s00.Store(sums);
+            s01.Store(sums + 16);
+            s02.Store(sums + 32);
+            s03.Store(sums + 48);
+        }
+
+        /// <summary>Folds the lane sums of one row of x and four of w, and adds what the steps of 32 left over.</summary>
+        private void Finish(int i, int j, float* sums)
+        {
+            var x = gemm.A + (i * gemm.ARow);
+            for (var r = 0; r < RowsOfW; r++)
+            {
+                var w = gemm.B + ((j + r) * gemm.BColumn);
+                Store(i, j + r, Vector512.Sum(Vector512.Load(sums + (r * Lanes.Count))) + Tail(x, w));
+            }
         }
 
         /// <summary>The same arithmetic as in the blocks, for the rows of w that fill none.</summary>
@@ -121,24 +144,66 @@ internal static unsafe class FewRowsGemm
             var x = gemm.A + (i * gemm.ARow);
             var w = gemm.B + (j * gemm.BColumn);
             var sum = Vector512<float>.Zero;
-            nuint p = 0;
-            for (; p + Lanes.Count <= (nuint)gemm.K; p += Lanes.Count)
+            for (nuint p = 0; p + Step <= (nuint)gemm.K; p += Step)
             {
-                sum = Vector512.FusedMultiplyAdd(Lanes.Load(ref *x, p), Lanes.Load(ref *w, p), sum);
+                Load(x, p, out var v, out var u);
+                Load(w, p, out var a, out var b);
+                sum = Vector512.FusedMultiplyAdd(u, b, Vector512.FusedMultiplyAdd(v, a, sum));
             }
 
-            Store(i, j, Vector512.Sum(sum) + Tail(x, w, p));
+            Store(i, j, Vector512.Sum(sum) + Tail(x, w));
         }
 
-        private float Tail(T* x, T* w, nuint p)
+        private float Tail(T* x, T* w)
         {
-            var sum = 0f;
+            var (p, sum) = ((nuint)gemm.K / Step * Step, 0f);
+            if (p + Lanes.Count <= (nuint)gemm.K)
+            {
+                sum = Vector512.Sum(Lanes.Load(ref *x, p) * Lanes.Load(ref *w, p));
+                p += Lanes.Count;
+            }
+
             for (; p < (nuint)gemm.K; p++)
             {
                 sum = MathF.FusedMultiplyAdd(Lanes.Get(ref *x, p), Lanes.Get(ref *w, p), sum);
             }
 
             return sum;
+        }
+
+        /// <summary>Asks for the same place in the next four rows: rows are too short for the processor to foresee them.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private static void Prefetch(T* place, nuint k)
+        {
+            if (Sse.IsSupported)
+            {
+                var next = place + (RowsOfW * k);
+                for (var r = 0; r < RowsOfW; r++, next += k)
+                {
+                    Sse.Prefetch1(next);
+                    if (typeof(T) == typeof(float))
+                    {
+                        Sse.Prefetch1(next + Lanes.Count);
+                    }
+                }
+            }
+        }
+
+        /// <summary>Elements p .. p + 31: the first and second sixteen of float, the even and odd ones of bfloat16.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private static void Load(T* from, nuint p, out Vector512<float> first, out Vector512<float> second)
+        {
+            if (typeof(T) == typeof(float))
+            {
+                first = Vector512.Load((float*)from + p);
+                second = Vector512.Load((float*)from + p + Lanes.Count);
+            }
+            else
+            {
+                var pairs = Vector512.Load((uint*)(from + p));
+                first = Vector512.ShiftLeft(pairs, 16).AsSingle();
+                second = (pairs & Vector512.Create(0xFFFF0000)).AsSingle();
+            }
         }
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 
 namespace Z1Coder.Kernels;
@@ -9,6 +10,7 @@ namespace Z1Coder.Kernels;
 internal static unsafe partial class ManagedGemm
 {
     /// <summary>12 x 32: c (=|+=) the product of one sliver of A (12 values a step) and one of B (32 values a step).</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Kernel12x32(nint steps, float* a, float* b, float* c, nint stride, bool add)
     {
         var (c00, c01) = (Vector512<float>.Zero, Vector512<float>.Zero);
@@ -145,6 +147,7 @@ internal static unsafe partial class ManagedGemm
     }
 
     /// <summary>4 x 24: c (=|+=) the product of one sliver of A (4 values a step) and one of B (24 values a step).</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void Kernel4x24(nint steps, float* a, float* b, float* c, nint stride, bool add)
     {
         var (c00, c01, c02) = (Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero);

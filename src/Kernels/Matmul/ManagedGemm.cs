@@ -41,7 +41,7 @@ internal static unsafe partial class ManagedGemm
         new Job<TIn, TOut>(gemm, tiling).Run(0, tiling.Count, 0);
     }
 
-    /// <summary>Tiles of at most 240 x 256; of a small product at least 16, unless they would be too small to be worth a hand-over.</summary>
+    /// <summary>Tiles of at most 240 x 256; of a small product at least 16, unless that made them too small to hand over.</summary>
     internal static Tiling TilingOf(int m, int n, int k)
     {
         var rows = (m + TileRows - 1) / TileRows;

@@ -5,7 +5,7 @@ namespace Z1Coder.Kernels;
 public static unsafe partial class Matmul
 {
     /// <summary>Up to this many rows, reading the weights is what takes the time, and the few-rows kernel reads them best.</summary>
-    internal const int MostFewRows = 4;
+    internal const int MostFewRows = 8;
 
     private static void ForwardCpu<T>(
         CpuStream stream, Tensor<T> x, Tensor<T> w, Tensor<T> bias, Tensor<T> y, int m, int n, int k, bool accumulate)

@@ -31,7 +31,7 @@ internal static unsafe class OneDnnGemm
     /// <summary>The grid with the least loss: rows are cut before columns, more finely where there is more to share out.</summary>
     internal static Tiling TilingOf(int m, int n, int k)
     {
-        var most = Math.Min(MostTiles, 2.0 * m * n * k / LeastTileFlops);
+        var most = Math.Min(MostTiles, 2.0 * Math.Max(m, 8) * n * k / LeastTileFlops);     // fewer rows than 8: B's bytes take the time
         var (rows, columns, least) = (1, 1, double.MaxValue);
         for (var r = 1; r <= most && r <= m; r *= 2)
         {

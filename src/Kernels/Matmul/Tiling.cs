@@ -1,6 +1,6 @@
 namespace Z1Coder.Kernels;
 
-/// <summary>C cut into a grid of near-equal rectangles. It depends on the shape alone, never on the workers, so that bits do not either.</summary>
+/// <summary>C cut into a grid of near-equal rectangles, by its shape alone and never by the workers, so that bits are the same.</summary>
 internal readonly struct Tiling
 {
     private readonly int _m, _n, _rowStep, _columnStep, _columnTiles;

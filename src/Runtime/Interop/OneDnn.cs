@@ -15,7 +15,7 @@ internal static class OneDnn
     /// <summary>One sentence: path, version and instruction set, or what to install.</summary>
     public static string Description => s_found.Value.Description;
 
-    /// <summary>Loads oneDNN from a path, from the loader's search when <paramref name="chosen"/> is null or empty, or not at all for "off".</summary>
+    /// <summary>Loads oneDNN from a path; null or empty leaves the choice to the loader, "off" loads nothing.</summary>
     public static OneDnnLibrary? TryLoad(string? chosen, out string description)
     {
         var opened = NativeLibraries.OpenAs(chosen, Variable, "libdnnl.so.3", "libdnnl.so.2", "libdnnl.so");

@@ -2,7 +2,7 @@ using System.Runtime.ConstrainedExecution;
 
 namespace Z1Coder.Runtime;
 
-/// <summary>One primitive with one set of memory objects: used by one thread at a time, since the addresses are set before each run.</summary>
+/// <summary>One primitive with one set of memory objects; for one thread at a time, since addresses are set before each run.</summary>
 internal sealed unsafe class OneDnnMatmul(OneDnnLibrary library) : CriticalFinalizerObject, IDisposable
 {
     public nint Primitive { get; set; }
