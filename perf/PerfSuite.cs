@@ -7,8 +7,10 @@ public static class PerfSuite
     public static IEnumerable<PerfCase> Kernels() =>
     [
         .. EmbeddingPerf.Cases(),
+        .. MatmulPerf.Cases(),
         .. RmsNormPerf.Cases(),
         .. RopePerf.Cases(),
+        .. AttentionPerf.Cases(),
         .. SwiGluPerf.Cases(),
         .. CrossEntropyPerf.Cases(),
         .. GlobalNormPerf.Cases(),

@@ -1,7 +1,7 @@
 using Z1Coder.Kernels;
 using Z1Coder.Runtime;
 
-namespace Z1Coder.Perf.Kernels;
+namespace Z1Coder.Perf;
 
 /// <summary>Attention at the shapes of training (packed documents) and of decoding. Run with one and with two workers.</summary>
 public static class AttentionPerf

@@ -1,7 +1,7 @@
 using Z1Coder.Kernels;
 using Z1Coder.Runtime;
 
-namespace Z1Coder.Perf.Kernels;
+namespace Z1Coder.Perf;
 
 /// <summary>The products of a training step at the shapes of the recipes, and those of one decoding step.</summary>
 public static class MatmulPerf

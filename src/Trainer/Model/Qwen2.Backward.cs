@@ -20,11 +20,27 @@ public sealed partial class Qwen2<T>
         ComputeStream stream, Activations<T> a, PackedBatch batch, ParameterSet<float> gradients, float lossScale, bool accumulate)
     {
         Forward(stream, a, batch);
+        var lossSum = HeadForwardBackward(stream, a, batch, gradients, lossScale, accumulate);
+        DecoderBackward(stream, a, batch, gradients, accumulate);
+        return lossSum;
+    }
+
+    /// <summary>The second part of <see cref="ForwardBackward"/>: LM head and loss, leaving the gradient of the normalised last hidden states.</summary>
+    internal double HeadForwardBackward(
+        ComputeStream stream, Activations<T> a, PackedBatch batch, ParameterSet<float> gradients, float lossScale, bool accumulate)
+    {
         var t = batch.TokenCount;
-        var dHidden = Rows(a.DHidden, t);
         CrossEntropy.HeadForwardBackward(
             stream, Rows(a.FinalNorm, t), Weights[_p.Head], a.Targets.Prefix(t), a.Head, Rows(a.DBranch, t), gradients[_p.Head], accumulate, lossScale,
             out var lossSum);
+        return lossSum;
+    }
+
+    /// <summary>The third part of <see cref="ForwardBackward"/>: from there down to the embedding.</summary>
+    internal void DecoderBackward(ComputeStream stream, Activations<T> a, PackedBatch batch, ParameterSet<float> gradients, bool accumulate)
+    {
+        var t = batch.TokenCount;
+        var dHidden = Rows(a.DHidden, t);
         RmsNorm.Backward(
             stream, Rows(a.DBranch, t), Rows(a.Output, t), Weights[_p.FinalNorm], a.FinalRstd.Prefix(t), default, dHidden, gradients[_p.FinalNorm], accumulate);
 
@@ -35,7 +51,6 @@ public sealed partial class Qwen2<T>
 
         // A tied embedding already holds the head's gradient of this micro-batch.
         Embedding.Backward(stream, a.TokenIds.Prefix(t), dHidden, gradients[_p.Embedding], accumulate || Config.TieWordEmbeddings);
-        return lossSum;
     }
 
     /// <summary>a.DHidden: in, the gradient of the layer's output; out, of its input.</summary>

@@ -1,0 +1,24 @@
+namespace Z1Coder.Perf;
+
+/// <summary>What decoding measured.</summary>
+/// <param name="Case">size, type, batch</param>
+/// <param name="TokensPerSecond">of the median repeat</param>
+/// <param name="BestTokensPerSecond">of the quickest repeat</param>
+/// <param name="WeightGBps">bytes of the weights times passes per second</param>
+/// <param name="ReadGBps">read bandwidth measured in the same run: the floor of a pass is reading every weight once</param>
+/// <param name="PrefillTokensPerSecond">prompt tokens</param>
+/// <param name="PeakBytes">most resident memory of the process</param>
+/// <param name="ManagedBytesPerPass">allocated by all threads; must be 0</param>
+public sealed record DecodeResult(
+    string Case, double TokensPerSecond, double BestTokensPerSecond, double WeightGBps, double ReadGBps, double PrefillTokensPerSecond, long PeakBytes,
+    long ManagedBytesPerPass)
+{
+    /// <summary>The columns of <see cref="ToString"/>.</summary>
+    public static string Header =>
+        $"{"decode",-16}{"tok/s",9}{"best",9}{"w GB/s",9}{"read GB/s",11}{"% floor",9}{"prefill/s",11}{"RSS GiB",9}{"alloc",7}{"load",6}";
+
+    /// <inheritdoc/>
+    public override string ToString() =>
+        $"{Case,-16}{TokensPerSecond,9:F1}{BestTokensPerSecond,9:F1}{WeightGBps,9:F1}{ReadGBps,11:F1}{WeightGBps / ReadGBps * 100,9:F0}{PrefillTokensPerSecond,11:F0}"
+        + $"{PeakBytes / (double)(1 << 30),9:F2}{ManagedBytesPerPass,7}{ProcStatus.Load(),6:F1}";
+}

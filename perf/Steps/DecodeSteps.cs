@@ -1,0 +1,92 @@
+using System.Diagnostics;
+using Z1Coder.Kernels;
+using Z1Coder.Runtime;
+using Z1Coder.Trainer.Model;
+
+namespace Z1Coder.Perf;
+
+/// <summary>Greedy decoding by the product's own model: prompts of 64 tokens, then one token per sequence and pass.</summary>
+public static class DecodeSteps
+{
+    private const int Prompt = 64;
+
+    /// <summary>Runs one size at one batch; returns what it measured.</summary>
+    /// <param name="stream">where it runs</param>
+    /// <param name="size">nano, mini or 05b</param>
+    /// <param name="type">bf16 or fp32</param>
+    /// <param name="batch">sequences at once</param>
+    public static DecodeResult Run(CpuStream stream, string size, string type, int batch) =>
+        type == "fp32" ? Run<float>(stream, size, batch) : Run<BFloat16>(stream, size, batch);
+
+    private static DecodeResult Run<T>(CpuStream stream, string size, int batch)
+        where T : unmanaged
+    {
+        var config = StepCase.ConfigOf(size);
+        var (fresh, repeats) = size == "05b" ? (32, 3) : (128, 5);
+        var parameters = new Qwen2Parameters(config);
+        using var weights = new ParameterSet<T>("weights", parameters);
+        weights.Arena.Allocate();
+        Fill(weights);
+        var bytes = weights.Tensors.ToArray().Sum(t => t.Bytes);
+        using var cache = new KvCache<T>(config, batch, Prompt + fresh + 1);
+        using var activations = new DecodeActivations<T>(config, Prompt * batch, batch, Prompt + fresh + 1, stream);
+        var model = new Qwen2<T>(weights);
+        var random = new Random(0);
+        int[] prompts = [.. Enumerable.Range(0, Prompt * batch).Select(_ => random.Next(config.VocabSize))];
+        int[] lengths = [.. Enumerable.Repeat(Prompt, batch)], slots = [.. Enumerable.Range(0, batch)];
+        var (tokens, positions) = (new int[batch], new int[batch]);
+        var (decode, prefill) = (new double[repeats], new double[repeats]);
+        var read = Roofs.Measure(stream, quick: false).ReadBytesPerSecond;
+        long allocated = 0;
+        for (var r = -1; r < repeats; r++)
+        {
+            if (r == 0)
+            {
+                Thread.Sleep(120);                      // the tier-1 compiler works in the background
+            }
+
+            var start = Stopwatch.GetTimestamp();
+            model.Prefill(stream, activations, cache, prompts, lengths, slots);
+            var middle = Stopwatch.GetTimestamp();
+            var before = GC.GetTotalAllocatedBytes(precise: true);
+            for (var i = 0; i < fresh; i++)
+            {
+                activations.Next.Span.CopyTo(tokens);
+                positions.AsSpan().Fill(Prompt + i);
+                model.Decode(stream, activations, cache, tokens, positions, slots);
+            }
+
+            allocated = GC.GetTotalAllocatedBytes(precise: true) - before;
+            if (r >= 0)
+            {
+                prefill[r] = Stopwatch.GetElapsedTime(start, middle).TotalSeconds;
+                decode[r] = Stopwatch.GetElapsedTime(middle).TotalSeconds;
+            }
+        }
+
+        read = Math.Max(read, Roofs.Measure(stream, quick: false).ReadBytesPerSecond);
+        Array.Sort(decode);
+        Array.Sort(prefill);
+        var (median, passes) = (decode[repeats / 2], (double)fresh);
+        return new DecodeResult(
+            $"{size} {(typeof(T) == typeof(float) ? "fp32" : "bf16")} x{batch}", batch * passes / median, batch * passes / decode[0], bytes * passes / median / 1e9,
+            read / 1e9, batch * Prompt / prefill[repeats / 2], ProcStatus.PeakResidentBytes(), allocated / fresh);
+    }
+
+    /// <summary>Uniform in ±0.035, the deviation of an initial weight; norms too, for speed does not depend on it.</summary>
+    private static void Fill<T>(ParameterSet<T> weights)
+        where T : unmanaged
+    {
+        var state = 0x9E3779B9u;
+        foreach (var tensor in weights.Tensors)
+        {
+            for (nuint i = 0; i < (nuint)tensor.Count; i++)
+            {
+                state ^= state << 13;
+                state ^= state >> 17;
+                state ^= state << 5;
+                Lanes.Set(ref tensor.Origin, i, ((state / (float)uint.MaxValue) - 0.5f) * 0.07f);
+            }
+        }
+    }
+}

@@ -1,0 +1,55 @@
+using Z1Coder.Trainer.Batches;
+using Z1Coder.Trainer.Model;
+using Z1Coder.Trainer.Tokens;
+
+namespace Z1Coder.Perf;
+
+/// <summary>The model sizes and packed rows of the side-by-side runs: exactly those of perf/peer/bench_train.py.</summary>
+/// <param name="Size">nano, mini or 05b</param>
+/// <param name="Length">packed tokens of a step</param>
+/// <param name="Type">bf16 or fp32</param>
+public sealed record StepCase(string Size, int Length, string Type)
+{
+    /// <summary>Every size, smallest first.</summary>
+    public static IReadOnlyList<string> Sizes { get; } = ["nano", "mini", "05b"];
+
+    /// <summary>The lengths.</summary>
+    public static IReadOnlyList<int> Lengths { get; } = [512, 1280];
+
+    /// <summary>The shapes of a size; tied embeddings, q/k/v biases.</summary>
+    public static Qwen2Config ConfigOf(string size) => size switch
+    {
+        "nano" => Shapes(256, 6, 4, 688, 8192),
+        "mini" => Shapes(512, 8, 8, 1408, 32000),
+        _ => Shapes(896, 24, 14, 4864, 151936),
+    };
+
+    /// <summary>The documents of the packed row: random tokens, the first quarter of each is prompt.</summary>
+    public TokenizedSample[] Samples()
+    {
+        int[] lengths = Length == 512 ? [200, 120, 192] : [400, 300, 260, 320];
+        var random = new Random(0);
+        var vocabulary = ConfigOf(Size).VocabSize;
+        return [.. lengths.Select((n, i) => new TokenizedSample($"{i}", [.. Enumerable.Range(0, n).Select(_ => random.Next(vocabulary))], new TokenSpan(n / 4, n)))];
+    }
+
+    /// <inheritdoc/>
+    public override string ToString() => $"{Size} {Length} {Type}";
+
+    private static Qwen2Config Shapes(int hidden, int layers, int heads, int intermediate, int vocabulary) => new()
+    {
+        ModelType = "qwen2",
+        HiddenSize = hidden,
+        NumHiddenLayers = layers,
+        NumAttentionHeads = heads,
+        NumKeyValueHeads = 2,
+        HeadDim = 64,
+        IntermediateSize = intermediate,
+        VocabSize = vocabulary,
+        MaxPositionEmbeddings = 32768,
+        RmsNormEps = 1e-6,
+        RopeTheta = 1e6,
+        TieWordEmbeddings = true,
+        AttentionBias = true,
+    };
+}
