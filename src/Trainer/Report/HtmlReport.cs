@@ -77,7 +77,7 @@ public static class HtmlReport
         html.Append("<div class=\"w\"><table>");
         foreach (var property in json.RootElement.EnumerateObject().Where(p => p.Value.ValueKind is JsonValueKind.Number or JsonValueKind.String))
         {
-            html.Append($"<tr><th>{Html(property.Name.Replace('_', ' '))}</th><td>{Html(property.Value.ToString())}</td></tr>");
+            Row(html, property);
         }
 
         html.Append("</table></div>");
@@ -89,7 +89,7 @@ public static class HtmlReport
 
     private static void Curves(StringBuilder html, List<string> stages)
     {
-        var loss = new LineChart("Loss", "nats per loss token, over optimizer steps");
+        var loss = new LineChart("Loss", "nats per loss token, over optimizer steps", logarithmic: true);
         var rate = new LineChart("Learning rate", "over optimizer steps");
         var norm = new LineChart("Gradient norm", "before clipping, over optimizer steps");
         var passed = new LineChart("pass@1 while training", "share of probe tasks solved, over optimizer steps");
@@ -167,11 +167,34 @@ public static class HtmlReport
 
     private static void Json(StringBuilder html, string title, string path)
     {
-        if (File.Exists(path))
+        if (!File.Exists(path))
         {
-            html.Append($"<h2>{Html(title)}</h2><pre>{Html(File.ReadAllText(path))}</pre>");
+            return;
         }
+
+        using var json = JsonDocument.Parse(File.ReadAllBytes(path));
+        html.Append($"<h2>{Html(title)}</h2><div class=\"w\"><table>");
+        foreach (var property in json.RootElement.EnumerateObject())
+        {
+            Row(html, property);
+        }
+
+        html.Append("</table></div>");
     }
+
+    private static void Row(StringBuilder html, JsonProperty property) =>
+        html.Append($"<tr><th>{Html(property.Name.Replace('_', ' '))}</th><td>{Value(property.Value)}</td></tr>");
+
+    /// <summary>Whole numbers in groups of three, one entry of a list a line, an object as its values with their names.</summary>
+    private static string Value(JsonElement value) => value.ValueKind switch
+    {
+        JsonValueKind.Number when value.TryGetInt64(out var whole) => whole.ToString("N0"),
+        JsonValueKind.Number => value.GetDouble() is var number && Math.Abs(number) >= 1e4 ? number.ToString("N0") : number.ToString("0.####"),
+        JsonValueKind.Array when value.GetArrayLength() == 0 => "none",
+        JsonValueKind.Array => string.Join("<br>", value.EnumerateArray().Select(Value)),
+        JsonValueKind.Object => string.Join(", ", value.EnumerateObject().Select(p => $"{Html(p.Name)}: {Value(p.Value)}")),
+        _ => Html(value.ToString()),
+    };
 
     private static string Html(string text) => WebUtility.HtmlEncode(text);
 
@@ -180,7 +203,7 @@ public static class HtmlReport
         @media(prefers-color-scheme:dark){:root{--fg:#e6e8eb;--bg:#14171a;--mute:#9aa3ad;--line:#31363d;--box:#1d2126}}
         body{margin:0;font:15px/1.5 system-ui,sans-serif;color:var(--fg);background:var(--bg)}main{max-width:72rem;margin:auto;padding:1rem}
         h1{font-size:1.6rem}h2{font-size:1.15rem;margin:2rem 0 .5rem;border-bottom:1px solid var(--line)}
-        table{border-collapse:collapse}td,th{padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;font-variant-numeric:tabular-nums}
+        table{border-collapse:collapse}th{font-weight:500;white-space:nowrap}td,th{vertical-align:top;padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;font-variant-numeric:tabular-nums}
         .w{overflow-x:auto}pre{background:var(--box);padding:.7rem;overflow-x:auto;font-size:13px;white-space:pre-wrap;overflow-wrap:anywhere}
         pre.q{border-left:3px solid #4878cf}details{margin:.4rem 0}summary{cursor:pointer}small,figcaption{color:var(--mute)}
         .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,30rem),1fr));gap:1rem}figure{margin:0}svg{width:100%;height:auto}

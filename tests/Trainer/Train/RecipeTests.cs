@@ -73,8 +73,9 @@ public sealed class RecipeTests
         const string two = Least + "  - name: b\n    train: {epochs: 5}\n";
         var all = Parse(two, "train.lr=0.25");
         Assert.All(all.Stages, s => Assert.Equal(0.25, s.Train.LearningRate));
-        var one = Parse(two, "stages.1.train.lr=0.5", "stages.1.train.epochs=1_0", "stages.0.data.files=[x, y]");
+        var one = Parse(two, "stages.1.train.lr=0.5", "stages.1.train.batch_samples=1_000", "stages.0.data.files=[x, y]");
         Assert.Equal((5e-5, 0.5), (one.Stages[0].Train.LearningRate, one.Stages[1].Train.LearningRate));
+        Assert.Equal((1024, 1000), (one.Stages[0].Train.BatchSamples, one.Stages[1].Train.BatchSamples));
         Assert.Equal(["x", "y"], one.Stages[0].Data.Files);
     }
 
