@@ -1,9 +1,9 @@
 namespace Z1Coder.Tests.Kernels;
 
 /// <summary>
-/// Bounds for attention in float against a golden case in float64: the formula in double, with the magnitudes that roundings act on. A score is a
-/// sum of H products: it errs by δ = (H/16 + 8) · 2^-24 · Σ |q·k| / √H (sixteen running sums, in order), a probability by a factor 1 ± 2δ, δ the
-/// largest of its row; what is summed over tokens adds one rounding a term.
+/// Bounds for attention in float against a golden case in float64: the formula in double, with the magnitudes that roundings act on.
+/// A score is a sum of H products: it errs by δ = (H/16 + 8) · 2^-24 · Σ |q·k| / √H (sixteen running sums, in order), a probability by a
+/// factor 1 ± 2δ, δ the largest of its row; what is summed over tokens adds one rounding a term.
 /// </summary>
 internal sealed class AttentionOracle
 {

@@ -36,7 +36,8 @@ internal sealed class OpsGolden : IDisposable
     public Tensor<float> Input(string name)
     {
         var shape = _file[name].Shape;
-        return Bench.Copy<float>(shape.Count == 1 ? new Shape((int)shape[0]) : new Shape((int)shape[0], (int)shape[1]), _file.ReadDoubles(name));
+        var extents = shape.Count == 1 ? new Shape((int)shape[0]) : new Shape((int)shape[0], (int)shape[1]);
+        return Bench.Copy<float>(extents, _file.ReadDoubles(name));
     }
 
     public void Dispose()

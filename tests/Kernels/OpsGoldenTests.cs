@@ -25,7 +25,7 @@ public sealed class OpsGoldenTests
             var (y, dx) = (bench.Output<float>(x.Shape), bench.Output<float>(x.Shape));
             var (rstd, dw) = (bench.Output<float>(new Shape(rows)), bench.Output<float>(new Shape(columns)));
             RmsNorm.Forward(bench.Stream, x, w, y, rstd, eps);
-            var roundings = (columns / 2.0) + 8;                        // rstd takes half of the relative error of its sum; x, w, eps, √, 1/, two products
+            var roundings = (columns / 2.0) + 8;           // rstd: half the relative error of its sum; then x, w, eps, √, 1/, two products
             var expected = golden.Doubles($"{i}.y");
             KernelCheck.EachWithin(y, expected, e => roundings * Eps * Math.Abs(expected[e]));
 
@@ -186,7 +186,8 @@ public sealed class OpsGoldenTests
             var expected = golden.Doubles($"{i}.loss_per_token");
             KernelCheck.EachWithin(losses, expected, r => labels[r] < 0 ? 0 : Bound(r) + (4 * Eps * Math.Abs(expected[r])));
             var sum = losses.Span.ToArray().Sum(l => (double)l);
-            Assert.InRange(sum - golden.Doubles($"{i}.loss_sum")[0], -Enumerable.Range(0, rows).Sum(Bound) - (4 * Eps * sum), Enumerable.Range(0, rows).Sum(Bound) + (4 * Eps * sum));
+            var sumBound = Enumerable.Range(0, rows).Sum(Bound) + (4 * Eps * sum);
+            Assert.InRange(sum - golden.Doubles($"{i}.loss_sum")[0], -sumBound, sumBound);
 
             var gradient = golden.Doubles($"{i}.dlogits_of_sum");
             KernelCheck.EachWithin(logits, gradient, e =>
@@ -214,7 +215,8 @@ public sealed class OpsGoldenTests
             {
                 var g = golden.Doubles($"{i}.g{step}");
                 AdamW.Step(golden.Bench.Stream, golden.Input($"{i}.g{step}"), p, m, v, p, options, step, 1f);
-                var (pGolden, mGolden, vGolden) = (golden.Doubles($"{i}.p{step}"), golden.Doubles($"{i}.m{step}"), golden.Doubles($"{i}.v{step}"));
+                var (pGolden, mGolden) = (golden.Doubles($"{i}.p{step}"), golden.Doubles($"{i}.m{step}"));
+                var vGolden = golden.Doubles($"{i}.v{step}");
                 var before = golden.Doubles($"{i}.p{step - 1}");
                 for (var e = 0; e < n; e++)
                 {
@@ -222,7 +224,8 @@ public sealed class OpsGoldenTests
                     vError[e] += 5 * Eps;
                     var root = Math.Sqrt(vGolden[e] / (1 - Math.Pow(beta2, step))) + eps;
                     var perMoment = rate / (1 - Math.Pow(beta1, step)) / root;
-                    pError[e] += (3 * Eps * Math.Abs(before[e])) + (perMoment * (mError[e] + (Math.Abs(mGolden[e]) * (vError[e] + (6 * Eps)))));
+                    pError[e] += (3 * Eps * Math.Abs(before[e]))
+                        + (perMoment * (mError[e] + (Math.Abs(mGolden[e]) * (vError[e] + (6 * Eps)))));
                 }
 
                 KernelCheck.EachWithin(m, mGolden, e => mError[e]);
@@ -265,14 +268,16 @@ public sealed class OpsGoldenTests
             var (t, k, n) = (Int(meta, "T"), Int(meta, "IN"), Int(meta, "OUT"));
             var bias = meta.GetProperty("bias").GetBoolean();
             var (x, w, dy) = (golden.Input($"{i}.x"), golden.Input($"{i}.w"), golden.Input($"{i}.dy"));
-            var (y, dx, dw) = (golden.Bench.Output<float>(dy.Shape), golden.Bench.Output<float>(x.Shape), golden.Bench.Output<float>(w.Shape));
+            var (y, dx) = (golden.Bench.Output<float>(dy.Shape), golden.Bench.Output<float>(x.Shape));
+            var dw = golden.Bench.Output<float>(w.Shape);
             Matmul.Forward(golden.Bench.Stream, x, w, bias ? golden.Input($"{i}.b") : default, y);
             Matmul.BackwardInput(golden.Bench.Stream, dy, w, dx);
             Matmul.BackwardWeight(golden.Bench.Stream, dy, x, dw, accumulate: false);
             var (xs, ws, dys) = (golden.Doubles($"{i}.x"), golden.Doubles($"{i}.w"), golden.Doubles($"{i}.dy"));
             var b = bias ? golden.Doubles($"{i}.b") : new double[n];
             KernelCheck.EachWithin(y, golden.Doubles($"{i}.y"), e =>
-                (k + 3) * Eps * (Math.Abs(b[e % n]) + Enumerable.Range(0, k).Sum(c => Math.Abs(xs[(e / n * k) + c] * ws[(e % n * k) + c]))));
+                (k + 3) * Eps * (Math.Abs(b[e % n])
+                    + Enumerable.Range(0, k).Sum(c => Math.Abs(xs[(e / n * k) + c] * ws[(e % n * k) + c]))));
             KernelCheck.EachWithin(dx, golden.Doubles($"{i}.dx"), e =>
                 (n + 3) * Eps * Enumerable.Range(0, n).Sum(c => Math.Abs(dys[(e / k * n) + c] * ws[(c * k) + (e % k)])));
             KernelCheck.EachWithin(dw, golden.Doubles($"{i}.dw"), e =>
@@ -281,7 +286,8 @@ public sealed class OpsGoldenTests
             {
                 var db = golden.Bench.Output<float>(new Shape(n));
                 Matmul.BackwardBias(golden.Bench.Stream, dy, db, accumulate: false);
-                KernelCheck.EachWithin(db, golden.Doubles($"{i}.db"), e => (t + 1) * Eps * Enumerable.Range(0, t).Sum(r => Math.Abs(dys[(r * n) + e])));
+                KernelCheck.EachWithin(
+                    db, golden.Doubles($"{i}.db"), e => (t + 1) * Eps * Enumerable.Range(0, t).Sum(r => Math.Abs(dys[(r * n) + e])));
             }
         }
     }

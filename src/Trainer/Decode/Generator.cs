@@ -177,7 +177,7 @@ public sealed class Generator<T> : IDisposable
             Finish = reason;
         }
 
-        /// <summary>A stop string may begin in earlier text and end in the newest; where one token completes several, the earliest counts.</summary>
+        /// <summary>A stop string may begin in earlier text and end in the newest; of several at once the earliest counts.</summary>
         private void CutAtStop(IReadOnlyList<string> stops, int before)
         {
             var first = int.MaxValue;

@@ -13,15 +13,15 @@ public sealed class TensorBoardWriter : IDisposable
     private static int s_writers;
     private readonly FileStream _file;
 
-    /// <summary>Creates events.out.tfevents.… in <paramref name="directory"/>; each writer adds a file of its own, in one process or many.</summary>
+    /// <summary>Creates events.out.tfevents.… in <paramref name="directory"/>; each writer adds a file of its own.</summary>
     public TensorBoardWriter(string directory)
     {
         Directory.CreateDirectory(directory);
         var now = DateTimeOffset.UtcNow;
+        var writer = Interlocked.Increment(ref s_writers) - 1;
+        var name = $"events.out.tfevents.{now.ToUnixTimeSeconds()}.{Environment.MachineName}.{Environment.ProcessId}.{writer}";
         _file = new FileStream(
-            Path.Combine(
-                directory,
-                $"events.out.tfevents.{now.ToUnixTimeSeconds()}.{Environment.MachineName}.{Environment.ProcessId}.{Interlocked.Increment(ref s_writers) - 1}"),
+            Path.Combine(directory, name),
             FileMode.CreateNew, FileAccess.Write, FileShare.Read);
         var version = new MemoryStream();
         Double(version, 1, now.ToUnixTimeMilliseconds() / 1000.0);

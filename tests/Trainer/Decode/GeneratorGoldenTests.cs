@@ -12,8 +12,8 @@ using Z1Coder.Trainer.Tokens;
 namespace Z1Coder.Tests.Trainer.Decode;
 
 /// <summary>
-/// Greedy decoding against transformers, token for token. Two correct float32 runs may part only where the two best logits are nearly equal:
-/// each logit of ours and of theirs errs by a few times e (PyTorch's float32 to float64), so a margin above 8 · e must not flip.
+/// Greedy decoding against transformers, token for token. Two correct float32 runs may part only where the two best logits are nearly
+/// equal: each logit of ours and of theirs errs by a few times e (PyTorch's float32 to float64), so a margin above 8 · e must not flip.
 /// </summary>
 public sealed class GeneratorGoldenTests
 {
@@ -91,8 +91,8 @@ public sealed class GeneratorGoldenTests
     }
 
     /// <summary>
-    /// In bfloat16 one logit errs by up to d (PyTorch's full-bf16 run to float32), cached and uncached alike: the token that the cached run took
-    /// must lie within 2 · d of the best logit that one uncached pass over the same sequence finds at that place.
+    /// In bfloat16 one logit errs by up to d (PyTorch's full-bf16 run to float32), cached and uncached alike: the token that the cached run
+    /// took must lie within 2 · d of the best logit that one uncached pass over the same sequence finds at that place.
     /// </summary>
     [Theory]
     [MemberData(nameof(Weights))]
@@ -100,7 +100,8 @@ public sealed class GeneratorGoldenTests
     {
         using var golden = new Case<BFloat16>(name, weights);
         var all = golden.Generate(golden.Prompts, slots: golden.Prompts.Count);
-        var bound = 2 * golden.Model.Info.GetProperty("packed").GetProperty("bf16").GetProperty("full_bf16").GetProperty("logits_maxdiff").GetDouble();
+        var peer = golden.Model.Info.GetProperty("packed").GetProperty("bf16").GetProperty("full_bf16");
+        var bound = 2 * peer.GetProperty("logits_maxdiff").GetDouble();
         for (var i = 0; i < all.Length; i++)
         {
             int[] sequence = [.. golden.Prompts[i], .. all[i].Tokens];
@@ -116,7 +117,8 @@ public sealed class GeneratorGoldenTests
                     best = Math.Max(best, logit);
                 }
 
-                Assert.True(row[sequence[at]] >= best - bound, $"prompt {i}, token {at}: {row[sequence[at]]} against {best}, bound {bound:E2}");
+                var taken = row[sequence[at]];
+                Assert.True(taken >= best - bound, $"prompt {i}, token {at}: {taken} against {best}, bound {bound:E2}");
             }
         }
     }
@@ -131,8 +133,8 @@ public sealed class GeneratorGoldenTests
         public Case(string name, string weights)
         {
             using var json = JsonDocument.Parse(File.ReadAllBytes(Goldens.Require(name, "generate.json")));
-            Runs = [.. json.RootElement.GetProperty("runs").EnumerateArray().Where(r => r.GetProperty("weights").GetString() == weights)
-                .Select(r => new Run(Ints(r, "prompt"), Ints(r, "new_ids"), [.. r.GetProperty("top2_margin").EnumerateArray().Select(m => m.GetDouble())]))];
+            var runs = json.RootElement.GetProperty("runs").EnumerateArray().Where(r => r.GetProperty("weights").GetString() == weights);
+            Runs = [.. runs.Select(r => new Run(Ints(r, "prompt"), Ints(r, "new_ids"), Margins(r)))];
             if (Runs.Count == 0)
             {
                 Assert.Skip($"generate.json of {name} has no run of the weights {weights}");
@@ -149,6 +151,9 @@ public sealed class GeneratorGoldenTests
             _flip = Flip * Model.Info.GetProperty("packed").GetProperty("f32_vs_f64_logits_maxdiff").GetDouble();
         }
 
+        /// <summary>One worker: the same bits as any number, and no barrier to wait at.</summary>
+        public CpuStream Alone { get; } = new(1);
+
         public GoldenModel<T> Model { get; }
 
         public List<Run> Runs { get; }
@@ -161,16 +166,16 @@ public sealed class GeneratorGoldenTests
 
         public Completion[] Generate(List<int[]> prompts, int slots, int[]? ends = null, List<int>? finished = null)
         {
-            using var generator = new Generator<T>(Model.Stream, Model.Model, null, slots, Longest + 1);
-            return generator.Generate(
-                prompts, new GenerateOptions(Limit, ends ?? [], []), (index, _) => finished?.Add(index), TestContext.Current.CancellationToken);
+            using var generator = new Generator<T>(slots > 2 ? Model.Stream : Alone, Model.Model, null, slots, Longest + 1);
+            var options = new GenerateOptions(Limit, ends ?? [], []);
+            return generator.Generate(prompts, options, (index, _) => finished?.Add(index), TestContext.Current.CancellationToken);
         }
 
         public void Forward(int[] sequence)
         {
             var batch = new PackedBatch(sequence.Length, 1);
             batch.Add(0, new TokenizedSample("sequence", sequence));
-            Model.Model.Forward(Model.Stream, Model.Activations, batch);
+            Model.Model.Forward(Alone, Model.Activations, batch);
         }
 
         /// <summary>The first of the largest logits after a sequence, by a plain loop over one product of the last row.</summary>
@@ -181,8 +186,8 @@ public sealed class GeneratorGoldenTests
             var logits = arena.Declare<T>(1, Model.Config.VocabSize);
             arena.Allocate();
             Matmul.Forward(
-                Model.Stream, Model.Activations.FinalNorm.Rows(sequence.Length - 1, 1), Model.Optimizer.Weights[Model.Optimizer.Weights.Parameters.Head],
-                default, logits);
+                Alone, Model.Activations.FinalNorm.Rows(sequence.Length - 1, 1),
+                Model.Optimizer.Weights[Model.Optimizer.Weights.Parameters.Head], default, logits);
             var best = 0;
             for (var v = 1; v < Model.Config.VocabSize; v++)
             {
@@ -209,7 +214,8 @@ public sealed class GeneratorGoldenTests
                 {
                     Assert.True(
                         Runs[run].Margins[i] <= _flip,
-                        $"{how}, prompt {run}, step {i}: [{string.Join(' ', actual.Tokens.Take(i + 1))}], expected {expected[i]} by {Runs[run].Margins[i]:E2}");
+                        $"{how}, prompt {run}, step {i}: {string.Join(' ', actual.Tokens.Take(i + 1))}; "
+                        + $"expected {expected[i]} by {Runs[run].Margins[i]:E2}");
                     return i;
                 }
             }
@@ -218,7 +224,13 @@ public sealed class GeneratorGoldenTests
             return expected.Length;
         }
 
-        public void Dispose() => Model.Dispose();
+        public void Dispose()
+        {
+            Model.Dispose();
+            Alone.Dispose();
+        }
+
+        private static double[] Margins(JsonElement run) => [.. run.GetProperty("top2_margin").EnumerateArray().Select(m => m.GetDouble())];
 
         private static int[] Ints(JsonElement run, string key) => [.. run.GetProperty(key).EnumerateArray().Select(i => i.GetInt32())];
     }

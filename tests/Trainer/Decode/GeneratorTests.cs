@@ -8,8 +8,8 @@ using Z1Coder.Trainer.Tokens;
 namespace Z1Coder.Tests.Trainer.Decode;
 
 /// <summary>
-/// Ends, limits and slots, on a model that writes a known text: its layers add nothing, and the head row of each token is the embedding of the
-/// token before it in <see cref="Story"/>. |embedding|² = D stands against chance products of about √D, so the next token is never in doubt.
+/// Ends, limits and slots, on a model that writes a known text: its layers add nothing, and the head row of each token is the embedding of
+/// the token before it in <see cref="Story"/>. |embedding|² = D stands against chance products of about √D: no token is in doubt.
 /// </summary>
 public sealed class GeneratorTests : IDisposable
 {
@@ -24,8 +24,9 @@ public sealed class GeneratorTests : IDisposable
     {
         var config = new Qwen2Config
         {
-            ModelType = "qwen2", HiddenSize = 128, NumHiddenLayers = 1, NumAttentionHeads = 2, NumKeyValueHeads = 1, HeadDim = 64, IntermediateSize = 16,
-            VocabSize = 260, MaxPositionEmbeddings = 4096, RmsNormEps = 1e-6, RopeTheta = 1e4, TieWordEmbeddings = false, AttentionBias = true,
+            ModelType = "qwen2", HiddenSize = 128, NumHiddenLayers = 1, NumAttentionHeads = 2, NumKeyValueHeads = 1, HeadDim = 64,
+            IntermediateSize = 16, VocabSize = 260, MaxPositionEmbeddings = 4096, RmsNormEps = 1e-6, RopeTheta = 1e4,
+            TieWordEmbeddings = false, AttentionBias = true,
         };
         _weights = new ParameterSet<float>("weights", new Qwen2Parameters(config));
         _weights.Arena.Allocate();
@@ -73,8 +74,8 @@ public sealed class GeneratorTests : IDisposable
     {
         int[] ends = stops == "ab" ? [_tokenizer.Encode("𝄞")[0]] : end.Length == 0 ? [] : _tokenizer.Encode(end);
         using var generator = new Generator<float>(_stream, _model, _tokenizer, slots: 1, capacity: 200);
-        var completion = generator.Generate(
-            [_tokenizer.Encode(prompt)], new GenerateOptions(limit, ends, stops.Split('|', StringSplitOptions.RemoveEmptyEntries)), null, Token)[0];
+        var options = new GenerateOptions(limit, ends, stops.Split('|', StringSplitOptions.RemoveEmptyEntries));
+        var completion = generator.Generate([_tokenizer.Encode(prompt)], options, null, Token)[0];
         Assert.Equal((text, finish, tokens), (completion.Text, completion.Finish, completion.Tokens.Length));
         Assert.Equal(_tokenizer.Encode(Story).SkipWhile(t => t != _tokenizer.Encode(prompt)[^1]).Skip(1).Take(tokens), completion.Tokens);
     }
@@ -90,7 +91,7 @@ public sealed class GeneratorTests : IDisposable
         Completion Text(string prompt, int tokens)
         {
             var completion = generator.Generate([_tokenizer.Encode(prompt)], options, null, Token)[0];
-            Assert.Equal((FinishReason.Length, tokens), (completion.Finish, completion.Tokens.Length));    // prompt and answer fill the context
+            Assert.Equal((FinishReason.Length, tokens), (completion.Finish, completion.Tokens.Length));    // both fill the context
             return completion;
         }
     }
@@ -150,8 +151,9 @@ public sealed class GeneratorTests : IDisposable
     {
         using var generator = new Generator<float>(_stream, _model, _tokenizer, slots: 1, capacity: 100);
         using var source = new CancellationTokenSource();
-        Assert.Throws<OperationCanceledException>(() => generator.Generate(
-            [_tokenizer.Encode("x"), _tokenizer.Encode("a")], new GenerateOptions(100, _tokenizer.Encode("."), []), (_, _) => source.Cancel(), source.Token));
+        int[][] prompts = [_tokenizer.Encode("x"), _tokenizer.Encode("a")];
+        var options = new GenerateOptions(100, _tokenizer.Encode("."), []);
+        Assert.Throws<OperationCanceledException>(() => generator.Generate(prompts, options, (_, _) => source.Cancel(), source.Token));
     }
 
     [Fact]

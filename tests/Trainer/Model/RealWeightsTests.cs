@@ -10,8 +10,8 @@ using Z1Coder.Trainer.Tokens;
 namespace Z1Coder.Tests.Trainer.Model;
 
 /// <summary>
-/// Published weights against a float64 forward pass in plain Python (SOURCE.md there). The bound on a logit: roundings on the longest path add as
-/// a random walk, √(layers · (2D + F)) terms of 2^-24 of the largest logit, and the largest of some hundred takes four times that.
+/// Published weights against a float64 forward pass in plain Python (SOURCE.md there). The bound on a logit: roundings on the longest path
+/// add as a random walk, √(layers · (2D + F)) terms of 2^-24 of the largest logit, and the largest of some hundred takes four times that.
 /// </summary>
 public sealed class RealWeightsTests
 {
@@ -60,7 +60,7 @@ public sealed class RealWeightsTests
             }
         }
 
-        // Ten stores a layer on the way to a logit, each uniform within ±2^-9 of the value, as a walk; a residual sum keeps every one of them.
+        // Ten stores a layer on the way to a logit, each within ±2^-9 of the value, as a walk; a residual sum keeps every one of them.
         var bound = 2 * Math.ScaleB(1, -9) * Math.Sqrt(10 * config.NumHiddenLayers);
         var relative = Math.Sqrt(error / size);
         Assert.True(relative <= bound && relative > 1e-5, $"relative rms {relative:E2}, bound {bound:E2}");
@@ -73,11 +73,12 @@ public sealed class RealWeightsTests
         using var weights = Llama2C(Path.Combine(directory, "aidreams260K.bin"));
         var config = weights.Parameters.Config;
         using var model = new Session<float>(weights, config.MaxPositionEmbeddings);
-        using var generator = new Generator<float>(model.Stream, new Qwen2<float>(weights), null, slots: 3, capacity: config.MaxPositionEmbeddings);
+        using var generator = new Generator<float>(model.Stream, new Qwen2<float>(weights), null, slots: 3, config.MaxPositionEmbeddings);
         var goldens = Json(directory);
         var longest = goldens.Max(g => g.GetProperty("greedy_ids").GetArrayLength());
         var completions = generator.Generate(
-            [.. goldens.Select(g => Ints(g, "prompt_ids"))], new GenerateOptions(longest, [], []), null, TestContext.Current.CancellationToken);
+            [.. goldens.Select(g => Ints(g, "prompt_ids"))], new GenerateOptions(longest, [], []), null,
+            TestContext.Current.CancellationToken);
         for (var i = 0; i < goldens.Count; i++)
         {
             var (prompt, expected) = (Ints(goldens[i], "prompt_ids"), Doubles(goldens[i].GetProperty("logits_after_prompt")));
@@ -114,8 +115,8 @@ public sealed class RealWeightsTests
     }
 
     /// <summary>
-    /// The legacy format of karpathy/llama2.c: seven ints, then float tensors by kind, all layers of a kind together. Its RoPE turns neighbours
-    /// (2i, 2i + 1); ours turns halves (i, i + H/2), so the rows of q and k of each head change places.
+    /// The legacy format of karpathy/llama2.c: seven ints, then float tensors by kind, all layers of a kind together. Its RoPE turns
+    /// neighbours (2i, 2i + 1); ours turns halves (i, i + H/2), so the rows of q and k of each head change places.
     /// </summary>
     private static ParameterSet<float> Llama2C(string path)
     {

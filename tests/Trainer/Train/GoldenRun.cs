@@ -1,6 +1,7 @@
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using Z1Coder.Kernels;
+using Z1Coder.Runtime;
 using Z1Coder.Tests.Trainer.Model;
 using Z1Coder.Trainer.Batches;
 using Z1Coder.Trainer.Checkpoints;
@@ -34,9 +35,12 @@ internal sealed class GoldenRun
     /// <param name="decayAll">decay on every parameter</param>
     /// <param name="steps">stop after so many; the schedule stays that of the whole run</param>
     /// <param name="rateShift">0; 1 takes the rate of the step after</param>
-    public static GoldenRun Of<T>(string name, string kind, GoldenHyper hyper, bool decayAll = false, int steps = int.MaxValue, int rateShift = 0)
+    /// <param name="workers">of the stream; the bits are the same for any number</param>
+    public static GoldenRun Of<T>(
+        string name, string kind, GoldenHyper hyper, bool decayAll = false, int steps = int.MaxValue, int rateShift = 0, int workers = 1)
         where T : unmanaged
     {
+        using var stream = new CpuStream(workers);
         using var data = SafetensorsFile.Open(Goldens.Require(name, $"train.{kind}.data.safetensors"));
         var micro = Enumerable.Range(0, hyper.Steps * hyper.GradAccum).Select(i => GoldenBatches.Read(data, $"mb{i:D2}.")).ToList();
         var options = new AdamWOptions(0, hyper.Beta1, hyper.Beta2, hyper.Epsilon, hyper.WeightDecay);
@@ -51,12 +55,12 @@ internal sealed class GoldenRun
             for (var i = 0; i < batches.Count; i++)
             {
                 loss += model.Model.ForwardBackward(
-                    model.Stream, model.Activations, batches[i], model.Optimizer.Gradients, 1f / lossTokens, accumulate: i > 0);
+                    stream, model.Activations, batches[i], model.Optimizer.Gradients, 1f / lossTokens, accumulate: i > 0);
             }
 
-            var norm = model.Optimizer.GradientNorm(model.Stream);
+            var norm = model.Optimizer.GradientNorm(stream);
             var rate = schedule.At(step + rateShift);
-            model.Optimizer.Step(model.Stream, step + 1, rate, GlobalNorm.ClipScale(norm, hyper.Clip));
+            model.Optimizer.Step(stream, step + 1, rate, GlobalNorm.ClipScale(norm, hyper.Clip));
             run.Steps.Add((loss / lossTokens, norm, rate));
         }
 

@@ -26,13 +26,14 @@ public sealed class MetricsLogTests : IDisposable
         Assert.Equal(["step", "step", "eval_loss", "pass_at_1"], lines.Select(l => l.GetProperty("type").GetString()));
         Assert.Equal(
             [1, 0.5, 6.25, 2.5, 1e-4, 8, 100, 60, 2, 0.25, 400, 0.125],
-            new[] { "step", "epoch", "loss", "grad_norm", "lr", "samples", "tokens", "loss_tokens", "micro_batches", "seconds", "tokens_per_second", "mfu" }
+            "step epoch loss grad_norm lr samples tokens loss_tokens micro_batches seconds tokens_per_second mfu".Split()
                 .Select(k => lines[0].GetProperty(k).GetDouble()));
         Assert.False(lines[0].TryGetProperty("fault", out _));
         Assert.Equal(("NaN", "loss is \"bad\""), (lines[1].GetProperty("loss").GetString(), lines[1].GetProperty("fault").GetString()));
         Assert.Equal(JsonValueKind.String, lines[1].GetProperty("grad_norm").ValueKind);
         Assert.Equal((5.5, 77), (lines[2].GetProperty("loss").GetDouble(), lines[2].GetProperty("loss_tokens").GetInt32()));
-        Assert.Equal((0.75, 0.5), (lines[3].GetProperty("pass_at_1").GetDouble(), lines[3].GetProperty("kinds").GetProperty("hard").GetDouble()));
+        Assert.Equal(0.75, lines[3].GetProperty("pass_at_1").GetDouble());
+        Assert.Equal(0.5, lines[3].GetProperty("kinds").GetProperty("hard").GetDouble());
     }
 
     [Fact]

@@ -28,7 +28,10 @@ public sealed class TensorBoardWriterTests : IDisposable
     public void A_file_reads_back_record_by_record()
     {
         (string Tag, long Step, double Value)[] written =
-            [("train/loss", 1, 6.25), ("train/loss", 2, -0.1), ("eval/é", 300, 1e30), ("x", long.MaxValue, double.NaN), (new string('t', 300), 0, 0)];
+        [
+            ("train/loss", 1, 6.25), ("train/loss", 2, -0.1), ("eval/é", 300, 1e30), ("x", long.MaxValue, double.NaN),
+            (new string('t', 300), 0, 0),
+        ];
         using (var writer = new TensorBoardWriter(_folder["log"]))
         {
             foreach (var (tag, step, value) in written)
@@ -37,7 +40,7 @@ public sealed class TensorBoardWriterTests : IDisposable
             }
 
             writer.Flush();
-            Assert.Equal(written.Length + 1, Records(Assert.Single(Directory.GetFiles(_folder["log"]))).Count);    // readable while it is open
+            Assert.Equal(written.Length + 1, Records(Assert.Single(Directory.GetFiles(_folder["log"]))).Count);    // readable while open
         }
 
         var file = Assert.Single(Directory.GetFiles(_folder["log"]));

@@ -8,13 +8,14 @@ public sealed class TrainFlopsTests
 {
     private static readonly Qwen2Config s_small = new()
     {
-        ModelType = "qwen2", HiddenSize = 2, NumHiddenLayers = 1, NumAttentionHeads = 1, NumKeyValueHeads = 1, HeadDim = 2, IntermediateSize = 3,
-        VocabSize = 5, MaxPositionEmbeddings = 64, RmsNormEps = 1e-6, RopeTheta = 1e4, TieWordEmbeddings = true, AttentionBias = true,
+        ModelType = "qwen2", HiddenSize = 2, NumHiddenLayers = 1, NumAttentionHeads = 1, NumKeyValueHeads = 1, HeadDim = 2,
+        IntermediateSize = 3, VocabSize = 5, MaxPositionEmbeddings = 64, RmsNormEps = 1e-6, RopeTheta = 1e4,
+        TieWordEmbeddings = true, AttentionBias = true,
     };
 
     /// <summary>
-    /// One sample of 4 tokens, 2 with a loss. Matrices: q, k, v, o 2·2 each and gate, up, down 2·3 each: 34 elements, 6 a token: 816. Head 5·2 on
-    /// two rows: 120. Attention: 16/2 pairs, 2 products of 2 · 2 flops, once forward and twice backward: 192.
+    /// One sample of 4 tokens, 2 with a loss. Matrices: q, k, v, o 2·2 each and gate, up, down 2·3 each: 34 elements, 6 a token: 816. Head
+    /// 5·2 on two rows: 120. Attention: 16/2 pairs, 2 products of 2 · 2 flops, once forward and twice backward: 192.
     /// </summary>
     [Fact]
     public void By_hand() => Assert.Equal(816 + 120 + 192, TrainFlops.Of(s_small, 4, 2, 16));
@@ -24,7 +25,8 @@ public sealed class TrainFlopsTests
     {
         var config = s_small with
         {
-            HiddenSize = 96, NumHiddenLayers = 3, NumAttentionHeads = 6, NumKeyValueHeads = 2, HeadDim = 20, IntermediateSize = 250, VocabSize = 777,
+            HiddenSize = 96, NumHiddenLayers = 3, NumAttentionHeads = 6, NumKeyValueHeads = 2, HeadDim = 20,
+            IntermediateSize = 250, VocabSize = 777,
         };
         int[] lengths = [13, 1, 37, 2, 24];
         const int LossTokens = 45;
@@ -48,7 +50,8 @@ public sealed class TrainFlopsTests
     {
         var config = s_small with
         {
-            HiddenSize = 8192, NumHiddenLayers = 80, NumAttentionHeads = 64, NumKeyValueHeads = 8, HeadDim = 128, IntermediateSize = 29568, VocabSize = 152064,
+            HiddenSize = 8192, NumHiddenLayers = 80, NumAttentionHeads = 64, NumKeyValueHeads = 8, HeadDim = 128,
+            IntermediateSize = 29568, VocabSize = 152064,
         };
         var matrices = new Qwen2Parameters(config).Blocks.Where(b => b.Shape.Rank == 2).Sum(b => b.Shape.Count);
         Assert.Equal(6.0 * matrices * (1L << 40), TrainFlops.Of(config, 1L << 40, 1L << 40, 0), 1e-9 * 6 * matrices * (1L << 40));

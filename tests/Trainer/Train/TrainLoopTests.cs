@@ -25,8 +25,8 @@ public sealed class TrainLoopTests
     [Fact]
     public void A_step_allocates_nothing_once_warm()
     {
-        Allocations<float>(Recipe(), new GuardRecipe(true, 6, 4, 3));
-        Allocations<BFloat16>(Recipe(), new GuardRecipe(true, 6, 4, 3));
+        Allocations<float>(Recipe(), new GuardRecipe(true, SpikeZ: 1e6, Window: 4, MaxSkips: 3));
+        Allocations<BFloat16>(Recipe(), new GuardRecipe(true, SpikeZ: 1e6, Window: 4, MaxSkips: 3));
         Allocations<float>(Recipe() with { MicroBatchSamples = 2, MicroBatchMean = true, Recompute = Recompute.Block }, s_stop);
     }
 
@@ -39,7 +39,8 @@ public sealed class TrainLoopTests
         Assert.True(small[0].MicroBatches > large[0].MicroBatches && grouped[0].MicroBatches == 3);
         for (var i = 0; i < 8; i++)
         {
-            Assert.Equal((large[i].Tokens, large[i].LossTokens, 8), (small[i].Tokens, small[i].LossTokens, small[i].Samples));
+            Assert.Equal((large[i].Tokens, large[i].LossTokens), (small[i].Tokens, small[i].LossTokens));
+            Assert.Equal(large[i].Samples, small[i].Samples);
 
             // Twenty PyTorch steps stray by 1e-6 from float64 (train.json); the order of summation strays no more.
             Assert.InRange(small[i].Loss - large[i].Loss, -5e-6, 5e-6);
@@ -161,25 +162,33 @@ public sealed class TrainLoopTests
     private static void Allocations<T>(OptimizeRecipe recipe, GuardRecipe guard)
         where T : unmanaged
     {
+        // oneDNN keeps one primitive per token count of a micro-batch, made when a worker first meets it: warm means that the same ten steps
+        // have run once before.
+        const int Before = 10;
+
         // On one worker this thread does everything, and its own count is exact.
         using (var alone = new CpuStream(1))
         using (var bench = new Bench<T>(recipe, guard, alone))
         {
+            Steps(bench, Before);
+            bench.Restart(TrainProgress.Start);
             Steps(bench, 2);
-            var before = GC.GetAllocatedBytesForCurrentThread();
+            var bytes = GC.GetAllocatedBytesForCurrentThread();
             Steps(bench, 8);
-            Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+            Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - bytes);
         }
 
-        // On two only the process can be counted, where a test runner allocates too now and then: not in every one of six windows.
+        // On two only the process can be counted, where a test runner allocates too now and then: not in every one of ten windows.
         using var both = new Bench<T>(recipe, guard);
-        Steps(both, 2);
+        Steps(both, Before);
         var least = long.MaxValue;
-        for (var window = 0; window < 6 && least != 0; window++)
+        for (var window = 0; window < 10 && least != 0; window++)
         {
-            var before = GC.GetTotalAllocatedBytes(precise: true);
+            both.Restart(TrainProgress.Start);
+            Steps(both, 2);
+            var bytes = GC.GetTotalAllocatedBytes(precise: true);
             Steps(both, 8);
-            least = Math.Min(least, GC.GetTotalAllocatedBytes(precise: true) - before);
+            least = Math.Min(least, GC.GetTotalAllocatedBytes(precise: true) - bytes);
         }
 
         Assert.Equal(0, least);
@@ -203,7 +212,8 @@ public sealed class TrainLoopTests
         public Bench(OptimizeRecipe recipe, GuardRecipe guard, ComputeStream? stream = null)
         {
             (_recipe, _guard, _stream) = (recipe, guard, stream);
-            Model = new GoldenModel<T>(Goldens.Models.First(), recipe.MicroBatchTokens, recipe.Recompute, recipe.HeadRows, recipe.AdamW, recipe.DecayAll);
+            Model = new GoldenModel<T>(
+                Goldens.Models.First(), recipe.MicroBatchTokens, recipe.Recompute, recipe.HeadRows, recipe.AdamW, recipe.DecayAll);
             var random = new Random(1);
             Samples = [.. Enumerable.Range(0, TrainLoopTests.Samples).Select(i =>
             {

@@ -11,8 +11,9 @@ public sealed class TrainPlanTests
 {
     private static readonly Qwen2Config s_config = new()
     {
-        ModelType = "qwen2", HiddenSize = 96, NumHiddenLayers = 3, NumAttentionHeads = 6, NumKeyValueHeads = 2, HeadDim = 16, IntermediateSize = 250,
-        VocabSize = 777, MaxPositionEmbeddings = 64, RmsNormEps = 1e-6, RopeTheta = 1e4, TieWordEmbeddings = false, AttentionBias = true,
+        ModelType = "qwen2", HiddenSize = 96, NumHiddenLayers = 3, NumAttentionHeads = 6, NumKeyValueHeads = 2, HeadDim = 16,
+        IntermediateSize = 250, VocabSize = 777, MaxPositionEmbeddings = 64, RmsNormEps = 1e-6, RopeTheta = 1e4,
+        TieWordEmbeddings = false, AttentionBias = true,
     };
 
     [Theory]
@@ -26,7 +27,8 @@ public sealed class TrainPlanTests
         var config = s_config with { TieWordEmbeddings = tied };
         var recipe = TrainLoopTests.Recipe() with { Recompute = recompute, MicroBatchTokens = 150, HeadRows = 20 };
         var stage = new StageRecipe(
-            "s", new DatasetOptions { MaxLength = 100 }, recipe, new GuardRecipe(false, 0, 8, 1), new EvalRecipe(0, null, 0, 1), new CheckpointRecipe(0, 1));
+            "s", new DatasetOptions { MaxLength = 100 }, recipe, new GuardRecipe(false, 0, 8, 1), new EvalRecipe(0, null, 0, 1),
+            new CheckpointRecipe(0, 1));
         var plan = TrainPlan.Of(config, stage, dtype, workers: 3);
         Assert.Equal(dtype == "fp32" ? Allocated<float>(config, recipe) : Allocated<BFloat16>(config, recipe), plan.Roles);
         Assert.Equal(plan.Roles.Sum(r => r.Bytes), plan.TotalBytes);
