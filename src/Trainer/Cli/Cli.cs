@@ -34,7 +34,7 @@ public static class Cli
         {
             foreach (var error in parsed.Errors)
             {
-                Console.Error.WriteLine($"z1: {error.Message}");
+                Console.Error.WriteLine($"z1: {OneLine(error.Message)}");
             }
 
             Console.Error.WriteLine($"z1: see 'z1 {Name(parsed.CommandResult)}--help'");
@@ -60,8 +60,8 @@ public static class Cli
     {
         AggregateException { InnerException: { } inner } => Sentence(inner),
         InvalidInputException or IOException or UnauthorizedAccessException or InsufficientMemoryException or SandboxException =>
-            e.Message.ReplaceLineEndings(" "),
-        _ => $"unexpected {e.GetType().Name}: {e.Message.ReplaceLineEndings(" ")}; {Trace}=1 shows where",
+            OneLine(e.Message),
+        _ => $"unexpected {e.GetType().Name}: {OneLine(e.Message)}; {Trace}=1 shows where",
     };
 
     /// <summary>One sentence on standard error, exit code 1.</summary>
@@ -70,6 +70,8 @@ public static class Cli
         Console.Error.WriteLine($"z1: {sentence}");
         return 1;
     }
+
+    private static string OneLine(string text) => string.Join(' ', text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries));
 
     private static string Name(CommandResult result) => result.Command is RootCommand ? "" : $"{result.Command.Name} ";
 

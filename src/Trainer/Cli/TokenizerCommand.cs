@@ -69,7 +69,14 @@ internal static class TokenizerCommand
         var command = new Command("decode", "Token ids to text.") { ids, model, skip };
         command.SetAction(parsed =>
         {
-            Console.WriteLine(Tokenizer.Load(parsed.GetValue(model)!).Decode(parsed.GetValue(ids)!, parsed.GetValue(skip)));
+            var tokenizer = Tokenizer.Load(parsed.GetValue(model)!);
+            var given = parsed.GetValue(ids)!;
+            foreach (var id in given.Where(id => (uint)id >= (uint)tokenizer.VocabularySize))
+            {
+                throw new InvalidInputException($"{id} is no token: the vocabulary has {tokenizer.VocabularySize}");
+            }
+
+            Console.WriteLine(tokenizer.Decode(given, parsed.GetValue(skip)));
             return 0;
         });
         return command;

@@ -111,8 +111,8 @@ public sealed class LineChart(string title, string unit, bool logarithmic = fals
         0 => "0",
         >= 1e6 => (value / 1e6).ToString("0.###", CultureInfo.InvariantCulture) + "M",
         >= 1e4 => (value / 1e3).ToString("0.###", CultureInfo.InvariantCulture) + "k",
-        < 1e-3 => value.ToString("0.##E-0", CultureInfo.InvariantCulture),
-        _ => value.ToString("0.####", CultureInfo.InvariantCulture),
+        < 1e-4 => value.ToString("0.##E-0", CultureInfo.InvariantCulture),
+        _ => value.ToString("0.#####", CultureInfo.InvariantCulture),
     };
 
     private static string Html(string text) => WebUtility.HtmlEncode(text);

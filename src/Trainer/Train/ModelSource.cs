@@ -45,6 +45,13 @@ public sealed record ModelSource(string? From, Qwen2Config? Shapes, int VocabRow
             AttentionBias = true,
             ModelType = "qwen2",
         };
-        return hidden > 0 ? new ModelSource(from, config, rows, range) : throw new InvalidInputException("the recipe's model.shapes needs hidden_size");
+        return hidden == 0 ? throw new InvalidInputException("the recipe's model.shapes needs hidden_size")
+            : config.HeadDim % 2 != 0 || config.HeadDim == 0
+                ? throw new InvalidInputException($"the recipe's model.shapes give a head_dim of {config.HeadDim}; rotary positions need an even one")
+            : config.NumAttentionHeads % config.NumKeyValueHeads != 0
+                ? throw new InvalidInputException(
+                    $"the recipe's model.shapes have num_attention_heads {config.NumAttentionHeads}, which num_key_value_heads "
+                    + $"{config.NumKeyValueHeads} does not divide")
+            : new ModelSource(from, config, rows, range);
     }
 }

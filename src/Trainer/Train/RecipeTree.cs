@@ -52,8 +52,8 @@ public sealed class RecipeTree
     /// <summary>Whether the key is present.</summary>
     public bool Has(string key) => _given.ContainsKey(key);
 
-    /// <summary>A string; null where absent and <paramref name="fallback"/> is null.</summary>
-    public string? Text(string key, string? fallback = null) => Take(key, fallback, value => value);
+    /// <summary>A string; absent or empty it is the fallback, so that --set key= takes a key away.</summary>
+    public string? Text(string key, string? fallback = null) => Take(key, fallback, value => value.Length == 0 ? fallback : value);
 
     /// <summary>A string that must be there.</summary>
     public string RequiredText(string key) => Text(key) ?? throw new InvalidInputException($"{_file}: key '{Full(key)}' is missing");

@@ -12,7 +12,7 @@ public sealed class BadInputTests
     {
         Z1.Run().WasMisused();
         Z1.Run("trian").WasMisused("trian");
-        Z1.Run("train").WasMisused("recipe");
+        Z1.Run("train").WasMisused("'train'");
         Z1.Run("train", "r.yaml", "--sett", "x").WasMisused("--sett");
         Z1.Run("eval", "--tasks", "t.jsonl").WasMisused("one of the two");
         Z1.Run("eval", "--tasks", "t.jsonl", "--model", "m", "--completions", "c").WasMisused("one of the two");
@@ -41,7 +41,9 @@ public sealed class BadInputTests
         Refused(tiny, "no-equals-sign", "a.b=value");
         Refused(tiny, "stages.7.name=x", "'7' is not an entry");
         Refused(tiny, "stages.1.name=stage1", "two stages are named 'stage1'");
-        Refused(tiny, "model.shapes.hidden_size=15", "hidden_size");
+        Refused(tiny, "model.shapes.head_dim=7", "head_dim of 7");
+        Refused(tiny, "model.shapes.num_key_value_heads=3", "num_key_value_heads 3 does not divide");
+        Refused(tiny, "model.shapes={}", "hidden_size");
         Assert.False(Directory.Exists(tiny["run"]), "a recipe that is refused makes no directory");
     }
 

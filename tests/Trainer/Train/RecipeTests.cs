@@ -97,6 +97,8 @@ public sealed class RecipeTests
     [InlineData("data.format=markdown", "'stages.0.data.format' is 'markdown'", "chat, alpaca")]
     [InlineData("stages=[]", "'stages'", "at least one")]
     [InlineData("model={}", "model", "shapes")]
+    [InlineData("model.shapes.head_dim=5", "head_dim", "even")]
+    [InlineData("model.shapes.num_key_value_heads=3", "num_attention_heads 4", "num_key_value_heads 3")]
     [InlineData("name: x", "--set name: x", "a.b=value")]
     [InlineData("train.lr={", "--set", "YAML")]
     public void What_is_wrong_is_named_by_its_key(string set, params string[] parts)
@@ -104,6 +106,13 @@ public sealed class RecipeTests
         var error = Assert.Throws<InvalidInputException>(() => Parse(Least, set));
         Assert.All(parts, part => Assert.Contains(part, error.Message));
         Assert.DoesNotContain('\n', error.Message);
+    }
+
+    [Fact]
+    public void An_empty_override_takes_a_text_away()
+    {
+        Assert.Null(Parse(Least + "eval: {tasks: t.jsonl}\n", "eval.tasks=").Stages[0].Eval.Tasks);
+        Assert.Equal("test", Parse("name: x\n" + Least, "name=").Name);
     }
 
     [Fact]
