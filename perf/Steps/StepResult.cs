@@ -10,7 +10,7 @@ namespace Z1Coder.Perf;
 /// <param name="PeakBytes">most resident memory of the process</param>
 /// <param name="Gflops">GFLOP/s of the median step, by TrainFlops</param>
 /// <param name="RoofGflops">GFLOP/s of the best matrix product of the same type, before or after the steps</param>
-/// <param name="ManagedBytesPerStep">allocated by all threads; must be 0</param>
+/// <param name="ManagedBytesPerStep">allocated by all threads in the median step; must be 0 (a worker that meets a shape late makes its oneDNN primitive then)</param>
 /// <param name="Steps">timed</param>
 /// <param name="Loss">after the warm-up, nats a token: a sanity check</param>
 public sealed record StepResult(

@@ -23,7 +23,7 @@ public static class TrainSteps
         where T : unmanaged
     {
         var config = StepCase.ConfigOf(which.Size);
-        var (warm, timed) = which.Size switch { "nano" => (30, 60), "mini" => (8, 15), _ => (1, 3) };
+        var (warm, timed) = which.Size switch { "nano" => (20, 30), "mini" => (4, 8), _ => (1, 3) };
         timed = steps > 0 ? steps : timed;
         var samples = which.Samples();
         var recipe = new OptimizeRecipe(
@@ -49,21 +49,23 @@ public static class TrainSteps
         Thread.Sleep(120);                              // the tier-1 compiler works in the background
         var seconds = new double[timed];
         var flops = 0.0;
-        var allocated = GC.GetTotalAllocatedBytes(precise: true);
+        var allocated = new long[timed];
         for (var i = 0; i < timed; i++)
         {
+            allocated[i] = -GC.GetTotalAllocatedBytes(precise: true);
             var metrics = loop.Step(default)!.Value;
+            allocated[i] += GC.GetTotalAllocatedBytes(precise: true);
             (seconds[i], flops) = (metrics.Seconds, metrics.Flops);
         }
 
-        allocated = GC.GetTotalAllocatedBytes(precise: true) - allocated;
         var parts = Parts(stream, optimizer, activations, samples, warm == 1 ? 1 : timed / 2);
         var peak = ProcStatus.PeakResidentBytes();
         roof = Math.Max(roof, Roofs.Measure(stream, quick: true).GemmFlopsPerSecond<T>());
         Array.Sort(seconds);
+        Array.Sort(allocated);
         return new StepResult(
             which, which.Length / seconds[timed / 2], which.Length / seconds[0], parts, peak, flops / seconds[timed / 2] / 1e9, roof / 1e9,
-            allocated / timed, timed, loss);
+            allocated[(timed - 1) / 2], timed, loss);
     }
 
     /// <summary>Median milliseconds of forward, head, backward and optimizer: the same calls as the loop's, with a clock in between.</summary>
