@@ -58,12 +58,11 @@ internal static class PlanCommand
     /// <summary>Refuses values outside the bounds as bad usage.</summary>
     public static void Within(Option<int> option, int minimum, int maximum) => option.Validators.Add(result =>
     {
-        if (result.Errors.Any())
+        if (result.Tokens.Count == 0 || !int.TryParse(result.Tokens[0].Value, out var value))
         {
-            return;
+            return;                       // the default, or no number at all: the parser says so itself
         }
 
-        var value = result.GetValueOrDefault<int>();
         if (value < minimum || value > maximum)
         {
             result.AddError($"{option.Name} {value}: must be from {minimum} to {maximum}");
