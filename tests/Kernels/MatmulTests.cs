@@ -6,6 +6,7 @@ namespace Z1Coder.Tests.Kernels;
 
 /// <summary>Every product, backend and element type against the sum of products in double.</summary>
 [Collection("Matmul backend")]
+[Collection("alone")]
 public sealed class MatmulTests : IDisposable
 {
     private readonly KernelBench _bench = new();

@@ -1,4 +1,6 @@
+using System.Buffers;
 using System.Text.Json;
+using CommunityToolkit.HighPerformance.Buffers;
 
 namespace Z1Coder.Trainer.Train;
 
@@ -7,7 +9,7 @@ public sealed class MetricsLog : IDisposable
 {
     private readonly FileStream _file;
     private readonly TensorBoardWriter _tensorBoard;
-    private readonly MemoryStream _line = new();
+    private readonly ArrayPoolBufferWriter<byte> _line = new();
     private readonly HashSet<(string Type, long Step)> _kept = [];
 
     /// <summary>Opens the log of a stage. Lines of steps after <paramref name="resumedStep"/> are cut: those steps will run again.</summary>
@@ -105,7 +107,7 @@ public sealed class MetricsLog : IDisposable
 
     private Utf8JsonWriter Begin(string type, long step)
     {
-        _line.SetLength(0);
+        _line.Clear();
         var json = new Utf8JsonWriter(_line);
         json.WriteStartObject();
         json.WriteString("type", type);
@@ -115,8 +117,8 @@ public sealed class MetricsLog : IDisposable
 
     private void End()
     {
-        _line.WriteByte((byte)'\n');
-        _file.Write(_line.GetBuffer(), 0, (int)_line.Length);
+        _line.Write("\n"u8);
+        _file.Write(_line.WrittenSpan);
         _file.Flush();
     }
 

@@ -251,32 +251,6 @@ public sealed class SftReaderTests : IDisposable
         }
     }
 
-    [Theory]
-    [InlineData(true)]
-    [InlineData(false)]
-    public void A_stream_of_any_length_is_read_in_constant_memory(bool array)
-    {
-        using var stream = new Endless(array ? "[" : "", Encoding.UTF8.GetBytes(Ab.Replace("b", new string('b', 1000), StringComparison.Ordinal) + (array ? "," : "\n")));
-        var peak = 0L;
-        var seen = 0;
-        foreach (var _ in new SftReader(null, BrokenLinePolicy.Stop, new DataReport()).Read(stream, "x"))
-        {
-            if (++seen % 10_000 == 0)
-            {
-                peak = Math.Max(peak, GC.GetTotalMemory(forceFullCollection: true));
-            }
-
-            if (seen == 60_000)
-            {
-                break;                          // about 60 MB of text
-            }
-        }
-
-        Assert.Equal(60_000, seen);
-        Assert.InRange(stream.Given, 60_000_000, 64_000_000);
-        Assert.InRange(peak, 1, 40L << 20);
-    }
-
     private string Write(string text, bool gzip = false, string name = "t.data")
     {
         var path = Path.Combine(_folder.FullName, name);
@@ -296,42 +270,5 @@ public sealed class SftReaderTests : IDisposable
     private sealed class Dribble(byte[] bytes, int piece) : MemoryStream(bytes)
     {
         public override int Read(byte[] buffer, int offset, int count) => base.Read(buffer, offset, Math.Min(count, piece));
-    }
-
-    /// <summary>The same line over and over.</summary>
-    private sealed class Endless(string opening, byte[] line) : Stream
-    {
-        public long Given { get; private set; }
-
-        public override bool CanRead => true;
-
-        public override bool CanSeek => false;
-
-        public override bool CanWrite => false;
-
-        public override long Length => throw new NotSupportedException();
-
-        public override long Position { get => throw new NotSupportedException(); set => throw new NotSupportedException(); }
-
-        public override int Read(byte[] buffer, int offset, int count)
-        {
-            for (var i = 0; i < count; i++)
-            {
-                var at = Given++ - opening.Length;
-                buffer[offset + i] = at < 0 ? (byte)opening[(int)(at + opening.Length)] : line[at % line.Length];
-            }
-
-            return count;
-        }
-
-        public override void Flush()
-        {
-        }
-
-        public override long Seek(long offset, SeekOrigin origin) => throw new NotSupportedException();
-
-        public override void SetLength(long value) => throw new NotSupportedException();
-
-        public override void Write(byte[] buffer, int offset, int count) => throw new NotSupportedException();
     }
 }
