@@ -5,7 +5,6 @@ using Z1Coder.Runtime;
 namespace Z1Coder.Tests.Kernels;
 
 /// <summary>Every product, backend and element type against the sum of products in double.</summary>
-[Collection("Matmul backend")]
 [Collection("alone")]
 public sealed class MatmulTests : IDisposable
 {

@@ -4,7 +4,7 @@ using Z1Coder.Runtime;
 
 namespace Z1Coder.Tests.Kernels;
 
-[Collection("Matmul backend")]
+[Collection("alone")]
 public sealed class RoofsTests
 {
     [Fact]
