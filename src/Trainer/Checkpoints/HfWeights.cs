@@ -7,6 +7,16 @@ namespace Z1Coder.Trainer.Checkpoints;
 /// <summary>Weights of a Hugging Face directory into allocated parameter tensors.</summary>
 public static class HfWeights
 {
+    /// <summary>A model directory's weights, allocated and read.</summary>
+    public static ParameterSet<T> Open<T>(string directory)
+        where T : unmanaged
+    {
+        var weights = new ParameterSet<T>("weights", new Qwen2Parameters(Qwen2Config.Load(directory)));
+        weights.Arena.Allocate();
+        Load(directory, weights);
+        return weights;
+    }
+
     /// <summary>
     /// Reads every parameter. Where the vocabulary here has other rows than the file, the first <paramref name="knownRows"/> are kept and the
     /// rest become their mean, as the published run's smart_tokenizer_and_embedding_resize did.

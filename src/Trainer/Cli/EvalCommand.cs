@@ -1,11 +1,7 @@
 using System.CommandLine;
-using System.Text.Json;
 using Z1Coder.Runtime;
-using Z1Coder.Trainer.Checkpoints;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Evaluate;
-using Z1Coder.Trainer.Model;
-using Z1Coder.Trainer.Tokens;
 using Z1Coder.Trainer.Train;
 
 namespace Z1Coder.Trainer.Cli;
@@ -56,26 +52,14 @@ internal static class EvalCommand
                 var answers = folder is null ? null : Path.Combine(folder, RunFiles.Answers);
                 var format = parsed.GetValue(alpaca) ? PromptFormat.Alpaca : PromptFormat.Chat;
                 summary = parsed.GetValue(dtype) == "fp32"
-                    ? Measure<float>(parsed.GetValue(model)!, format, list, parsed.GetValue(tokens), answers)
-                    : Measure<BFloat16>(parsed.GetValue(model)!, format, list, parsed.GetValue(tokens), answers);
+                    ? PassAt1.Of<float>(parsed.GetValue(model)!, format, list, parsed.GetValue(tokens), answers)
+                    : PassAt1.Of<BFloat16>(parsed.GetValue(model)!, format, list, parsed.GetValue(tokens), answers);
             }
 
             Print(summary, parsed.GetValue(json));
             return 0;
         });
         return command;
-    }
-
-    /// <summary>pass@1 of a model directory.</summary>
-    public static EvaluationSummary Measure<T>(string directory, PromptFormat format, IReadOnlyList<HumanEvalTask> tasks, int maxNewTokens, string? answers)
-        where T : unmanaged
-    {
-        using var stream = new CpuStream();
-        var codec = PromptCodec.Load(directory, format);
-        using var weights = new ParameterSet<T>("weights", new Qwen2Parameters(Qwen2Config.Load(directory)));
-        weights.Arena.Allocate();
-        HfWeights.Load(directory, weights);
-        return PassAt1.Measure(stream, new Qwen2<T>(weights), codec, tasks, maxNewTokens, null, answers);
     }
 
     private static void Print(EvaluationSummary summary, bool asJson)

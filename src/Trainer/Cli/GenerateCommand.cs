@@ -45,10 +45,8 @@ internal static class GenerateCommand
     {
         const int MostSlots = 64;
         using var stream = new CpuStream();
-        var config = Qwen2Config.Load(directory);
-        using var weights = new ParameterSet<T>("weights", new Qwen2Parameters(config));
-        weights.Arena.Allocate();
-        HfWeights.Load(directory, weights);
+        using var weights = HfWeights.Open<T>(directory);
+        var config = weights.Parameters.Config;
         var highest = prompts.Max(p => p.Append(0).Max());
         if (highest >= config.VocabSize)
         {

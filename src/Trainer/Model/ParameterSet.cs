@@ -32,6 +32,19 @@ public sealed class ParameterSet<T> : IDisposable
     public IEnumerable<(Parameter Parameter, Tensor<T> Tensor)> ByName =>
         Parameters.Blocks.SelectMany((block, index) => block.Split(_tensors[index]));
 
+    /// <summary>Copies fp32 weights of the same model, rounded to T. Both sets allocated.</summary>
+    public void RoundFrom(ParameterSet<float> source)
+    {
+        for (var i = 0; i < _tensors.Length; i++)
+        {
+            var (from, to) = (source.Tensors[i], _tensors[i]);
+            for (nuint e = 0; e < (nuint)from.Count; e++)
+            {
+                Lanes.Set(ref to.Origin, e, Lanes.Get(ref from.Origin, e));
+            }
+        }
+    }
+
     /// <inheritdoc/>
     public void Dispose() => Arena.Dispose();
 }

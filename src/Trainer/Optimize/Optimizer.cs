@@ -83,18 +83,9 @@ public sealed class Optimizer<T> : IDisposable
     /// <summary>Rounds the master into the compute weights: after loading or initialising it.</summary>
     public void PublishMaster()
     {
-        if (_separateMaster is null)
+        if (_separateMaster is not null)
         {
-            return;
-        }
-
-        for (var i = 0; i < Master.Tensors.Length; i++)
-        {
-            var (source, target) = (Master.Tensors[i], Weights.Tensors[i]);
-            for (nuint e = 0; e < (nuint)source.Count; e++)
-            {
-                Lanes.Set(ref target.Origin, e, Lanes.Get(ref source.Origin, e));
-            }
+            Weights.RoundFrom(_separateMaster);
         }
     }
 

@@ -1,9 +1,7 @@
 using System.Diagnostics;
 using System.Text.Json;
 using Z1Coder.Runtime;
-using Z1Coder.Trainer.Checkpoints;
 using Z1Coder.Trainer.Curation.Nano;
-using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Evaluate;
 using Z1Coder.Trainer.Model;
 using Z1Coder.Trainer.Tokens;
@@ -58,8 +56,8 @@ public static class DemoRun
             var folder = Path.Combine(directory, stage.Name);
             var model = Path.Combine(folder, RunFiles.Model);
             scores.Add((stage.Name, recipe.DType == "fp32"
-                ? Trained<float>(model, stage, tasks, Path.Combine(folder, RunFiles.Answers))
-                : Trained<BFloat16>(model, stage, tasks, Path.Combine(folder, RunFiles.Answers))));
+                ? PassAt1.Of<float>(model, stage.Data.Format, tasks, stage.Eval.MaxNewTokens, Path.Combine(folder, RunFiles.Answers))
+                : PassAt1.Of<BFloat16>(model, stage.Data.Format, tasks, stage.Eval.MaxNewTokens, Path.Combine(folder, RunFiles.Answers))));
             Print(scores[^1], output);
         }
 
@@ -91,27 +89,8 @@ public static class DemoRun
         master.Arena.Allocate();
         weights.Arena.Allocate();
         RandomWeights.Fill(master, recipe.Seed, recipe.Model.InitializerRange);
-        for (var i = 0; i < master.Tensors.Length; i++)
-        {
-            var (from, to) = (master.Tensors[i], weights.Tensors[i]);
-            for (nuint e = 0; e < (nuint)from.Count; e++)
-            {
-                Lanes.Set(ref to.Origin, e, Lanes.Get(ref from.Origin, e));
-            }
-        }
-
+        weights.RoundFrom(master);
         return PassAt1.Measure(stream, new Qwen2<T>(weights), codec, tasks, recipe.Stages[0].Eval.MaxNewTokens, null, null);
-    }
-
-    private static EvaluationSummary Trained<T>(string model, StageRecipe stage, IReadOnlyList<HumanEvalTask> tasks, string answers)
-        where T : unmanaged
-    {
-        using var stream = new CpuStream();
-        var codec = PromptCodec.Load(model, stage.Data.Format);
-        using var weights = new ParameterSet<T>("weights", new Qwen2Parameters(Qwen2Config.Load(model)));
-        weights.Arena.Allocate();
-        HfWeights.Load(model, weights);
-        return PassAt1.Measure(stream, new Qwen2<T>(weights), codec, tasks, stage.Eval.MaxNewTokens, null, answers);
     }
 
     private static void Print((string Weights, EvaluationSummary Summary) score, TextWriter output)

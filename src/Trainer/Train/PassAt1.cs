@@ -1,5 +1,7 @@
 using System.Text.Json;
 using Z1Coder.Runtime;
+using Z1Coder.Trainer.Checkpoints;
+using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Decode;
 using Z1Coder.Trainer.Evaluate;
 using Z1Coder.Trainer.Model;
@@ -11,6 +13,16 @@ namespace Z1Coder.Trainer.Train;
 public static class PassAt1
 {
     private const int Slots = 64;
+
+    /// <summary>As <see cref="Measure"/>, for the weights of a model directory.</summary>
+    public static EvaluationSummary Of<T>(string directory, PromptFormat format, IReadOnlyList<HumanEvalTask> tasks, int maxNewTokens, string? answersPath)
+        where T : unmanaged
+    {
+        using var stream = new CpuStream();
+        var codec = PromptCodec.Load(directory, format);
+        using var weights = HfWeights.Open<T>(directory);
+        return Measure(stream, new Qwen2<T>(weights), codec, tasks, maxNewTokens, null, answersPath);
+    }
 
     /// <summary>Answers and grades.</summary>
     /// <param name="stream">where the model runs</param>
