@@ -181,9 +181,10 @@ public sealed class MatmulTests : IDisposable
             Matmul.BackwardBias(_bench.Stream, y, dbias, accumulate: i > 0);
         }
 
-        // all threads counted, for the workers run the tiles: 20 x 5 calls that allocated an object each would be thousands of bytes
+        // All threads counted, for the workers run the tiles, and so are the test runner's own (600 bytes were seen). The smallest object
+        // takes 24 bytes: 20 x 5 calls that allocated one each would be 2,400 at least.
         var allocated = GC.GetTotalAllocatedBytes(precise: true) - before;
-        Assert.True(allocated < 512, $"{allocated} bytes allocated by 100 calls");
+        Assert.True(allocated < 2_000, $"{allocated} bytes allocated by 100 calls");
     }
 
     [Fact]
