@@ -54,7 +54,7 @@ public static partial class Attention
             var d = Vector512.LoadUnsafe(ref scratch.Norm, (nuint)at);
             for (var j = 0; j < free; j++)
             {
-                var p = VectorMath.Exp(Vector512.LoadUnsafe(ref scores, (nuint)(j * Tile)) - lse);
+                var p = Exp(Vector512.LoadUnsafe(ref scores, (nuint)(j * Tile)) - lse);
                 p.StoreUnsafe(ref scores, (nuint)(j * Tile));
                 (p * (Vector512.LoadUnsafe(ref gradients, (nuint)(j * Tile)) - d)).StoreUnsafe(ref gradients, (nuint)(j * Tile));
             }
@@ -62,7 +62,7 @@ public static partial class Attention
             for (var j = free; j < end; j++)
             {
                 var seen = Vector512.GreaterThanOrEqual(lanes, Vector512.Create(j - at)).AsSingle();
-                var p = seen & VectorMath.Exp(Vector512.LoadUnsafe(ref scores, (nuint)(j * Tile)) - lse);
+                var p = seen & Exp(Vector512.LoadUnsafe(ref scores, (nuint)(j * Tile)) - lse);
                 p.StoreUnsafe(ref scores, (nuint)(j * Tile));
                 var ds = seen & (p * (Vector512.LoadUnsafe(ref gradients, (nuint)(j * Tile)) - d));
                 ds.StoreUnsafe(ref gradients, (nuint)(j * Tile));

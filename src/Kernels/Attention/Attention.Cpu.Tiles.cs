@@ -273,6 +273,26 @@ public static partial class Attention
         s3.StoreUnsafe(ref c3);
     }
 
+    /// <summary>e^x for x at most about 1, within 2 ulp; 0 where the result would be below the smallest normal float, -∞ included; NaN
+    /// stays NaN.</summary>
+    /// <remarks>x = n·ln 2 + r, |r| ≤ ln 2 / 2; e^r = 1 + r + r² q(r) with q interpolated at Chebyshev nodes (error 2^-26).</remarks>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<float> Exp(Vector512<float> x)
+    {
+        var magic = Vector512.Create(12582912f);                    // 1.5 · 2^23: adding it rounds to an integer in the low bits
+        var shifted = Vector512.FusedMultiplyAdd(x, Vector512.Create(1.44269504f), magic);
+        var n = shifted - magic;
+        var r = Vector512.FusedMultiplyAdd(n, Vector512.Create(-0.693359375f), x);
+        r = Vector512.FusedMultiplyAdd(n, Vector512.Create(0.00021219444170128554f), r);
+        var q = Vector512.FusedMultiplyAdd(r, Vector512.Create(0.0013926184037700295f), Vector512.Create(0.008363178931176662f));
+        q = Vector512.FusedMultiplyAdd(r, q, Vector512.Create(0.041666556149721146f));
+        q = Vector512.FusedMultiplyAdd(r, q, Vector512.Create(0.16666576266288757f));
+        q = Vector512.FusedMultiplyAdd(r, q, Vector512.Create(0.5f));
+        var y = Vector512.FusedMultiplyAdd(r * r, q, r) + Vector512<float>.One;
+        var scaled = (y.AsInt32() + Vector512.ShiftLeft(shifted.AsInt32(), 23)).AsSingle();
+        return Vector512.ConditionalSelect(Vector512.LessThan(x, Vector512.Create(-87.33f)), Vector512<float>.Zero, scaled);
+    }
+
     /// <summary>Columns from rows: to[h][i] = from[i][h] for <paramref name="blocks"/> · 16 rows i of Padded(H) elements.</summary>
     private static void Transpose(ref float from, ref float to, int padded, int blocks)
     {

@@ -85,14 +85,14 @@ public static partial class Attention
             var sum = Vector512<float>.Zero;
             for (var j = 0; j < end; j++)
             {
-                var p = VectorMath.Exp(Vector512.LoadUnsafe(ref column, (nuint)(j * Tile)) - max);
+                var p = Exp(Vector512.LoadUnsafe(ref column, (nuint)(j * Tile)) - max);
                 p.StoreUnsafe(ref column, (nuint)(j * Tile));
                 sum += p;
             }
 
             if (!first)
             {
-                var rescale = VectorMath.Exp(before - max);
+                var rescale = Exp(before - max);
                 rescale.StoreUnsafe(ref scratch.Rescale, (nuint)at);
                 sum = Vector512.FusedMultiplyAdd(Vector512.LoadUnsafe(ref scratch.Norm, (nuint)at), rescale, sum);
             }
