@@ -16,12 +16,12 @@ public sealed class DecodeActivations<T> : IDisposable
     /// <param name="rows">packed prompt tokens at once, and at least <paramref name="sequences"/></param>
     /// <param name="sequences">sequences at once</param>
     /// <param name="positions">longest sequence, tokens</param>
-    /// <param name="stream">fills the RoPE table; its workers get attention scratch each</param>
-    public DecodeActivations(Qwen2Config config, int rows, int sequences, int positions, CpuStream stream)
+    /// <param name="stream">where it runs and whose memory it is</param>
+    public DecodeActivations(Qwen2Config config, int rows, int sequences, int positions, ComputeStream stream)
     {
         rows = Math.Max(rows, sequences);
         Rows = rows;
-        Arena = new Arena("decode activations");
+        Arena = stream.CreateArena("decode activations");
         var attention = config.NumAttentionHeads * config.HeadDim;
         var qkv = attention + (2 * config.NumKeyValueHeads * config.HeadDim);
         TokenIds = Arena.Declare<int>(rows);
@@ -44,7 +44,7 @@ public sealed class DecodeActivations<T> : IDisposable
         Next = Arena.Declare<int>(sequences);
         Rope = new RopeTable(Arena, positions, config.HeadDim, config.RopeTheta);
         Workspace = new AttentionWorkspace(
-            Arena, stream.Workers, rows, config.NumAttentionHeads, config.NumKeyValueHeads, config.HeadDim, backward: false);
+            Arena, stream, rows, config.NumAttentionHeads, config.NumKeyValueHeads, config.HeadDim, backward: false);
         Arena.Allocate();
         Rope.Fill(stream);
     }
