@@ -73,7 +73,7 @@ public sealed class Activations<T> : IDisposable
         TokenLosses = Arena.Declare<float>(tokens);
         Rope = new RopeTable(Arena, Math.Min(tokens, config.MaxPositionEmbeddings), config.HeadDim, config.RopeTheta);
         Head = new HeadWorkspace<T>(Arena, tokens, Math.Min(headRows, tokens), d, config.VocabSize);
-        AttentionWorkspace = new AttentionWorkspace(Arena, stream, tokens, config.NumAttentionHeads, config.NumKeyValueHeads, config.HeadDim, training);
+        AttentionWorkspace = new AttentionWorkspace(Arena, (stream as CpuStream)?.Workers ?? 1, tokens, config.NumAttentionHeads, config.NumKeyValueHeads, config.HeadDim, training);
         if (training)
         {
             DHidden = Arena.Declare<T>(tokens, d);

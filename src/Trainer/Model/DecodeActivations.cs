@@ -44,7 +44,7 @@ public sealed class DecodeActivations<T> : IDisposable
         Next = Arena.Declare<int>(sequences);
         Rope = new RopeTable(Arena, positions, config.HeadDim, config.RopeTheta);
         Workspace = new AttentionWorkspace(
-            Arena, stream, rows, config.NumAttentionHeads, config.NumKeyValueHeads, config.HeadDim, backward: false);
+            Arena, (stream as CpuStream)?.Workers ?? 1, rows, config.NumAttentionHeads, config.NumKeyValueHeads, config.HeadDim, backward: false);
         Arena.Allocate();
         Rope.Fill(stream);
     }
