@@ -28,7 +28,7 @@ public static class DecodeSteps
         weights.Arena.Allocate();
         Fill(weights);
         var bytes = weights.Tensors.ToArray().Sum(t => t.Bytes);
-        using var cache = new KvCache<T>(config, batch, Prompt + fresh + 1);
+        using var cache = new KvCache<T>(config, batch, Prompt + fresh + 1, stream);
         using var activations = new DecodeActivations<T>(config, Prompt * batch, batch, Prompt + fresh + 1, stream);
         var model = new Qwen2<T>(weights);
         var random = new Random(0);

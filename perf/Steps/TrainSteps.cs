@@ -31,9 +31,9 @@ public static class TrainSteps
 
         var roof = Roofs.Measure(stream, quick: true).GemmFlopsPerSecond<T>();
         using var optimizer = new Optimizer<T>(new Qwen2Parameters(config), recipe.AdamW, recipe.DecayAll);
-        using var activations = new Activations<T>(config, which.Length, headRows, Recompute.None, stream.Workers, training: true);
+        using var activations = new Activations<T>(config, which.Length, headRows, Recompute.None, stream, training: true);
         optimizer.Allocate();
-        activations.Allocate(stream);
+        activations.Allocate();
         RandomWeights.Fill(optimizer.Master, 0, 0.02);
         optimizer.PublishMaster();
         var loop = new TrainLoop<T>(

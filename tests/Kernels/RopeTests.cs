@@ -27,7 +27,7 @@ public sealed class RopeTests
         using var stream = new CpuStream(2);
         var table = new RopeTable(arena, 32768, 128, Theta);
         arena.Allocate();
-        table.Fill(stream);
+        table.Fill();
         foreach (var position in (int[])[0, 1, 63, 64, 4097, 32767])
         {
             for (var i = 0; i < 64; i++)
@@ -126,7 +126,7 @@ public sealed class RopeTests
     {
         var table = new RopeTable(arena, positions, headDim, Theta);
         arena.Allocate();
-        table.Fill(stream);
+        table.Fill();
         return table;
     }
 }

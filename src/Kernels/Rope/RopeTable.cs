@@ -52,11 +52,11 @@ public sealed class RopeTable
             frequencies[i] = Math.Pow(_theta, -(double)i / half);
         }
 
-        HostPieces.Fill(Cos, (start, piece) => Fill(piece, start, frequencies, sine: false));
-        HostPieces.Fill(Sin, (start, piece) => Fill(piece, start, frequencies, sine: true));
+        HostPieces.Fill(Cos, (start, piece) => FillPiece(piece, start, frequencies, sine: false));
+        HostPieces.Fill(Sin, (start, piece) => FillPiece(piece, start, frequencies, sine: true));
     }
 
-    private static void Fill(Span<float> piece, long start, double[] frequencies, bool sine)
+    private static void FillPiece(Span<float> piece, long start, double[] frequencies, bool sine)
     {
         for (var e = 0; e < piece.Length; e++)
         {

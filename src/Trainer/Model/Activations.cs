@@ -73,7 +73,8 @@ public sealed class Activations<T> : IDisposable
         LossSum = Arena.Declare<double>(1);
         Rope = new RopeTable(Arena, Math.Min(tokens, config.MaxPositionEmbeddings), config.HeadDim, config.RopeTheta);
         Head = new HeadWorkspace<T>(Arena, tokens, Math.Min(headRows, tokens), d, config.VocabSize);
-        AttentionWorkspace = new AttentionWorkspace(Arena, (stream as CpuStream)?.Workers ?? 1, tokens, config.NumAttentionHeads, config.NumKeyValueHeads, config.HeadDim, training);
+        AttentionWorkspace = new AttentionWorkspace(
+            Arena, (stream as CpuStream)?.Workers ?? 1, tokens, config.NumAttentionHeads, config.NumKeyValueHeads, config.HeadDim, training);
         if (training)
         {
             DHidden = Arena.Declare<T>(tokens, d);
@@ -135,17 +136,18 @@ public sealed class Activations<T> : IDisposable
     internal Tensor<T> DQkv { get; }
 
     /// <summary>Takes the memory and fills the RoPE table.</summary>
-    public void Allocate(ComputeStream stream)
+    public void Allocate()
     {
         Arena.Allocate();
-        Rope.Fill(stream);
+        Rope.Fill();
     }
 
     /// <summary>Waits for the stream and gives the value of <see cref="LossSum"/>.</summary>
     public double ReadLossSum(ComputeStream stream)
     {
-        stream.Synchronize();
-        return LossSum.Span[0];
+        Span<double> sum = stackalloc double[1];
+        TensorCopy.Download(stream, LossSum, sum);
+        return sum[0];
     }
 
     /// <inheritdoc/>

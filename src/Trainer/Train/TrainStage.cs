@@ -46,7 +46,7 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
             config, recipe.Train.MicroBatchTokens, recipe.Train.HeadRows, recipe.Train.Recompute, context.Stream, training: true);
         DeviceMemory.Expect(context.Stream, optimizer.Arenas.Append(activations.Arena), recipe.Name);
         optimizer.Allocate();
-        activations.Allocate(context.Stream);
+        activations.Allocate();
 
         var store = new CheckpointStore(Path.Combine(directory, RunFiles.Checkpoints), recipe.Checkpoint.Keep, context.Report);
         store.RemoveLeftovers();
