@@ -14,13 +14,16 @@ internal static unsafe class FewRowsGemm
 {
     private const int RowsOfW = 4;                 // rows of w in flight: 4 streams to read, 4 or 8 independent chains
 
+    private const long BytesPerPart = 2L << 20;     // of w, read by one worker at a stretch: each fresh start costs a few microseconds
+
     /// <summary>C = A·B with contiguous K in both (A [M, K], B [N, K] read as its transpose).</summary>
     public static void Run<T>(CpuStream stream, in Gemm<T, T> gemm)
         where T : unmanaged
     {
         var blocks = (gemm.N + RowsOfW - 1) / RowsOfW;
-        var grain = (int)Math.Clamp(65536L / Math.Max(1, (long)gemm.K * RowsOfW), 1, 64);
-        stream.For(blocks, grain, new Job<T>(gemm));
+        var bytes = (long)gemm.N * gemm.K * sizeof(T);
+        var parts = Math.Max(1, (bytes + (stream.Workers * BytesPerPart / 2)) / (stream.Workers * BytesPerPart)) * stream.Workers;
+        stream.For(blocks, (int)((blocks + parts - 1) / parts), new Job<T>(gemm));
     }
 
     private const nuint Step = 2 * Lanes.Count;
@@ -99,32 +102,24 @@ internal static unsafe class FewRowsGemm
             s13.Store(sums + 112);
         }
 
-        /// <summary>Lane sums of one row of x against four of w. A leaf, as above.</summary>
+        /// <summary>
+        /// Lane sums of one row of x against four of w, one after the other: w is read straight through, which the processor foresees.
+        /// </summary>
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private static void Sum1x4(T* x0, T* w0, nuint k, float* sums)
+        private static void Sum1x4(T* x0, T* w, nuint k, float* sums)
         {
-            var w1 = w0 + k;
-            var w2 = w1 + k;
-            var w3 = w2 + k;
-            var (s00, s01, s02, s03) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
-            for (nuint p = 0; p + Step <= k; p += Step)
+            for (var r = 0; r < RowsOfW; r++, w += k)
             {
-                Load(x0, p, out var v0, out var u0);
-                Prefetch(w0 + p, k);
-                Load(w0, p, out var a0, out var b0);
-                s00 = Vector512.FusedMultiplyAdd(u0, b0, Vector512.FusedMultiplyAdd(v0, a0, s00));
-                Load(w1, p, out var a1, out var b1);
-                s01 = Vector512.FusedMultiplyAdd(u0, b1, Vector512.FusedMultiplyAdd(v0, a1, s01));
-                Load(w2, p, out var a2, out var b2);
-                s02 = Vector512.FusedMultiplyAdd(u0, b2, Vector512.FusedMultiplyAdd(v0, a2, s02));
-                Load(w3, p, out var a3, out var b3);
-                s03 = Vector512.FusedMultiplyAdd(u0, b3, Vector512.FusedMultiplyAdd(v0, a3, s03));
-            }
+                var sum = Vector512<float>.Zero;
+                for (nuint p = 0; p + Step <= k; p += Step)
+                {
+                    Load(x0, p, out var v, out var u);
+                    Load(w, p, out var a, out var b);
+                    sum = Vector512.FusedMultiplyAdd(u, b, Vector512.FusedMultiplyAdd(v, a, sum));
+                }
 
-            s00.Store(sums);
-            s01.Store(sums + 16);
-            s02.Store(sums + 32);
-            s03.Store(sums + 48);
+                sum.Store(sums + (r * Lanes.Count));
+            }
         }
 
         /// <summary>Folds the lane sums of one row of x and four of w, and adds what the steps of 32 left over.</summary>
