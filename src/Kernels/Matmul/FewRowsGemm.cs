@@ -1,6 +1,5 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
-using System.Runtime.Intrinsics.X86;
 using Z1Coder.Runtime;
 
 namespace Z1Coder.Kernels;
@@ -12,18 +11,16 @@ namespace Z1Coder.Kernels;
 /// </summary>
 internal static unsafe class FewRowsGemm
 {
-    private const int RowsOfW = 4;                 // rows of w in flight: 4 streams to read, 4 or 8 independent chains
-
-    private const long BytesPerPart = 2L << 20;     // of w, read by one worker at a stretch: each fresh start costs a few microseconds
+    private const int Streams = 4;                  // places of w read side by side: 4 or 8 independent chains
+    private const long BytesPerPart = 2L << 20;     // of w, read by one worker at a stretch: each start costs until the reads run ahead
 
     /// <summary>C = A·B with contiguous K in both (A [M, K], B [N, K] read as its transpose).</summary>
     public static void Run<T>(CpuStream stream, in Gemm<T, T> gemm)
         where T : unmanaged
     {
-        var blocks = (gemm.N + RowsOfW - 1) / RowsOfW;
-        var bytes = (long)gemm.N * gemm.K * sizeof(T);
-        var parts = Math.Max(1, (bytes + (stream.Workers * BytesPerPart / 2)) / (stream.Workers * BytesPerPart)) * stream.Workers;
-        stream.For(blocks, (int)((blocks + parts - 1) / parts), new Job<T>(gemm));
+        var round = stream.Workers * BytesPerPart;
+        var parts = Math.Max(1, (((long)gemm.N * gemm.K * sizeof(T)) + (round / 2)) / round) * stream.Workers;
+        stream.For(gemm.N, (int)((gemm.N + parts - 1) / parts), new Job<T>(gemm));
     }
 
     private const nuint Step = 2 * Lanes.Count;
@@ -31,31 +28,31 @@ internal static unsafe class FewRowsGemm
     private readonly struct Job<T>(Gemm<T, T> gemm) : ICpuJob
         where T : unmanaged
     {
+        /// <summary>Rows begin .. end of w, as four runs of rows that lie one after the other: each is read straight through.</summary>
         public void Run(int begin, int end, int worker)
         {
-            var sums = stackalloc float[2 * RowsOfW * Lanes.Count];
-            var (k, last) = ((nuint)gemm.K, Math.Min(gemm.N, end * RowsOfW));
-            var j = begin * RowsOfW;
-            for (; j <= last - RowsOfW; j += RowsOfW)
+            var sums = stackalloc float[2 * Streams * Lanes.Count];
+            var (k, run) = ((nuint)gemm.K, (end - begin) / Streams);
+            for (var j = begin; j < begin + run; j++)
             {
                 var w = gemm.B + (j * gemm.BColumn);
                 var i = 0;
                 for (; i <= gemm.M - 2; i += 2)
                 {
                     var x = gemm.A + (i * gemm.ARow);
-                    Sum2x4(x, x + gemm.ARow, w, k, sums);
-                    Finish(i, j, sums);
-                    Finish(i + 1, j, sums + (RowsOfW * Lanes.Count));
+                    Sum2x4(x, x + gemm.ARow, w, (nuint)run * k, k, sums);
+                    Finish(i, j, run, sums);
+                    Finish(i + 1, j, run, sums + (Streams * Lanes.Count));
                 }
 
                 if (i < gemm.M)
                 {
-                    Sum1x4(gemm.A + (i * gemm.ARow), w, k, sums);
-                    Finish(i, j, sums);
+                    Sum1x4(gemm.A + (i * gemm.ARow), w, (nuint)run * k, k, sums);
+                    Finish(i, j, run, sums);
                 }
             }
 
-            for (; j < last; j++)
+            for (var j = begin + (Streams * run); j < end; j++)
             {
                 for (var i = 0; i < gemm.M; i++)
                 {
@@ -66,18 +63,17 @@ internal static unsafe class FewRowsGemm
 
         /// <summary>Lane sums of two rows of x against four of w. A leaf: calls behind the loop would put its sums into memory.</summary>
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private static void Sum2x4(T* x0, T* x1, T* w0, nuint k, float* sums)
+        private static void Sum2x4(T* x0, T* x1, T* w0, nuint run, nuint k, float* sums)
         {
-            var w1 = w0 + k;
-            var w2 = w1 + k;
-            var w3 = w2 + k;
+            var w1 = w0 + run;
+            var w2 = w1 + run;
+            var w3 = w2 + run;
             var (s00, s01, s02, s03) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
             var (s10, s11, s12, s13) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
             for (nuint p = 0; p + Step <= k; p += Step)
             {
                 Load(x0, p, out var v0, out var u0);
                 Load(x1, p, out var v1, out var u1);
-                Prefetch(w0 + p, k);
                 Load(w0, p, out var a0, out var b0);
                 s00 = Vector512.FusedMultiplyAdd(u0, b0, Vector512.FusedMultiplyAdd(v0, a0, s00));
                 s10 = Vector512.FusedMultiplyAdd(u1, b0, Vector512.FusedMultiplyAdd(v1, a0, s10));
@@ -102,34 +98,41 @@ internal static unsafe class FewRowsGemm
             s13.Store(sums + 112);
         }
 
-        /// <summary>
-        /// Lane sums of one row of x against four of w, one after the other: w is read straight through, which the processor foresees.
-        /// </summary>
+        /// <summary>Lane sums of one row of x against four of w. A leaf, as above.</summary>
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private static void Sum1x4(T* x0, T* w, nuint k, float* sums)
+        private static void Sum1x4(T* x0, T* w0, nuint run, nuint k, float* sums)
         {
-            for (var r = 0; r < RowsOfW; r++, w += k)
+            var w1 = w0 + run;
+            var w2 = w1 + run;
+            var w3 = w2 + run;
+            var (s00, s01, s02, s03) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
+            for (nuint p = 0; p + Step <= k; p += Step)
             {
-                var sum = Vector512<float>.Zero;
-                for (nuint p = 0; p + Step <= k; p += Step)
-                {
-                    Load(x0, p, out var v, out var u);
-                    Load(w, p, out var a, out var b);
-                    sum = Vector512.FusedMultiplyAdd(u, b, Vector512.FusedMultiplyAdd(v, a, sum));
-                }
-
-                sum.Store(sums + (r * Lanes.Count));
+                Load(x0, p, out var v0, out var u0);
+                Load(w0, p, out var a0, out var b0);
+                s00 = Vector512.FusedMultiplyAdd(u0, b0, Vector512.FusedMultiplyAdd(v0, a0, s00));
+                Load(w1, p, out var a1, out var b1);
+                s01 = Vector512.FusedMultiplyAdd(u0, b1, Vector512.FusedMultiplyAdd(v0, a1, s01));
+                Load(w2, p, out var a2, out var b2);
+                s02 = Vector512.FusedMultiplyAdd(u0, b2, Vector512.FusedMultiplyAdd(v0, a2, s02));
+                Load(w3, p, out var a3, out var b3);
+                s03 = Vector512.FusedMultiplyAdd(u0, b3, Vector512.FusedMultiplyAdd(v0, a3, s03));
             }
+
+            s00.Store(sums);
+            s01.Store(sums + 16);
+            s02.Store(sums + 32);
+            s03.Store(sums + 48);
         }
 
         /// <summary>Folds the lane sums of one row of x and four of w, and adds what the steps of 32 left over.</summary>
-        private void Finish(int i, int j, float* sums)
+        private void Finish(int i, int j, int run, float* sums)
         {
             var x = gemm.A + (i * gemm.ARow);
-            for (var r = 0; r < RowsOfW; r++)
+            for (var r = 0; r < Streams; r++, j += run)
             {
-                var w = gemm.B + ((j + r) * gemm.BColumn);
-                Store(i, j + r, Vector512.Sum(Vector512.Load(sums + (r * Lanes.Count))) + Tail(x, w));
+                var w = gemm.B + (j * gemm.BColumn);
+                Store(i, j, Vector512.Sum(Vector512.Load(sums + (r * Lanes.Count))) + Tail(x, w));
             }
         }
 
@@ -164,24 +167,6 @@ internal static unsafe class FewRowsGemm
             }
 
             return sum;
-        }
-
-        /// <summary>Asks for the same place in the next four rows: rows are too short for the processor to foresee them.</summary>
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        private static void Prefetch(T* place, nuint k)
-        {
-            if (Sse.IsSupported)
-            {
-                var next = place + (RowsOfW * k);
-                for (var r = 0; r < RowsOfW; r++, next += k)
-                {
-                    Sse.Prefetch1(next);
-                    if (typeof(T) == typeof(float))
-                    {
-                        Sse.Prefetch1(next + Lanes.Count);
-                    }
-                }
-            }
         }
 
         /// <summary>Elements p .. p + 31: the first and second sixteen of float, the even and odd ones of bfloat16.</summary>
