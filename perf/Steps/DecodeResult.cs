@@ -6,7 +6,7 @@ namespace Z1Coder.Perf;
 /// <param name="BestTokensPerSecond">of the quickest repeat</param>
 /// <param name="WeightGBps">bytes of the weights times passes per second</param>
 /// <param name="ReadGBps">bandwidth of a plain read of the same weights, just before and after each repeat (the better); the median</param>
-/// <param name="FloorShare">the floor of a pass, reading every weight once, over the time it took: median of each repeat against its own read</param>
+/// <param name="FloorShare">time of reading every weight once over the time of a pass: median of each repeat against its own read</param>
 /// <param name="PrefillTokensPerSecond">prompt tokens</param>
 /// <param name="PeakBytes">most resident memory of the process</param>
 /// <param name="ManagedBytesPerPass">allocated by all threads; must be 0</param>
@@ -20,6 +20,6 @@ public sealed record DecodeResult(
 
     /// <inheritdoc/>
     public override string ToString() =>
-        $"{Case,-16}{TokensPerSecond,9:F1}{BestTokensPerSecond,9:F1}{WeightGBps,9:F1}{ReadGBps,11:F1}{FloorShare * 100,9:F0}{PrefillTokensPerSecond,11:F0}"
-        + $"{PeakBytes / (double)(1 << 30),9:F2}{ManagedBytesPerPass,7}{ProcStatus.Load(),6:F1}";
+        $"{Case,-16}{TokensPerSecond,9:F1}{BestTokensPerSecond,9:F1}{WeightGBps,9:F1}{ReadGBps,11:F1}{FloorShare * 100,9:F0}"
+        + $"{PrefillTokensPerSecond,11:F0}{PeakBytes / (double)(1 << 30),9:F2}{ManagedBytesPerPass,7}{ProcStatus.Load(),6:F1}";
 }

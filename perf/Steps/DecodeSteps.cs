@@ -75,8 +75,9 @@ public static class DecodeSteps
         Array.Sort(shares);
         var (median, passes) = (decode[repeats / 2], (double)fresh);
         return new DecodeResult(
-            $"{size} {(typeof(T) == typeof(float) ? "fp32" : "bf16")} x{batch}", batch * passes / median, batch * passes / decode[0], bytes * passes / median / 1e9,
-            reads[repeats / 2] / 1e9, shares[repeats / 2], batch * Prompt / prefill[repeats / 2], ProcStatus.PeakResidentBytes(), allocated / fresh);
+            $"{size} {(typeof(T) == typeof(float) ? "fp32" : "bf16")} x{batch}", batch * passes / median, batch * passes / decode[0],
+            bytes * passes / median / 1e9, reads[repeats / 2] / 1e9, shares[repeats / 2], batch * Prompt / prefill[repeats / 2],
+            ProcStatus.PeakResidentBytes(), allocated / fresh);
     }
 
     /// <summary>Uniform in ±0.035, the deviation of an initial weight; norms too, for speed does not depend on it.</summary>

@@ -36,8 +36,8 @@ public sealed record Roofs(
             arena.Allocate();
             Fill(from);
             var copy = Best(seconds, () => stream.For(elements / Block, 4, new CopyJob(from, to)));
-            return new(
-                2.0 * from.Bytes / copy, ReadRate<float>(stream, [from], passes: 8), Gemm<float>(stream, seconds), Gemm<BFloat16>(stream, seconds));
+            var read = ReadRate<float>(stream, [from], passes: 8);
+            return new(2.0 * from.Bytes / copy, read, Gemm<float>(stream, seconds), Gemm<BFloat16>(stream, seconds));
         }
     }
 
@@ -143,9 +143,8 @@ public sealed record Roofs(
     {
         public void Run(int begin, int end, int worker)
         {
-            var run = (nuint)(end - begin) * Item / 4;
-            var bytes = MemoryMarshal.AsBytes(from.Span.Slice(begin * (Item / Unsafe.SizeOf<T>()), (end - begin) * (Item / Unsafe.SizeOf<T>())));
-            ref var origin = ref MemoryMarshal.GetReference(bytes);
+            var (run, elements) = ((nuint)(end - begin) * Item / 4, Item / Unsafe.SizeOf<T>());
+            ref var origin = ref MemoryMarshal.GetReference(MemoryMarshal.AsBytes(from.Span.Slice(begin * elements, (end - begin) * elements)));
             var (stride, step) = fourRuns ? (run, (nuint)64) : (64, (nuint)256);
             var (s0, s1, s2, s3) = (Vector512<byte>.Zero, Vector512<byte>.Zero, Vector512<byte>.Zero, Vector512<byte>.Zero);
             for (nuint i = 0, p = 0; i < run; i += 64, p += step)

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 using Z1Coder.Runtime;
 
 namespace Z1Coder.Kernels;
@@ -18,6 +19,12 @@ internal static unsafe class FewRowsGemm
     public static void Run<T>(CpuStream stream, in Gemm<T, T> gemm)
         where T : unmanaged
     {
+        if (gemm.M > 1)
+        {
+            stream.For(gemm.N, Streams * (int)Math.Clamp(65536L / Math.Max(1, (long)gemm.K * Streams), 1, 64), new Job<T>(gemm));
+            return;
+        }
+
         var round = stream.Workers * BytesPerPart;
         var parts = Math.Max(1, (((long)gemm.N * gemm.K * sizeof(T)) + (round / 2)) / round) * stream.Workers;
         stream.For(gemm.N, (int)((gemm.N + parts - 1) / parts), new Job<T>(gemm));
@@ -28,12 +35,16 @@ internal static unsafe class FewRowsGemm
     private readonly struct Job<T>(Gemm<T, T> gemm) : ICpuJob
         where T : unmanaged
     {
-        /// <summary>Rows begin .. end of w, as four runs of rows that lie one after the other: each is read straight through.</summary>
+        /// <summary>
+        /// Rows begin .. end of w, four at a time: for one row of x the n-th of four runs, each read straight through; for more rows of x,
+        /// where arithmetic takes the time, neighbours.
+        /// </summary>
         public void Run(int begin, int end, int worker)
         {
             var sums = stackalloc float[2 * Streams * Lanes.Count];
-            var (k, run) = ((nuint)gemm.K, (end - begin) / Streams);
-            for (var j = begin; j < begin + run; j++)
+            var (k, blocks) = ((nuint)gemm.K, (end - begin) / Streams);
+            var (run, step) = gemm.M == 1 ? (blocks, 1) : (1, Streams);
+            for (int b = 0, j = begin; b < blocks; b++, j += step)
             {
                 var w = gemm.B + (j * gemm.BColumn);
                 var i = 0;
@@ -52,7 +63,7 @@ internal static unsafe class FewRowsGemm
                 }
             }
 
-            for (var j = begin + (Streams * run); j < end; j++)
+            for (var j = begin + (Streams * blocks); j < end; j++)
             {
                 for (var i = 0; i < gemm.M; i++)
                 {
@@ -74,6 +85,7 @@ internal static unsafe class FewRowsGemm
             {
                 Load(x0, p, out var v0, out var u0);
                 Load(x1, p, out var v1, out var u1);
+                Prefetch(w0 + p, k);
                 Load(w0, p, out var a0, out var b0);
                 s00 = Vector512.FusedMultiplyAdd(u0, b0, Vector512.FusedMultiplyAdd(v0, a0, s00));
                 s10 = Vector512.FusedMultiplyAdd(u1, b0, Vector512.FusedMultiplyAdd(v1, a0, s10));
@@ -167,6 +179,24 @@ internal static unsafe class FewRowsGemm
             }
 
             return sum;
+        }
+
+        /// <summary>Asks for the same place in the next four rows: rows are too short for the processor to foresee them.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private static void Prefetch(T* place, nuint k)
+        {
+            if (Sse.IsSupported)
+            {
+                var next = place + (Streams * k);
+                for (var r = 0; r < Streams; r++, next += k)
+                {
+                    Sse.Prefetch1(next);
+                    if (typeof(T) == typeof(float))
+                    {
+                        Sse.Prefetch1(next + Lanes.Count);
+                    }
+                }
+            }
         }
 
         /// <summary>Elements p .. p + 31: the first and second sixteen of float, the even and odd ones of bfloat16.</summary>
