@@ -25,8 +25,8 @@
 namespace hostcuda {
 
 constexpr int kWarpLanes = 32, kMaxThreads = 1024, kMaxWarps = kMaxThreads / kWarpLanes, kBarriers = 16;
-constexpr uint32_t kReadsPerTurn = 1 << 16;
-constexpr int kReaderTurns = 1 << 10;
+constexpr uint32_t kReadsPerTurn = 1 << 14;
+constexpr int kReaderTurns = 1 << 9;
 constexpr size_t kStackBytes = 256 << 10;
 // Shared memory is placed between two such inaccessible zones; an address in them is still told as an offset.
 constexpr size_t kSharedCapacity = 256 << 10, kSharedZone = 64 << 10;

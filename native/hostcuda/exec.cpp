@@ -90,7 +90,8 @@ std::string tuple(uint3 v) {
   return "(" + std::to_string(v.x) + "," + std::to_string(v.y) + "," + std::to_string(v.z) + ")";
 }
 
-// " (RmsNorm.cu:31)" by binutils' addr2line, which comes with the compiler that made the image; "" when it does not know.
+// " (RmsNorm.cu:31)" by binutils' addr2line, which comes with the compiler that made the image: the innermost line of a kernel
+// file, not of the headers that wrap instructions. "" when it is not known.
 std::string source_line(uintptr_t site) {
   Dl_info info;
   if (site == 0 || dladdr(reinterpret_cast<void*>(site), &info) == 0 || info.dli_fname == nullptr) return "";
@@ -100,19 +101,23 @@ std::string source_line(uintptr_t site) {
   if (file.find('\'') != std::string::npos) return "";
   char offset[32];
   snprintf(offset, sizeof offset, "%zx", size_t(site - 1 - reinterpret_cast<uintptr_t>(info.dli_fbase)));
-  const std::string command = "addr2line -e '" + file + "' " + offset + " 2>/dev/null";
-  FILE* pipe = popen(command.c_str(), "r");
+  const std::string command = "addr2line -i -e '" + file + "' " + offset + " 2>/dev/null";
+  FILE* pipe = popen(command.c_str(), "re");
   if (pipe == nullptr) return "";
-  char line[512] = "";
-  const bool got = fgets(line, sizeof line, pipe) != nullptr;
+  char line[512];
+  std::string found;
+  while (fgets(line, sizeof line, pipe) != nullptr) {
+    std::string text = line;
+    text = text.substr(0, text.find_first_of(" \n"));
+    if (const size_t slash = text.rfind('/'); slash != std::string::npos) text = text.substr(slash + 1);
+    const size_t colon = text.rfind(':');
+    if (colon == std::string::npos || text[0] == '?' || text.substr(colon) == ":?" || text.substr(colon) == ":0") continue;
+    const bool header = text.find(".cuh:") != std::string::npos;
+    if (found.empty() || !header) found = " (" + text + ")";
+    if (!header) break;
+  }
   pclose(pipe);
-  std::string text = got ? line : "";
-  text = text.substr(0, text.find_first_of(" \n"));
-  if (const size_t slash = text.rfind('/'); slash != std::string::npos) text = text.substr(slash + 1);
-  const size_t colon = text.rfind(':');
-  if (colon == std::string::npos || text[0] == '?' || text.substr(colon) == ":?" || text.substr(colon) == ":0")
-    return "";
-  return " (" + text + ")";
+  return found;
 }
 
 // Switches to the next fiber that can run; `from` is where the caller's stack pointer goes.

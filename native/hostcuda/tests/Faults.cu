@@ -56,11 +56,11 @@ Z1_KERNEL(1024, 1, fault_race_write_write, FaultParams) {
 
 Z1_KERNEL(1024, 1, fault_race_read_write, FaultParams) {
   auto& s = *shared_memory<Words>();
+  s.word[threadIdx.x] = 0;
+  ptx::sync_threads();
   s.word[threadIdx.x] = int(threadIdx.x);
   if (!p.planted) ptx::sync_threads();
-  const int next = s.word[(threadIdx.x + 1) % blockDim.x];
-  ptx::sync_threads();
-  s.word[threadIdx.x] = next;
+  p.data[threadIdx.x] = s.word[(threadIdx.x + 1) % blockDim.x];
 }
 
 // The barrier that is left out stands between the reads of the others and the next write.
@@ -81,13 +81,15 @@ Z1_KERNEL(1024, 1, fault_race_global, FaultParams) {
 
 Z1_KERNEL(1024, 1, fault_missing_sync_warp, FaultParams) {
   auto& s = *shared_memory<Words>();
+  s.word[threadIdx.x] = 0;
+  ptx::sync_threads();
   s.word[threadIdx.x] = int(threadIdx.x);
   if (!p.planted) ptx::sync_warp();
   p.data[threadIdx.x] = s.word[threadIdx.x ^ 1];
 }
 
 Z1_KERNEL(1024, 1, fault_divergent_barrier, FaultParams) {
-  if (p.planted && threadIdx.x >= 48) return;
+  if (p.planted && threadIdx.x + blockDim.x * threadIdx.y >= 48) return;
   ptx::sync_threads();
 }
 
@@ -128,13 +130,15 @@ Z1_KERNEL(1024, 1, fault_missing_copy_barrier, FaultParams) {
   ptx::cp_async_commit();
   ptx::cp_async_wait<0>();
   if (!p.planted) ptx::sync_threads();
-  p.other[threadIdx.x] = s.word[4 * ((threadIdx.x + blockDim.x - 1) % blockDim.x)];
+  if (threadIdx.x > 0) p.other[threadIdx.x] = s.word[4 * (threadIdx.x - 1)];
 }
 
 // ldmatrix does not order memory: the rows that other lanes wrote need a barrier first.
 Z1_KERNEL(1024, 1, fault_missing_ldmatrix_barrier, FaultParams) {
   auto& s = *shared_memory<Tile>();
-  ptx::store_16(&s.row[(threadIdx.x + 1) % 32][0], uint4{1, 2, 3, 4});
+  ptx::store_16(&s.row[threadIdx.x][0], uint4{0, 0, 0, 0});
+  ptx::sync_warp();
+  ptx::store_16(&s.row[threadIdx.x ^ 1][0], uint4{1, 2, 3, 4});
   if (!p.planted) ptx::sync_warp();
   uint32_t r[4];
   ptx::ldmatrix_x4(r, &s.row[threadIdx.x][0]);
@@ -174,9 +178,8 @@ Z1_KERNEL(1024, 1, fault_endless_wait, FaultParams) {
   if (threadIdx.x == 40 && !p.planted) ptx::atomic_add(p.other, 1);
 }
 
-static const volatile int kTable[4] = {1, 2, 3, 4};
-Z1_KERNEL(1024, 1, fault_constant_write, FaultParams) {
-  const int value = kTable[threadIdx.x % 4];
-  if (p.planted && threadIdx.x == 2) *const_cast<int*>(&kTable[2]) = value;
-  p.data[threadIdx.x] = value;
+static int of_the_module = 1;
+Z1_KERNEL(1024, 1, fault_module_data, FaultParams) {
+  p.data[threadIdx.x] = of_the_module;
+  if (p.planted && threadIdx.x == 2) of_the_module = p.data[2];
 }
