@@ -44,6 +44,10 @@ public static partial class AdamW
         {
             StepCpu(cpu, gradient, master, m, v, weight, new Factors(options, step, gradientScale));
         }
+        else if (stream is CudaStream cuda)
+        {
+            StepCuda(cuda, gradient, master, m, v, weight, new Factors(options, step, gradientScale));
+        }
         else
         {
             Expect.NoDevice(stream);

@@ -38,6 +38,10 @@ public static partial class Cast
         {
             WidenCpu(cpu, from, to);
         }
+        else if (stream is CudaStream cuda)
+        {
+            WidenCuda(cuda, from, to);
+        }
         else
         {
             Expect.NoDevice(stream);
@@ -55,6 +59,10 @@ public static partial class Cast
         if (stream is CpuStream cpu)
         {
             RoundCpu(cpu, from, to, key, stochastic);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            RoundCuda(cuda, from, to, key, stochastic);
         }
         else
         {

@@ -116,6 +116,10 @@ public static partial class Matmul
         {
             BackwardBiasCpu(cpu, dy, dbias, m, n, accumulate);
         }
+        else if (stream is CudaStream cuda)
+        {
+            BackwardBiasCuda(cuda, dy, dbias, m, n, accumulate);
+        }
         else
         {
             Expect.NoDevice(stream);
