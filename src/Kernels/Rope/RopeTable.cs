@@ -43,8 +43,24 @@ public sealed class RopeTable
     /// <summary>[maxPositions, H/2]</summary>
     public Tensor<float> Sin { get; }
 
-    /// <summary>Computes the values; once, after the arena is allocated.</summary>
-    public void Fill(CpuStream stream) => stream.For(MaxPositions, 64, new FillJob(Cos, Sin, _theta));
+    /// <summary>Computes the values; once, after the arena is allocated. For a device the host computes them and uploads.</summary>
+    public void Fill(ComputeStream stream)
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        if (stream is CpuStream cpu)
+        {
+            cpu.For(MaxPositions, 64, new FillJob(Cos, Sin, _theta));
+            return;
+        }
+
+        using var here = new CpuStream(1);
+        using var arena = here.CreateArena("rope table");
+        var table = new RopeTable(arena, MaxPositions, HeadDim, _theta);
+        arena.Allocate();
+        table.Fill(here);
+        TensorCopy.Upload(stream, table.Cos.Span, Cos);
+        TensorCopy.Upload(stream, table.Sin.Span, Sin);
+    }
 
     private readonly struct FillJob(Tensor<float> cos, Tensor<float> sin, double theta) : ICpuJob
     {
