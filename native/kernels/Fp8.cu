@@ -81,7 +81,7 @@ Z1_KERNEL(kThreads, 1, fp8_scale, Fp8ScaleParams) {
   for (int i = threadIdx.x; i < p.blocks; i += kThreads) largest = max(largest, p.partial[i]);
   largest = block_max(largest, scratch);
   if (threadIdx.x != 0) return;
-  // max = 1.75 · 2^8 or 1.75 · 2^15, amax = m · 2^e: the largest power of two with amax · f ≤ max; f and 1 / f stay normal
+  // max = 1.75 · 2^8 or 1.75 · 2^15, amax = m · 2^e: the largest power of two with amax · f ≤ max; f, 1 / f stay normal
   const uint32_t bits = float_bits(largest);
   int exponent = (p.mantissa_bits == 3 ? 8 : 15) - (int(bits >> 23) - 127) - ((bits & 0x7fffffu) > 0x600000u ? 1 : 0);
   exponent = largest == 0.f ? 0 : max(-126, min(126, exponent));

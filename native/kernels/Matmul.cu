@@ -1,6 +1,6 @@
 // dbias[n] (=|+=) Σ_m dy[m, n]: the bias gradient of a linear layer. The products themselves are cuBLASLt's.
 // dy [M, N] bf16, dbias [N] fp32. Each block sums a strip of 256 columns over rows_per_block rows; a second launch adds
-// the blocks' sums. Order of a sum: the rows of a warp (every eighth), the eight warps, the blocks of rows, and last the
+// the blocks' sums. Order of a sum: the rows of a warp (every eighth), the eight warps, the blocks of rows, last the
 // old value; it depends on the shape alone. Floor: 2·M·N bytes read once, M·N additions. Saved for backward: nothing.
 // Roundings: fp32 sums. Not measured on a GPU yet.
 #include "z1.cuh"

@@ -22,20 +22,21 @@ internal sealed unsafe class CublasLtMatmul : IDisposable
     private const int ReductionSchemeMask = 3;         // CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK
     private const int MinAlignmentA = 5;               // CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES; B, C, D follow
 
-    private readonly CublasLtHandle _library;
-    private readonly CublasLtObject _description, _a, _b, _d;
+    private readonly CublasLtLibrary _library;
+    private readonly CudaHandle _description;
+    private readonly CudaHandle? _a, _b, _d;
     private CublasLtAlgorithm _algorithm;
 
     /// <summary>Makes the descriptors; an algorithm must be chosen before the first run.</summary>
-    public CublasLtMatmul(CublasLtHandle library, in CublasLtMatmulKey key)
+    public CublasLtMatmul(CublasLtLibrary library, in CublasLtMatmulKey key)
     {
         _library = library;
         Key = key;
+        nint made;
+        CublasLt.Check(CublasLt.cublasLtMatmulDescCreate(&made, ComputeFloat32, CublasLtType.Float32));
+        _description = new CudaHandle(library.Context, made, CudaHandleKind.CublasLtMatmulDesc);
         try
         {
-            nint made;
-            CublasLt.Check(CublasLt.cublasLtMatmulDescCreate(&made, ComputeFloat32, CublasLtType.Float32));
-            _description = new CublasLtObject(made, &CublasLt.cublasLtMatmulDescDestroy);
             Set(TransA, key.TransposeA ? 1 : 0);       // CUBLAS_OP_N, CUBLAS_OP_T
             Set(TransB, key.TransposeB ? 1 : 0);
             if (key.HasBias)
@@ -79,7 +80,7 @@ internal sealed unsafe class CublasLtMatmul : IDisposable
     {
         nint made;
         CublasLt.Check(CublasLt.cublasLtMatmulPreferenceCreate(&made));
-        using var preference = new CublasLtObject(made, &CublasLt.cublasLtMatmulPreferenceDestroy);
+        using var preference = new CudaHandle(_library.Context, made, CudaHandleKind.CublasLtPreference);
         var workspace = (ulong)workspaceBytes;
         CublasLt.Check(CublasLt.cublasLtMatmulPreferenceSetAttribute(made, MaxWorkspaceBytes, &workspace, sizeof(ulong)));
         var reductions = (uint)CublasLtReduction.ComputeType;
@@ -94,7 +95,7 @@ internal sealed unsafe class CublasLtMatmul : IDisposable
         fixed (CublasLtHeuristic* array = results)
         {
             var status = CublasLt.cublasLtMatmulAlgoGetHeuristic(
-                _library.Pointer, _description.Pointer, _a.Pointer, _b.Pointer, _d.Pointer, _d.Pointer, made, results.Length, array, &count);
+                _library.Value, _description.Value, _a!.Value, _b!.Value, _d!.Value, _d.Value, made, results.Length, array, &count);
             Check(status, "cublasLtMatmulAlgoGetHeuristic");
         }
 
@@ -119,7 +120,7 @@ internal sealed unsafe class CublasLtMatmul : IDisposable
         {
             result = default;
             return CublasLt.cublasLtMatmulAlgoCheck(
-                _library.Pointer, _description.Pointer, _a.Pointer, _b.Pointer, _d.Pointer, _d.Pointer, candidate, checkedResult)
+                _library.Value, _description.Value, _a!.Value, _b!.Value, _d!.Value, _d.Value, candidate, checkedResult)
                 == CublasStatus.Success;
         }
     }
@@ -152,8 +153,8 @@ internal sealed unsafe class CublasLtMatmul : IDisposable
         fixed (CublasLtAlgorithm* algorithm = &_algorithm)
         {
             var status = CublasLt.cublasLtMatmul(
-                _library.Pointer, _description.Pointer, &alpha, (void*)a, _a.Pointer, (void*)b, _b.Pointer, &beta, (void*)d, _d.Pointer,
-                (void*)d, _d.Pointer, algorithm, (void*)workspace, (nuint)workspaceBytes, stream);
+                _library.Value, _description.Value, &alpha, (void*)a, _a!.Value, (void*)b, _b!.Value, &beta, (void*)d, _d!.Value,
+                (void*)d, _d.Value, algorithm, (void*)workspace, (nuint)workspaceBytes, stream);
             Check(status, "cublasLtMatmul");
         }
     }
@@ -161,22 +162,22 @@ internal sealed unsafe class CublasLtMatmul : IDisposable
     /// <inheritdoc/>
     public void Dispose()
     {
-        _description?.Dispose();
+        _description.Dispose();
         _a?.Dispose();
         _b?.Dispose();
         _d?.Dispose();
     }
 
-    private static CublasLtObject Layout(CublasLtType type, int rows, int columns, long ld)
+    private CudaHandle Layout(CublasLtType type, int rows, int columns, long ld)
     {
         nint made;
         CublasLt.Check(CublasLt.cublasLtMatrixLayoutCreate(&made, type, (ulong)rows, (ulong)columns, ld));
-        return new CublasLtObject(made, &CublasLt.cublasLtMatrixLayoutDestroy);
+        return new CudaHandle(_library.Context, made, CudaHandleKind.CublasLtMatrixLayout);
     }
 
     private void Set<T>(int attribute, T value)
         where T : unmanaged =>
-        CublasLt.Check(CublasLt.cublasLtMatmulDescSetAttribute(_description.Pointer, attribute, &value, (nuint)sizeof(T)));
+        CublasLt.Check(CublasLt.cublasLtMatmulDescSetAttribute(_description.Value, attribute, &value, (nuint)sizeof(T)));
 
     private void Check(CublasStatus status, string call)
     {

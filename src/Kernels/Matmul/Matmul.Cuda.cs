@@ -1,0 +1,156 @@
+using Z1Coder.Runtime;
+
+namespace Z1Coder.Kernels;
+
+/// <summary>
+/// Row-major tensors on a column-major library: memory that holds a row-major [R, C] holds its transpose [C, R] by columns, so
+/// Y = X·Z becomes Yᵀ = Zᵀ·Xᵀ: cuBLASLt's A is our second factor and its B our first. bfloat16 in, fp32 sums, one rounding at the store.
+/// </summary>
+public static unsafe partial class Matmul
+{
+    private const int BiasThreads = 256, BiasStrip = 256, BiasSharedBytes = 8192;
+
+    private static readonly CudaKernel s_biasPartial = new(NativeSources.Of("Matmul"), "matmul_bias_partial");
+    private static readonly CudaKernel s_biasSum = new(NativeSources.Of("Matmul"), "matmul_bias_sum");
+
+    /// <summary>How CUDA streams choose algorithms. Set it before the first product of a stream: plans that exist stay.</summary>
+    public static MatmulTuning Tuning { get; set; } = new();
+
+    private static void ForwardCuda(
+        CudaStream stream, Tensor<BFloat16> x, Tensor<BFloat16> w, Tensor<BFloat16> bias, Tensor<BFloat16> y, int m, int n, int k, bool accumulate)
+    {
+        if (m == 0 || n == 0)
+        {
+            return;
+        }
+
+        if (k == 0)
+        {
+            Expect.That(bias.IsEmpty, "a bias without in features is not computed on CUDA");
+            Clear(stream, y, accumulate);
+            return;
+        }
+
+        var (px, pw, py, pb) = ((nint)x.Pointer, (nint)w.Pointer, (nint)y.Pointer, bias.IsEmpty ? 0 : (nint)bias.Pointer);
+        var key = new CublasLtMatmulKey
+        {
+            M = n, N = m, K = k,
+            TransposeA = true, TransposeB = false,     // w: [K, N] by columns, wanted [N, K]; x: [K, M] by columns
+            TypeA = CublasLtType.BFloat16, TypeB = CublasLtType.BFloat16, TypeD = CublasLtType.BFloat16,
+            HasBias = !bias.IsEmpty,
+            Alignment = CublasLtMatmulKey.AlignmentOf(px | pw | py),
+        };
+        MatmulPlans.Of(stream).Run(key, pw, px, py, pb, 0, 0, accumulate);
+    }
+
+    private static void BackwardInputCuda(
+        CudaStream stream, Tensor<BFloat16> dy, Tensor<BFloat16> w, Tensor<BFloat16> dx, int m, int n, int k, bool accumulate)
+    {
+        if (m == 0 || k == 0)
+        {
+            return;
+        }
+
+        if (n == 0)
+        {
+            Clear(stream, dx, accumulate);
+            return;
+        }
+
+        var (pdy, pw, pdx) = ((nint)dy.Pointer, (nint)w.Pointer, (nint)dx.Pointer);
+        var key = new CublasLtMatmulKey
+        {
+            M = k, N = m, K = n,
+            TransposeA = false, TransposeB = false,    // w: [K, N] by columns; dy: [N, M] by columns
+            TypeA = CublasLtType.BFloat16, TypeB = CublasLtType.BFloat16, TypeD = CublasLtType.BFloat16,
+            Alignment = CublasLtMatmulKey.AlignmentOf(pdy | pw | pdx),
+        };
+        MatmulPlans.Of(stream).Run(key, pw, pdy, pdx, 0, 0, 0, accumulate);
+    }
+
+    private static void BackwardWeightCuda(
+        CudaStream stream, Tensor<BFloat16> dy, Tensor<BFloat16> x, Tensor<float> dw, int m, int n, int k, bool accumulate)
+    {
+        if (n == 0 || k == 0)
+        {
+            return;
+        }
+
+        if (m == 0)
+        {
+            Clear(stream, dw, accumulate);
+            return;
+        }
+
+        var (pdy, px, pdw) = ((nint)dy.Pointer, (nint)x.Pointer, (nint)dw.Pointer);
+        var key = new CublasLtMatmulKey
+        {
+            M = k, N = n, K = m,
+            TransposeA = false, TransposeB = true,     // x: [K, M] by columns; dy: [N, M] by columns, wanted [M, N]
+            TypeA = CublasLtType.BFloat16, TypeB = CublasLtType.BFloat16, TypeD = CublasLtType.Float32,
+            Alignment = CublasLtMatmulKey.AlignmentOf(pdy | px | pdw),
+        };
+        MatmulPlans.Of(stream).Run(key, px, pdy, pdw, 0, 0, 0, accumulate);
+    }
+
+    private static void BackwardBiasCuda(CudaStream stream, Tensor<BFloat16> dy, Tensor<float> dbias, int m, int n, bool accumulate)
+    {
+        if (n == 0)
+        {
+            return;
+        }
+
+        if (m == 0)
+        {
+            Clear(stream, dbias, accumulate);
+            return;
+        }
+
+        // At most 128 blocks of rows, of at least 64 rows: the partial sums stay a few percent of dy. The split depends on M alone.
+        var rowsPerBlock = Math.Max(64, (m + 127) / 128);
+        var blocks = (m + rowsPerBlock - 1) / rowsPerBlock;
+        var partial = Scratch.Of<float>(stream, blocks, n);
+        var strips = (n + BiasStrip - 1) / BiasStrip;
+        stream.Launch(
+            s_biasPartial,
+            new CudaGrid(strips, blocks),
+            BiasThreads,
+            new BiasPartialParams
+            {
+                Dy = dy.Pointer,
+                Partial = partial.Pointer,
+                Rows = m,
+                Columns = n,
+                RowsPerBlock = rowsPerBlock,
+                Vectors = n % 8 == 0 && (nint)dy.Pointer % 16 == 0 ? 1 : 0,
+            },
+            BiasSharedBytes);
+        stream.Launch(
+            s_biasSum,
+            new CudaGrid(strips),
+            BiasThreads,
+            new BiasSumParams { Partial = partial.Pointer, Dbias = dbias.Pointer, Blocks = blocks, Columns = n, Accumulate = accumulate ? 1 : 0 });
+    }
+
+    private static void Clear<T>(CudaStream stream, Tensor<T> output, bool accumulate)
+        where T : unmanaged
+    {
+        if (!accumulate)
+        {
+            stream.Fill(output, 0);                    // an empty sum; all bits zero is +0 in both types
+        }
+    }
+
+    private struct BiasPartialParams
+    {
+        public BFloat16* Dy;
+        public float* Partial;
+        public int Rows, Columns, RowsPerBlock, Vectors;
+    }
+
+    private struct BiasSumParams
+    {
+        public float* Partial, Dbias;
+        public int Blocks, Columns, Accumulate, Unused;
+    }
+}
