@@ -19,12 +19,22 @@ public static unsafe partial class Fp8
         var blocks = (int)Math.Clamp((vectors + Threads - 1) / Threads, 1, MostAmaxBlocks);
         var partial = Scratch.Of<float>(stream, blocks);
         stream.Launch(
-            s_amax, new CudaGrid(blocks), Threads, new AmaxParams { X = x.Pointer, Partial = partial.Pointer, Vectors = vectors }, ReductionBytes);
+            s_amax,
+            new CudaGrid(blocks),
+            Threads,
+            new AmaxParams { X = x.Pointer, Partial = partial.Pointer, Vectors = vectors },
+            ReductionBytes);
         stream.Launch(
             s_scale,
             new CudaGrid(1),
             Threads,
-            new ScaleParams { Partial = partial.Pointer, Scale = operand.Scale.Pointer, Blocks = blocks, MantissaBits = MantissaBits(operand.Format) },
+            new ScaleParams
+            {
+                Partial = partial.Pointer,
+                Scale = operand.Scale.Pointer,
+                Blocks = blocks,
+                MantissaBits = MantissaBits(operand.Format),
+            },
             ReductionBytes);
         stream.Launch(
             s_quantize,

@@ -75,7 +75,8 @@ public static partial class Fp8
         {
             // below the smallest normal: the sum's last place is the spacing of the subnormals
             var anchor = (uint)(127 + 24 - bias - mantissaBits) << 23;
-            code = BitConverter.SingleToUInt32Bits(BitConverter.UInt32BitsToSingle(magnitude) + BitConverter.UInt32BitsToSingle(anchor)) - anchor;
+            var sum = BitConverter.UInt32BitsToSingle(magnitude) + BitConverter.UInt32BitsToSingle(anchor);
+            code = BitConverter.SingleToUInt32Bits(sum) - anchor;
         }
         else
         {

@@ -29,8 +29,7 @@ internal sealed class AlgorithmCache
         _warning = warning;
         if (directory is not null)
         {
-            var name = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(machine)))[..16];
-            _path = Path.Combine(directory, $"cublaslt-{name}.txt");
+            _path = Path.Combine(directory, $"cublaslt-{Hash(machine)[..16]}.txt");
             Read();
         }
     }
@@ -134,13 +133,16 @@ internal sealed class AlgorithmCache
         }
     }
 
-    private static string Seal(string body) => $"sha256 {Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(body)))}\n";
+    private static string Seal(string body) => $"sha256 {Hash(body)}\n";
+
+    private static string Hash(string text) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)));
 
     private static string Line(in CublasLtMatmulKey key, (CublasLtAlgorithm Algorithm, double Microseconds) entry) =>
         string.Create(
             CultureInfo.InvariantCulture,
             $"{key.M} {key.N} {key.K} {(key.TransposeA ? 'T' : 'N')}{(key.TransposeB ? 'T' : 'N')} {key.TypeA} {key.TypeB} {key.TypeD} "
-            + $"{(key.HasBias ? "bias" : "plain")} {key.Alignment} {entry.Microseconds:F2} {Convert.ToHexStringLower(entry.Algorithm.ToBytes())}");
+            + $"{(key.HasBias ? "bias" : "plain")} {key.Alignment} {entry.Microseconds:F2} "
+            + Convert.ToHexStringLower(entry.Algorithm.ToBytes()));
 
     private static bool TryParse(string line, out CublasLtMatmulKey key, out (CublasLtAlgorithm Algorithm, double Microseconds) entry)
     {

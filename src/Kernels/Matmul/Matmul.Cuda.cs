@@ -17,7 +17,15 @@ public static unsafe partial class Matmul
     public static MatmulTuning Tuning { get; set; } = new();
 
     private static void ForwardCuda(
-        CudaStream stream, Tensor<BFloat16> x, Tensor<BFloat16> w, Tensor<BFloat16> bias, Tensor<BFloat16> y, int m, int n, int k, bool accumulate)
+        CudaStream stream,
+        Tensor<BFloat16> x,
+        Tensor<BFloat16> w,
+        Tensor<BFloat16> bias,
+        Tensor<BFloat16> y,
+        int m,
+        int n,
+        int k,
+        bool accumulate)
     {
         if (m == 0 || n == 0)
         {
@@ -129,7 +137,14 @@ public static unsafe partial class Matmul
             s_biasSum,
             new CudaGrid(strips),
             BiasThreads,
-            new BiasSumParams { Partial = partial.Pointer, Dbias = dbias.Pointer, Blocks = blocks, Columns = n, Accumulate = accumulate ? 1 : 0 });
+            new BiasSumParams
+            {
+                Partial = partial.Pointer,
+                Dbias = dbias.Pointer,
+                Blocks = blocks,
+                Columns = n,
+                Accumulate = accumulate ? 1 : 0,
+            });
     }
 
     private static void Clear<T>(CudaStream stream, Tensor<T> output, bool accumulate)

@@ -5,8 +5,9 @@ namespace Z1Coder.Kernels;
 public static unsafe partial class Matmul
 {
     /// <summary>
-    /// y = x·wᵀ + bias, or y += it, of 8-bit copies: sums in fp32, both scales applied to the sum, one rounding at the store. On CUDA it needs
-    /// a device with 8-bit tensor cores (sm_89, sm_90a and later); the CPU multiplies the decoded values. Extents are multiples of 16.
+    /// y = x·wᵀ + bias, or y += it, of 8-bit copies: sums in fp32, both scales applied to the sum, one rounding at the store. On CUDA it
+    /// needs a device with 8-bit tensor cores (sm_89, sm_90a and later); the CPU multiplies the decoded values. Extents are multiples
+    /// of 16.
     /// </summary>
     /// <param name="stream">where it runs</param>
     /// <param name="x">[M, K] as stored</param>
@@ -35,7 +36,8 @@ public static unsafe partial class Matmul
         else if (stream is CudaStream cuda)
         {
             Expect.BFloat16<T>("Matmul.ForwardFp8");
-            RunFp8(cuda, w, w.Values, x, x.Values, bias.IsEmpty ? 0 : (nint)bias.Pointer, (nint)y.Pointer, CublasLtType.BFloat16, accumulate);
+            var address = bias.IsEmpty ? 0 : (nint)bias.Pointer;
+            RunFp8(cuda, w, w.Values, x, x.Values, address, (nint)y.Pointer, CublasLtType.BFloat16, accumulate);
         }
         else
         {
@@ -101,10 +103,19 @@ public static unsafe partial class Matmul
 
     /// <summary>Both operands have the summed axis contiguous: cuBLASLt's TN, the one layout that Hopper has for 8-bit floats.</summary>
     private static void RunFp8(
-        CudaStream stream, Fp8Operand a, Tensor<byte> aCodes, Fp8Operand b, Tensor<byte> bCodes, nint bias, nint d, CublasLtType type, bool accumulate)
+        CudaStream stream,
+        Fp8Operand a,
+        Tensor<byte> aCodes,
+        Fp8Operand b,
+        Tensor<byte> bCodes,
+        nint bias,
+        nint d,
+        CublasLtType type,
+        bool accumulate)
     {
         Expect.That(
-            a.Format == Fp8Format.E4M3 || b.Format == Fp8Format.E4M3, "of two 8-bit operands at least one must be E4M3: cuBLASLt has no product of two E5M2");
+            a.Format == Fp8Format.E4M3 || b.Format == Fp8Format.E4M3,
+            "of two 8-bit operands at least one must be E4M3: cuBLASLt has no product of two E5M2");
         var (pa, pb) = ((nint)aCodes.Pointer, (nint)bCodes.Pointer);
         var key = new CublasLtMatmulKey
         {
@@ -119,7 +130,8 @@ public static unsafe partial class Matmul
 
     private static CublasLtType TypeOf(Fp8Format format) => format == Fp8Format.E4M3 ? CublasLtType.E4M3 : CublasLtType.E5M2;
 
-    /// <summary>The values of both operands. A code times a power of two has at most 4 significant bits: exact in either element type.</summary>
+    /// <summary>The values of both operands. A code times a power of two has at most 4 significant bits: exact in both element
+    /// types.</summary>
     private static (Tensor<T> First, Tensor<T> Second) Decoded<T>(
         CpuStream stream, Tensor<byte> first, Fp8Operand firstOf, Tensor<byte> second, Fp8Operand secondOf)
         where T : unmanaged

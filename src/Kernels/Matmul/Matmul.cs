@@ -54,8 +54,7 @@ public static partial class Matmul
         else if (stream is CudaStream cuda)
         {
             Expect.BFloat16<T>("Matmul.Forward");
-            ForwardCuda(
-                cuda, x.As<BFloat16>(), w.As<BFloat16>(), bias.IsEmpty ? default : bias.As<BFloat16>(), y.As<BFloat16>(), m, n, k, accumulate);
+            ForwardCuda(cuda, x.As<BFloat16>(), w.As<BFloat16>(), bias.As<BFloat16>(), y.As<BFloat16>(), m, n, k, accumulate);
         }
         else
         {
@@ -118,8 +117,8 @@ public static partial class Matmul
         }
     }
 
-    /// <summary>dbias = the sum of dy over its rows, or dbias += it, in fp32. The order of the rows depends on the shape alone: one after the
-    /// other on the CPU, in blocks on CUDA.</summary>
+    /// <summary>dbias = the sum of dy over its rows, or dbias += it, in fp32. The order of the rows depends on the shape alone: one after
+    /// the other on the CPU, in blocks on CUDA.</summary>
     /// <param name="stream">where it runs</param>
     /// <param name="dy">[M, N]</param>
     /// <param name="dbias">[N], fp32</param>

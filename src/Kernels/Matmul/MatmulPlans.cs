@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Runtime.CompilerServices;
 using Z1Coder.Runtime;
 
@@ -36,7 +37,7 @@ internal sealed unsafe class MatmulPlans : IDisposable
         _stream = stream;
         stream.Device.Context.MakeCurrent();
         _library = new CublasLtLibrary(stream.Device.Context);
-        _workspace = stream.CreateArena("cuBLASLt workspace");
+        _workspace = new Arena("cuBLASLt workspace", stream.Device) { Zeroed = false };
         var bytes = _workspace.Declare<byte>(WorkspaceBytes);
         _workspace.Allocate();
         _workspaceAddress = (nint)bytes.Pointer;
@@ -52,7 +53,7 @@ internal sealed unsafe class MatmulPlans : IDisposable
         {
             plans = new MatmulPlans(stream);
             s_plans.Add(stream, plans);
-            stream.DisposeWith(plans);
+            stream.Own(plans);
         }
 
         return plans;
@@ -92,7 +93,7 @@ internal sealed unsafe class MatmulPlans : IDisposable
     {
         try
         {
-            plan.Run(_stream.Handle, a, b, d, bias, scaleA, scaleB, beta, _workspaceAddress, WorkspaceBytes);
+            plan.Run(_stream.Value, a, b, d, bias, scaleA, scaleB, beta, _workspaceAddress, WorkspaceBytes);
         }
         catch (CublasLtException e) when (e.Status == (int)CublasStatus.ExecutionFailed && !_stream.IsCapturing)
         {
@@ -100,7 +101,14 @@ internal sealed unsafe class MatmulPlans : IDisposable
             throw;
         }
 
-        _stream.Launched("cublasLtMatmul");
+        if (_stream.Synchronous && !_stream.IsCapturing)
+        {
+            var result = Cuda.cuStreamSynchronize(_stream.Value);
+            if (result != Cuda.Success)
+            {
+                Cuda.Throw(result, $"cublasLtMatmul of {plan.Key}");
+            }
+        }
     }
 
     private CublasLtMatmul Make(in CublasLtMatmulKey key)
@@ -143,7 +151,7 @@ internal sealed unsafe class MatmulPlans : IDisposable
     private void Search(CublasLtMatmul plan, ReadOnlySpan<CublasLtHeuristic> candidates, AlgorithmCache cache, MatmulTuning tuning)
     {
         var key = plan.Key;
-        using var arena = _stream.CreateArena("operands of an algorithm search");
+        using var arena = new Arena("operands of an algorithm search", _stream.Device) { Zeroed = false };
         var a = arena.Declare<byte>((int)(key.BytesA / key.K), key.K);
         var b = arena.Declare<byte>((int)(key.BytesB / key.K), key.K);
         var d = arena.Declare<byte>((int)(key.BytesD / key.M), key.M);
@@ -239,9 +247,12 @@ internal sealed unsafe class MatmulPlans : IDisposable
 
     private AlgorithmCache CacheOf(MatmulTuning tuning)
     {
+        int driver;
+        Cuda.Check(Cuda.cuDriverGetVersion(&driver));
         var device = _stream.Device;
-        var machine = $"{device.Name}, {device.Architecture}, {device.Multiprocessors} multiprocessors, driver {device.DriverVersion}, "
-            + $"cuBLASLt {CublasLtLibrary.Version}";
+        var machine = string.Create(
+            CultureInfo.InvariantCulture,
+            $"{device}, {device.Multiprocessors} multiprocessors, driver {driver}, cuBLASLt {CublasLtLibrary.Version}");
         lock (s_gate)
         {
             var id = (tuning.CacheDirectory, machine);

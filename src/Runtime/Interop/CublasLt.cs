@@ -60,7 +60,14 @@ internal static unsafe partial class CublasLt
 
     [LibraryImport(Library)]
     public static partial CublasStatus cublasLtMatmulAlgoCheck(
-        nint lightHandle, nint operationDesc, nint adesc, nint bdesc, nint cdesc, nint ddesc, CublasLtAlgorithm* algo, CublasLtHeuristic* result);
+        nint lightHandle,
+        nint operationDesc,
+        nint adesc,
+        nint bdesc,
+        nint cdesc,
+        nint ddesc,
+        CublasLtAlgorithm* algo,
+        CublasLtHeuristic* result);
 
     [LibraryImport(Library)]
     public static partial CublasStatus cublasLtMatmulAlgoConfigGetAttribute(

@@ -8,7 +8,7 @@ public sealed class CublasLtException : Exception
     /// <param name="expression">the call, as written in the source</param>
     /// <param name="detail">what was being computed, or empty</param>
     public CublasLtException(int status, string expression, string detail = "")
-        : base($"cuBLASLt status {status} ({NameOf(status)}: {TextOf(status)}) from {expression}{(detail.Length == 0 ? "" : $", {detail}")}")
+        : base($"{expression} failed with {NameOf(status)} ({status}): {TextOf(status)}{(detail.Length == 0 ? "" : $"; {detail}")}")
     {
         Status = status;
         Expression = expression;

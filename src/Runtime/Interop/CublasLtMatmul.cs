@@ -136,7 +136,8 @@ internal sealed unsafe class CublasLtMatmul : IDisposable
     /// <param name="beta">0 overwrites D, 1 adds to it</param>
     /// <param name="workspace">at least <see cref="WorkspaceBytes"/></param>
     /// <param name="workspaceBytes">bytes there</param>
-    public void Run(nint stream, nint a, nint b, nint d, nint bias, nint scaleA, nint scaleB, float beta, nint workspace, long workspaceBytes)
+    public void Run(
+        nint stream, nint a, nint b, nint d, nint bias, nint scaleA, nint scaleB, float beta, nint workspace, long workspaceBytes)
     {
         if (Key.HasBias)
         {

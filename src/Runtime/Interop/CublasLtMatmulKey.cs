@@ -34,10 +34,10 @@ internal readonly record struct CublasLtMatmulKey
     /// <summary>Columns are contiguous, so the leading dimension is the extent of the stored rows.</summary>
     public long LdA => TransposeA ? K : M;
 
-    /// <inheritdoc cref="LdA"/>
+    /// <summary>As <see cref="LdA"/>.</summary>
     public long LdB => TransposeB ? N : K;
 
-    /// <inheritdoc cref="LdA"/>
+    /// <summary>As <see cref="LdA"/>.</summary>
     public long LdD => M;
 
     /// <summary>Operand bytes of A.</summary>
@@ -55,6 +55,11 @@ internal readonly record struct CublasLtMatmulKey
     /// <summary>The alignment class of addresses, given all of them or-ed together.</summary>
     public static int AlignmentOf(nint addresses) =>
         (addresses & 255) == 0 ? 256 : (addresses & 15) == 0 ? 16 : 1 << System.Numerics.BitOperations.TrailingZeroCount(addresses);
+
+    /// <inheritdoc/>
+    public override string ToString() =>
+        $"{M} x {N} x {K} {(TransposeA ? 'T' : 'N')}{(TransposeB ? 'T' : 'N')} {TypeA} · {TypeB} to {TypeD}{(HasBias ? " with bias" : "")}, "
+        + $"aligned to {Alignment} bytes";
 
     private static int SizeOf(CublasLtType type) => type switch
     {

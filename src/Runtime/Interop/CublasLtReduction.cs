@@ -1,6 +1,6 @@
 namespace Z1Coder.Runtime;
 
-/// <summary>How the partial sums of a K that is split over blocks come together: cublasLtReductionScheme_t, the same in CUDA 12 and 13.</summary>
+/// <summary>How the partial sums of a split K come together: cublasLtReductionScheme_t, the same in CUDA 12 and 13.</summary>
 [Flags]
 internal enum CublasLtReduction
 {
