@@ -28,7 +28,7 @@ struct Fp8QuantizeParams {
   const float* scale;
   uint8_t* q;
   uint8_t* transposed;
-  int rows, columns, mantissa_bits, unused;
+  int rows, columns, mantissa_bits;
 };
 static_assert(sizeof(Fp8QuantizeParams) == 48, "same layout as Fp8.QuantizeParams in Fp8.Cuda.cs");
 

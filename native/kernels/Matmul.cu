@@ -17,7 +17,7 @@ static_assert(sizeof(MatmulBiasPartialParams) == 32, "same layout as Matmul.Bias
 struct MatmulBiasSumParams {
   const float* partial;
   float* dbias;
-  int blocks, columns, accumulate, unused;
+  int blocks, columns, accumulate;
 };
 static_assert(sizeof(MatmulBiasSumParams) == 32, "same layout as Matmul.BiasSumParams in Matmul.Cuda.cs");
 

@@ -82,7 +82,8 @@ public static partial class Fp8
         {
             for (var row = begin; row < end; row++)
             {
-                var (from, to) = (codes.Row(row), values.Row(row));
+                var from = codes.Row(row);
+                var to = values.Row(row);
                 for (var column = 0; column < from.Length; column++)
                 {
                     Lanes.Set(ref to[column], 0, Decode(from[column], format) * factor);

@@ -71,6 +71,6 @@ public static unsafe partial class Fp8
         public BFloat16* X;
         public float* Scale;
         public byte* Q, Transposed;
-        public int Rows, Columns, MantissaBits, Unused;
+        public int Rows, Columns, MantissaBits;
     }
 }

@@ -142,7 +142,7 @@ internal sealed class AlgorithmCache
             CultureInfo.InvariantCulture,
             $"{key.M} {key.N} {key.K} {(key.TransposeA ? 'T' : 'N')}{(key.TransposeB ? 'T' : 'N')} {key.TypeA} {key.TypeB} {key.TypeD} "
             + $"{(key.HasBias ? "bias" : "plain")} {key.Alignment} {entry.Microseconds:F2} "
-            + Convert.ToHexStringLower(entry.Algorithm.ToBytes()));
+            + $"{Convert.ToHexStringLower(entry.Algorithm.ToBytes())}");
 
     private static bool TryParse(string line, out CublasLtMatmulKey key, out (CublasLtAlgorithm Algorithm, double Microseconds) entry)
     {

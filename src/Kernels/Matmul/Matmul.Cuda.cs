@@ -166,6 +166,6 @@ public static unsafe partial class Matmul
     private struct BiasSumParams
     {
         public float* Partial, Dbias;
-        public int Blocks, Columns, Accumulate, Unused;
+        public int Blocks, Columns, Accumulate;
     }
 }
