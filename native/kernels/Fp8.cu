@@ -41,12 +41,12 @@ struct Fp8Shared {
 static_assert(sizeof(Fp8Shared) == 8192, "Fp8.SharedBytes");
 
 // Rounds to nearest even and saturates. Integer arithmetic and one addition: every architecture and the CPU agree bit
-// for bit, and sm_80, which has no conversion instruction, runs it too.
+// for bit, and sm_80, which has no conversion instruction, runs it too. NaN has one code: a GPU's product loses its sign.
 __device__ __forceinline__ uint32_t to_fp8(float x, int mantissa_bits) {
   const int bias = mantissa_bits == 3 ? 7 : 15;
   const uint32_t largest = mantissa_bits == 3 ? 0x7eu : 0x7bu;
   const uint32_t bits = float_bits(x), magnitude = bits & 0x7fffffffu, sign = bits >> 24 & 0x80u;
-  if (magnitude >= 0x7f800000u) return sign | (mantissa_bits == 2 && magnitude == 0x7f800000u ? 0x7cu : 0x7fu);
+  if (magnitude >= 0x7f800000u) return mantissa_bits == 2 && magnitude == 0x7f800000u ? sign | 0x7cu : 0x7fu;
   uint32_t code;
   if (magnitude < uint32_t(128 - bias) << 23) {
     // below the smallest normal: the sum's last place is the spacing of the subnormals

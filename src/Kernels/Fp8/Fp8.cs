@@ -59,14 +59,14 @@ public static partial class Fp8
         return (code & 0x80) != 0 ? -magnitude : magnitude;
     }
 
-    /// <summary>The nearest code, ties to even; magnitudes beyond the largest value become it.</summary>
+    /// <summary>The nearest code, ties to even; magnitudes beyond the largest value become it. NaN is 0x7F whatever its sign.</summary>
     public static byte Encode(float value, Fp8Format format)
     {
         var bits = BitConverter.SingleToUInt32Bits(value);
         var (magnitude, sign) = (bits & 0x7FFFFFFF, (byte)((bits >> 24) & 0x80));
         if (magnitude >= 0x7F800000)
         {
-            return (byte)(sign | (format == Fp8Format.E5M2 && magnitude == 0x7F800000 ? 0x7C : 0x7F));
+            return (byte)(format == Fp8Format.E5M2 && magnitude == 0x7F800000 ? sign | 0x7C : 0x7F);
         }
 
         var (mantissaBits, bias) = (MantissaBits(format), Bias(format));

@@ -39,7 +39,7 @@ public static unsafe partial class Matmul
             return;
         }
 
-        var (px, pw, py, pb) = ((nint)x.Pointer, (nint)w.Pointer, (nint)y.Pointer, bias.IsEmpty ? 0 : (nint)bias.Pointer);
+        var (px, pw, py) = (AddressOf(x), AddressOf(w), AddressOf(y));
         var key = new CublasLtMatmulKey
         {
             M = n, N = m, K = k,
@@ -48,7 +48,7 @@ public static unsafe partial class Matmul
             HasBias = !bias.IsEmpty,
             Alignment = CublasLtMatmulKey.AlignmentOf(px | pw | py),
         };
-        MatmulPlans.Of(stream).Run(key, pw, px, py, pb, 0, 0, accumulate);
+        MatmulPlans.Of(stream).Run(key, pw, px, py, AddressOf(bias), 0, 0, accumulate);
     }
 
     private static void BackwardInputCuda(
@@ -65,7 +65,7 @@ public static unsafe partial class Matmul
             return;
         }
 
-        var (pdy, pw, pdx) = ((nint)dy.Pointer, (nint)w.Pointer, (nint)dx.Pointer);
+        var (pdy, pw, pdx) = (AddressOf(dy), AddressOf(w), AddressOf(dx));
         var key = new CublasLtMatmulKey
         {
             M = k, N = m, K = n,
@@ -90,7 +90,7 @@ public static unsafe partial class Matmul
             return;
         }
 
-        var (pdy, px, pdw) = ((nint)dy.Pointer, (nint)x.Pointer, (nint)dw.Pointer);
+        var (pdy, px, pdw) = (AddressOf(dy), AddressOf(x), AddressOf(dw));
         var key = new CublasLtMatmulKey
         {
             M = k, N = n, K = m,
@@ -146,6 +146,10 @@ public static unsafe partial class Matmul
                 Accumulate = accumulate ? 1 : 0,
             });
     }
+
+    /// <summary>The device address of a tensor; 0 of an absent one.</summary>
+    internal static nint AddressOf<T>(Tensor<T> tensor)
+        where T : unmanaged => tensor.IsEmpty ? 0 : (nint)tensor.Pointer;
 
     private static void Clear<T>(CudaStream stream, Tensor<T> output, bool accumulate)
         where T : unmanaged

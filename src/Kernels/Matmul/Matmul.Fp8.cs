@@ -2,7 +2,7 @@ using Z1Coder.Runtime;
 
 namespace Z1Coder.Kernels;
 
-public static unsafe partial class Matmul
+public static partial class Matmul
 {
     /// <summary>
     /// y = x·wᵀ + bias, or y += it, of 8-bit copies: sums in fp32, both scales applied to the sum, one rounding at the store. On CUDA it
@@ -36,8 +36,7 @@ public static unsafe partial class Matmul
         else if (stream is CudaStream cuda)
         {
             Expect.BFloat16<T>("Matmul.ForwardFp8");
-            var address = bias.IsEmpty ? 0 : (nint)bias.Pointer;
-            RunFp8(cuda, w, w.Values, x, x.Values, address, (nint)y.Pointer, CublasLtType.BFloat16, accumulate);
+            RunFp8(cuda, w, w.Values, x, x.Values, AddressOf(bias), AddressOf(y), CublasLtType.BFloat16, accumulate);
         }
         else
         {
@@ -66,7 +65,7 @@ public static unsafe partial class Matmul
         else if (stream is CudaStream cuda)
         {
             Expect.BFloat16<T>("Matmul.BackwardInputFp8");
-            RunFp8(cuda, w, w.Transposed, dy, dy.Values, 0, (nint)dx.Pointer, CublasLtType.BFloat16, accumulate);
+            RunFp8(cuda, w, w.Transposed, dy, dy.Values, 0, AddressOf(dx), CublasLtType.BFloat16, accumulate);
         }
         else
         {
@@ -93,7 +92,7 @@ public static unsafe partial class Matmul
         }
         else if (stream is CudaStream cuda)
         {
-            RunFp8(cuda, x, x.Transposed, dy, dy.Transposed, 0, (nint)dw.Pointer, CublasLtType.Float32, accumulate);
+            RunFp8(cuda, x, x.Transposed, dy, dy.Transposed, 0, AddressOf(dw), CublasLtType.Float32, accumulate);
         }
         else
         {
@@ -116,7 +115,7 @@ public static unsafe partial class Matmul
         Expect.That(
             a.Format == Fp8Format.E4M3 || b.Format == Fp8Format.E4M3,
             "of two 8-bit operands at least one must be E4M3: cuBLASLt has no product of two E5M2");
-        var (pa, pb) = ((nint)aCodes.Pointer, (nint)bCodes.Pointer);
+        var (pa, pb) = (AddressOf(aCodes), AddressOf(bCodes));
         var key = new CublasLtMatmulKey
         {
             M = aCodes.Shape[0], N = bCodes.Shape[0], K = aCodes.Shape[1],
@@ -125,7 +124,7 @@ public static unsafe partial class Matmul
             HasBias = bias != 0,
             Alignment = CublasLtMatmulKey.AlignmentOf(pa | pb | d),
         };
-        MatmulPlans.Of(stream).Run(key, pa, pb, d, bias, (nint)a.Scale.Pointer, (nint)b.Scale.Pointer, accumulate);
+        MatmulPlans.Of(stream).Run(key, pa, pb, d, bias, AddressOf(a.Scale), AddressOf(b.Scale), accumulate);
     }
 
     private static CublasLtType TypeOf(Fp8Format format) => format == Fp8Format.E4M3 ? CublasLtType.E4M3 : CublasLtType.E5M2;

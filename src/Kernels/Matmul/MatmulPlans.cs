@@ -36,11 +36,19 @@ internal sealed unsafe class MatmulPlans : IDisposable
 
         _stream = stream;
         stream.Device.Context.MakeCurrent();
-        _library = new CublasLtLibrary(stream.Device.Context);
         _workspace = new Arena("cuBLASLt workspace", stream.Device) { Zeroed = false };
         var bytes = _workspace.Declare<byte>(WorkspaceBytes);
         _workspace.Allocate();
-        _workspaceAddress = (nint)bytes.Pointer;
+        _workspaceAddress = Matmul.AddressOf(bytes);
+        try
+        {
+            _library = new CublasLtLibrary(stream.Device.Context);
+        }
+        catch
+        {
+            _workspace.Dispose();
+            throw;
+        }
     }
 
     /// <summary>Plans that exist.</summary>
@@ -172,8 +180,9 @@ internal sealed unsafe class MatmulPlans : IDisposable
         FillRandom(b, fp8);
         FillRandom(bias, fp8: false);
         _stream.Upload<float>([1f, 1f], scales);
-        var (addressA, addressB, addressD, addressBias) = ((nint)a.Pointer, (nint)b.Pointer, (nint)d.Pointer, (nint)bias.Pointer);
-        var (scaleA, scaleB) = ((nint)scales.Pointer, (nint)(scales.Pointer + 1));
+        var (addressA, addressB, addressD) = (Matmul.AddressOf(a), Matmul.AddressOf(b), Matmul.AddressOf(d));
+        var addressBias = Matmul.AddressOf(bias);
+        var (scaleA, scaleB) = (Matmul.AddressOf(scales), Matmul.AddressOf(scales.Rows(1, 1)));
         using var start = new CudaEvent(_stream.Device, timed: true);
         using var end = new CudaEvent(_stream.Device, timed: true);
         Span<double> times = stackalloc double[Repeats];
