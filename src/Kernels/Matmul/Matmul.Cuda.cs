@@ -8,11 +8,6 @@ namespace Z1Coder.Kernels;
 /// </summary>
 public static unsafe partial class Matmul
 {
-    private const int BiasThreads = 256, BiasStrip = 256, BiasSharedBytes = 8192;
-
-    private static readonly CudaKernel s_biasPartial = new(NativeSources.Of("Matmul"), "matmul_bias_partial");
-    private static readonly CudaKernel s_biasSum = new(NativeSources.Of("Matmul"), "matmul_bias_sum");
-
     /// <summary>How CUDA streams choose algorithms. Set it before the first product of a stream: plans that exist stay.</summary>
     public static MatmulTuning Tuning { get; set; } = new();
 
@@ -101,52 +96,6 @@ public static unsafe partial class Matmul
         MatmulPlans.Of(stream).Run(key, px, pdy, pdw, 0, 0, 0, accumulate);
     }
 
-    private static void BackwardBiasCuda(CudaStream stream, Tensor<BFloat16> dy, Tensor<float> dbias, int m, int n, bool accumulate)
-    {
-        if (n == 0)
-        {
-            return;
-        }
-
-        if (m == 0)
-        {
-            Clear(stream, dbias, accumulate);
-            return;
-        }
-
-        // At most 128 blocks of rows, of at least 64 rows: the partial sums stay a few percent of dy. The split depends on M alone.
-        var rowsPerBlock = Math.Max(64, (m + 127) / 128);
-        var blocks = (m + rowsPerBlock - 1) / rowsPerBlock;
-        var partial = Scratch.Of<float>(stream, blocks, n);
-        var strips = (n + BiasStrip - 1) / BiasStrip;
-        stream.Launch(
-            s_biasPartial,
-            new CudaGrid(strips, blocks),
-            BiasThreads,
-            new BiasPartialParams
-            {
-                Dy = dy.Pointer,
-                Partial = partial.Pointer,
-                Rows = m,
-                Columns = n,
-                RowsPerBlock = rowsPerBlock,
-                Vectors = n % 8 == 0 && (nint)dy.Pointer % 16 == 0 ? 1 : 0,
-            },
-            BiasSharedBytes);
-        stream.Launch(
-            s_biasSum,
-            new CudaGrid(strips),
-            BiasThreads,
-            new BiasSumParams
-            {
-                Partial = partial.Pointer,
-                Dbias = dbias.Pointer,
-                Blocks = blocks,
-                Columns = n,
-                Accumulate = accumulate ? 1 : 0,
-            });
-    }
-
     /// <summary>The device address of a tensor; 0 of an absent one.</summary>
     internal static nint AddressOf<T>(Tensor<T> tensor)
         where T : unmanaged => tensor.IsEmpty ? 0 : (nint)tensor.Pointer;
@@ -158,18 +107,5 @@ public static unsafe partial class Matmul
         {
             stream.Fill(output, 0);                    // an empty sum; all bits zero is +0 in both types
         }
-    }
-
-    private struct BiasPartialParams
-    {
-        public BFloat16* Dy;
-        public float* Partial;
-        public int Rows, Columns, RowsPerBlock, Vectors;
-    }
-
-    private struct BiasSumParams
-    {
-        public float* Partial, Dbias;
-        public int Blocks, Columns, Accumulate;
     }
 }

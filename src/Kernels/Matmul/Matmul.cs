@@ -135,8 +135,7 @@ public static partial class Matmul
         }
         else if (stream is CudaStream cuda)
         {
-            Expect.BFloat16<T>("Matmul.BackwardBias");
-            BackwardBiasCuda(cuda, dy.As<BFloat16>(), dbias, m, n, accumulate);
+            BackwardBiasCuda(cuda, dy, dbias, m, n, accumulate);
         }
         else
         {
