@@ -16,5 +16,6 @@ public static class PerfSuite
         .. CrossEntropyPerf.Cases(),
         .. GlobalNormPerf.Cases(),
         .. AdamWPerf.Cases(),
+        .. CastPerf.Cases(),
     ];
 }

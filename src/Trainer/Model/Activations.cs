@@ -30,7 +30,6 @@ public sealed class Activations<T> : IDisposable
         var keepBlocks = training && !recompute.HasFlag(Recompute.Block);
 
         TokenIds = Arena.Declare<int>(tokens);
-        Targets = Arena.Declare<int>(tokens);
         Positions = Arena.Declare<int>(tokens);
         CuSeqlens = Arena.Declare<int>(tokens + 1);
         Branch = Arena.Declare<T>(tokens, d);
@@ -71,6 +70,7 @@ public sealed class Activations<T> : IDisposable
         FinalNorm = Arena.Declare<T>(tokens, d);
         FinalRstd = Arena.Declare<float>(tokens);
         TokenLosses = Arena.Declare<float>(tokens);
+        LossSum = Arena.Declare<double>(1);
         Rope = new RopeTable(Arena, Math.Min(tokens, config.MaxPositionEmbeddings), config.HeadDim, config.RopeTheta);
         Head = new HeadWorkspace<T>(Arena, tokens, Math.Min(headRows, tokens), d, config.VocabSize);
         AttentionWorkspace = new AttentionWorkspace(Arena, workers, tokens, config.NumAttentionHeads, config.NumKeyValueHeads, config.HeadDim, training);
@@ -100,8 +100,6 @@ public sealed class Activations<T> : IDisposable
 
     internal Tensor<int> TokenIds { get; }
 
-    internal Tensor<int> Targets { get; }
-
     internal Tensor<int> Positions { get; }
 
     internal Tensor<int> CuSeqlens { get; }
@@ -116,6 +114,9 @@ public sealed class Activations<T> : IDisposable
 
     /// <summary>[T] of the latest <see cref="Qwen2{T}.Loss"/>: −log p(target), nats; 0 where a token has no target.</summary>
     public Tensor<float> TokenLosses { get; }
+
+    /// <summary>[1]: what <see cref="Qwen2{T}.ForwardBackward"/> has added since it was last zeroed, nats; read it through <see cref="ReadLossSum"/>.</summary>
+    public Tensor<double> LossSum { get; }
 
     internal RopeTable Rope { get; }
 
@@ -138,6 +139,13 @@ public sealed class Activations<T> : IDisposable
     {
         Arena.Allocate();
         Rope.Fill(stream);
+    }
+
+    /// <summary>Waits for the stream and gives the value of <see cref="LossSum"/>.</summary>
+    public double ReadLossSum(ComputeStream stream)
+    {
+        stream.Synchronize();
+        return LossSum.Span[0];
     }
 
     /// <inheritdoc/>

@@ -14,7 +14,7 @@ public sealed partial class Qwen2<T>
     /// <param name="batch">T tokens of S whole samples</param>
     public void Forward(ComputeStream stream, Activations<T> a, PackedBatch batch)
     {
-        Load(a, batch);
+        Load(stream, a, batch);
         var t = batch.TokenCount;
         var eps = (float)Config.RmsNormEps;
         var tokens = a.TokenIds.Prefix(t);
@@ -46,14 +46,14 @@ public sealed partial class Qwen2<T>
     }
 
     /// <summary>Sum of the token losses of a batch; each stays in <see cref="Activations{T}.TokenLosses"/>.</summary>
-    /// <returns>Σ −log p(target) over the loss tokens, nats</returns>
+    /// <returns>Σ −log p(target) over the loss tokens, nats; waits for it</returns>
     public double Loss(ComputeStream stream, Activations<T> a, PackedBatch batch)
     {
         Forward(stream, a, batch);
+        Zero.Fill(stream, a.LossSum);
         CrossEntropy.HeadForward(
-            stream, Rows(a.FinalNorm, batch.TokenCount), Weights[_p.Head], a.Targets.Prefix(batch.TokenCount), a.Head,
-            a.TokenLosses.Prefix(batch.TokenCount), out var lossSum);
-        return lossSum;
+            stream, Rows(a.FinalNorm, batch.TokenCount), Weights[_p.Head], a.Head, a.TokenLosses.Prefix(batch.TokenCount), a.LossSum);
+        return a.ReadLossSum(stream);
     }
 
     /// <summary>The body of one layer, from its normalised input to the MLP's output; the caller adds the residual.</summary>
