@@ -11,9 +11,14 @@ public static unsafe partial class Fp8
     private static readonly CudaKernel s_scale = new(NativeSources.Of("Fp8"), "fp8_scale");
     private static readonly CudaKernel s_quantize = new(NativeSources.Of("Fp8"), "fp8_quantize");
 
+    internal static CudaKernel[] CudaKernels => [s_amax, s_scale, s_quantize];
+
     private static void QuantizeCuda(CudaStream stream, Tensor<BFloat16> x, Fp8Operand operand)
     {
-        Expect.That((nint)x.Pointer % 16 == 0, "x must start at a multiple of 16 bytes");
+        var from = Expect.On(stream, x);
+        Expect.That((nint)from % 16 == 0, "x must start at a multiple of 16 bytes");
+        var (values, transposed) = (operand.Values, operand.Transposed);
+        var scale = Expect.On(stream, operand.Scale);
         var (rows, columns) = (x.Shape[0], x.Shape[1]);
         var vectors = x.Count / 8;
         var blocks = (int)Math.Clamp((vectors + Threads - 1) / Threads, 1, MostAmaxBlocks);
@@ -22,7 +27,7 @@ public static unsafe partial class Fp8
             s_amax,
             new CudaGrid(blocks),
             Threads,
-            new AmaxParams { X = x.Pointer, Partial = partial.Pointer, Vectors = vectors },
+            new AmaxParams { X = from, Partial = partial.Pointer, Vectors = vectors },
             ReductionBytes);
         stream.Launch(
             s_scale,
@@ -31,7 +36,7 @@ public static unsafe partial class Fp8
             new ScaleParams
             {
                 Partial = partial.Pointer,
-                Scale = operand.Scale.Pointer,
+                Scale = scale,
                 Blocks = blocks,
                 MantissaBits = MantissaBits(operand.Format),
             },
@@ -42,10 +47,10 @@ public static unsafe partial class Fp8
             Threads,
             new QuantizeParams
             {
-                X = x.Pointer,
-                Scale = operand.Scale.Pointer,
-                Q = operand.Values.IsEmpty ? null : operand.Values.Pointer,
-                Transposed = operand.Transposed.IsEmpty ? null : operand.Transposed.Pointer,
+                X = from,
+                Scale = scale,
+                Q = Expect.OnOrNull(stream, values),
+                Transposed = Expect.OnOrNull(stream, transposed),
                 Rows = rows,
                 Columns = columns,
                 MantissaBits = MantissaBits(operand.Format),

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Z1Coder.Runtime;
 
 namespace Z1Coder.Kernels;
@@ -34,7 +35,7 @@ public static unsafe partial class Matmul
             return;
         }
 
-        var (px, pw, py) = (AddressOf(x), AddressOf(w), AddressOf(y));
+        var (px, pw, py) = (AddressOf(stream, x), AddressOf(stream, w), AddressOf(stream, y));
         var key = new CublasLtMatmulKey
         {
             M = n, N = m, K = k,
@@ -43,7 +44,7 @@ public static unsafe partial class Matmul
             HasBias = !bias.IsEmpty,
             Alignment = CublasLtMatmulKey.AlignmentOf(px | pw | py),
         };
-        MatmulPlans.Of(stream).Run(key, pw, px, py, AddressOf(bias), 0, 0, accumulate);
+        MatmulPlans.Of(stream).Run(key, pw, px, py, AddressOf(stream, bias), 0, 0, accumulate);
     }
 
     private static void BackwardInputCuda(
@@ -60,7 +61,7 @@ public static unsafe partial class Matmul
             return;
         }
 
-        var (pdy, pw, pdx) = (AddressOf(dy), AddressOf(w), AddressOf(dx));
+        var (pdy, pw, pdx) = (AddressOf(stream, dy), AddressOf(stream, w), AddressOf(stream, dx));
         var key = new CublasLtMatmulKey
         {
             M = k, N = m, K = n,
@@ -85,7 +86,7 @@ public static unsafe partial class Matmul
             return;
         }
 
-        var (pdy, px, pdw) = (AddressOf(dy), AddressOf(x), AddressOf(dw));
+        var (pdy, px, pdw) = (AddressOf(stream, dy), AddressOf(stream, x), AddressOf(stream, dw));
         var key = new CublasLtMatmulKey
         {
             M = k, N = n, K = m,
@@ -96,9 +97,9 @@ public static unsafe partial class Matmul
         MatmulPlans.Of(stream).Run(key, px, pdy, pdw, 0, 0, 0, accumulate);
     }
 
-    /// <summary>The device address of a tensor; 0 of an absent one.</summary>
-    internal static nint AddressOf<T>(Tensor<T> tensor)
-        where T : unmanaged => tensor.IsEmpty ? 0 : (nint)tensor.Pointer;
+    /// <summary>The address of a tensor, which must be on the stream's device; 0 of an absent one.</summary>
+    internal static nint AddressOf<T>(CudaStream stream, Tensor<T> tensor, [CallerArgumentExpression(nameof(tensor))] string name = "")
+        where T : unmanaged => (nint)Expect.OnOrNull(stream, tensor, name);
 
     private static void Clear<T>(CudaStream stream, Tensor<T> output, bool accumulate)
         where T : unmanaged

@@ -36,7 +36,7 @@ public static partial class Matmul
         else if (stream is CudaStream cuda)
         {
             Expect.BFloat16<T>("Matmul.ForwardFp8");
-            RunFp8(cuda, w, w.Values, x, x.Values, AddressOf(bias), AddressOf(y), CublasLtType.BFloat16, accumulate);
+            RunFp8(cuda, w, w.Values, x, x.Values, AddressOf(cuda, bias), AddressOf(cuda, y), CublasLtType.BFloat16, accumulate);
         }
         else
         {
@@ -65,7 +65,7 @@ public static partial class Matmul
         else if (stream is CudaStream cuda)
         {
             Expect.BFloat16<T>("Matmul.BackwardInputFp8");
-            RunFp8(cuda, w, w.Transposed, dy, dy.Values, 0, AddressOf(dx), CublasLtType.BFloat16, accumulate);
+            RunFp8(cuda, w, w.Transposed, dy, dy.Values, 0, AddressOf(cuda, dx), CublasLtType.BFloat16, accumulate);
         }
         else
         {
@@ -92,7 +92,7 @@ public static partial class Matmul
         }
         else if (stream is CudaStream cuda)
         {
-            RunFp8(cuda, x, x.Transposed, dy, dy.Transposed, 0, AddressOf(dw), CublasLtType.Float32, accumulate);
+            RunFp8(cuda, x, x.Transposed, dy, dy.Transposed, 0, AddressOf(cuda, dw), CublasLtType.Float32, accumulate);
         }
         else
         {
@@ -115,7 +115,7 @@ public static partial class Matmul
         Expect.That(
             a.Format == Fp8Format.E4M3 || b.Format == Fp8Format.E4M3,
             "of two 8-bit operands at least one must be E4M3: cuBLASLt has no product of two E5M2");
-        var (pa, pb) = (AddressOf(aCodes), AddressOf(bCodes));
+        var (pa, pb) = (AddressOf(stream, aCodes), AddressOf(stream, bCodes));
         var key = new CublasLtMatmulKey
         {
             M = aCodes.Shape[0], N = bCodes.Shape[0], K = aCodes.Shape[1],
@@ -124,7 +124,7 @@ public static partial class Matmul
             HasBias = bias != 0,
             Alignment = CublasLtMatmulKey.AlignmentOf(pa | pb | d),
         };
-        MatmulPlans.Of(stream).Run(key, pa, pb, d, bias, AddressOf(a.Scale), AddressOf(b.Scale), accumulate);
+        MatmulPlans.Of(stream).Run(key, pa, pb, d, bias, AddressOf(stream, a.Scale), AddressOf(stream, b.Scale), accumulate);
     }
 
     private static CublasLtType TypeOf(Fp8Format format) => format == Fp8Format.E4M3 ? CublasLtType.E4M3 : CublasLtType.E5M2;

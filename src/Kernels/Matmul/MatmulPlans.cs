@@ -39,7 +39,7 @@ internal sealed unsafe class MatmulPlans : IDisposable
         _workspace = new Arena("cuBLASLt workspace", stream.Device) { Zeroed = false };
         var bytes = _workspace.Declare<byte>(WorkspaceBytes);
         _workspace.Allocate();
-        _workspaceAddress = Matmul.AddressOf(bytes);
+        _workspaceAddress = Matmul.AddressOf(stream, bytes);
         try
         {
             _library = new CublasLtLibrary(stream.Device.Context);
@@ -71,13 +71,21 @@ internal sealed unsafe class MatmulPlans : IDisposable
     public void Run(in CublasLtMatmulKey key, nint a, nint b, nint d, nint bias, nint scaleA, nint scaleB, bool accumulate)
     {
         _stream.Device.Context.MakeCurrent();
-        if (!_plans.TryGetValue(key, out var plan))
+        try
         {
-            plan = Make(key);
-            _plans.Add(key, plan);
-        }
+            if (!_plans.TryGetValue(key, out var plan))
+            {
+                plan = Make(key);
+                _plans.Add(key, plan);
+            }
 
-        Enqueue(plan, a, b, d, bias, scaleA, scaleB, accumulate ? 1f : 0f);
+            Enqueue(plan, a, b, d, bias, scaleA, scaleB, accumulate ? 1f : 0f);
+        }
+        catch (CublasLtException e) when (e.Status == (int)CublasStatus.ExecutionFailed && !_stream.IsCapturing)
+        {
+            _stream.Synchronize();                     // the device's own error says more, and says whether it is sticky
+            throw;
+        }
     }
 
     /// <summary>The algorithm of a product that has been run, in words.</summary>
@@ -99,16 +107,7 @@ internal sealed unsafe class MatmulPlans : IDisposable
 
     private void Enqueue(CublasLtMatmul plan, nint a, nint b, nint d, nint bias, nint scaleA, nint scaleB, float beta)
     {
-        try
-        {
-            plan.Run(_stream.Value, a, b, d, bias, scaleA, scaleB, beta, _workspaceAddress, WorkspaceBytes);
-        }
-        catch (CublasLtException e) when (e.Status == (int)CublasStatus.ExecutionFailed && !_stream.IsCapturing)
-        {
-            _stream.Synchronize();                     // the device's own error says more, and says whether it is sticky
-            throw;
-        }
-
+        plan.Run(_stream.Value, a, b, d, bias, scaleA, scaleB, beta, _workspaceAddress, WorkspaceBytes);
         if (_stream.Synchronous && !_stream.IsCapturing)
         {
             var result = Cuda.cuStreamSynchronize(_stream.Value);
@@ -180,9 +179,9 @@ internal sealed unsafe class MatmulPlans : IDisposable
         FillRandom(b, fp8);
         FillRandom(bias, fp8: false);
         _stream.Upload<float>([1f, 1f], scales);
-        var (addressA, addressB, addressD) = (Matmul.AddressOf(a), Matmul.AddressOf(b), Matmul.AddressOf(d));
-        var addressBias = Matmul.AddressOf(bias);
-        var (scaleA, scaleB) = (Matmul.AddressOf(scales), Matmul.AddressOf(scales.Rows(1, 1)));
+        var (addressA, addressB, addressD) = (Matmul.AddressOf(_stream, a), Matmul.AddressOf(_stream, b), Matmul.AddressOf(_stream, d));
+        var addressBias = Matmul.AddressOf(_stream, bias);
+        var (scaleA, scaleB) = (Matmul.AddressOf(_stream, scales), Matmul.AddressOf(_stream, scales.Rows(1, 1)));
         using var start = new CudaEvent(_stream.Device, timed: true);
         using var end = new CudaEvent(_stream.Device, timed: true);
         Span<double> times = stackalloc double[Repeats];
