@@ -24,6 +24,7 @@ public static class KernelCatalog
         .. Cast.CudaKernels,
         .. CrossEntropy.CudaKernels,
         .. Embedding.CudaKernels,
+        .. Fp8.CudaKernels,
         .. GlobalNorm.CudaKernels,
         .. Matmul.BiasCudaKernels,
         .. PartialSums.CudaKernels,
