@@ -35,7 +35,7 @@ public sealed class RopeTests
     {
         using var bench = new KernelBench("hostcuda");
         using var arena = bench.Stream.CreateArena("rope");
-        var table = Table(arena, bench, 100, 64);
+        var table = Table(arena, 100, 64);
         var (positions, source) = (bench.Put(bench.Ints([.. Enumerable.Range(0, 20)])), bench.Input<BFloat16>(new Shape(20, 5 * 64)));
         KernelCheck.SameBitsTwice(() =>
         {
@@ -60,7 +60,7 @@ public sealed class RopeTests
         using var stream = new CpuStream(2);
         var table = new RopeTable(arena, 32768, 128, Theta);
         arena.Allocate();
-        table.Fill(stream);
+        table.Fill();
         foreach (var position in (int[])[0, 1, 63, 64, 4097, 32767])
         {
             for (var i = 0; i < 64; i++)
@@ -81,7 +81,7 @@ public sealed class RopeTests
     {
         using var bench = new KernelBench();
         using var arena = new Arena("rope");
-        var table = Table(arena, bench, 8, 4);
+        var table = Table(arena, 8, 4);
         var qkv = bench.Input<float>(new Shape(3, 12));
         var before = KernelCheck.Bits(qkv);
         var e = Assert.Throws<ArgumentOutOfRangeException>(() => Rope.Forward(bench.Stream, qkv, bench.Ints(7, bad, 0), table, 2, 4));
@@ -94,7 +94,7 @@ public sealed class RopeTests
     {
         using var bench = new KernelBench();
         using var arena = new Arena("rope");
-        var table = Table(arena, bench, 100, 64);
+        var table = Table(arena, 100, 64);
         var (positions, source) = (bench.Ints([.. Enumerable.Range(0, 100)]), bench.Input<BFloat16>(new Shape(100, 5 * 64)));
         KernelCheck.SameBitsForAnyWorkers(stream =>
         {
@@ -116,7 +116,7 @@ public sealed class RopeTests
         using var bench = new KernelBench(device);
         using var arena = bench.Stream.CreateArena("rope");
         const int MaxPositions = 5000;
-        var table = Table(arena, bench, MaxPositions, headDim);
+        var table = Table(arena, MaxPositions, headDim);
         int[] at = [.. Enumerable.Range(0, tokens).Select(t => t == 0 ? MaxPositions - 1 : t * t * 37 % MaxPositions)];
         var positions = bench.Put(bench.Ints(at));
         var (rotated, heads) = (queryHeads + keyHeads, queryHeads + (2 * keyHeads));
@@ -158,11 +158,11 @@ public sealed class RopeTests
         }
     }
 
-    private static RopeTable Table(Arena arena, KernelBench bench, int positions, int headDim)
+    private static RopeTable Table(Arena arena, int positions, int headDim)
     {
         var table = new RopeTable(arena, positions, headDim, Theta);
         arena.Allocate();
-        table.Fill(bench.Stream);
+        table.Fill();
         return table;
     }
 }

@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using Z1Coder.Runtime;
 
 namespace Z1Coder.Kernels;
@@ -43,41 +42,27 @@ public sealed class RopeTable
     /// <summary>[maxPositions, H/2]</summary>
     public Tensor<float> Sin { get; }
 
-    /// <summary>Computes the values; once, after the arena is allocated. For a device the host computes them and uploads.</summary>
-    public void Fill(ComputeStream stream)
+    /// <summary>Computes the values; once, after the arena is allocated.</summary>
+    public void Fill()
     {
-        ArgumentNullException.ThrowIfNull(stream);
-        if (stream is CpuStream cpu)
+        var half = HeadDim / 2;
+        var frequencies = new double[half];
+        for (var i = 0; i < half; i++)
         {
-            cpu.For(MaxPositions, 64, new FillJob(Cos, Sin, _theta));
-            return;
+            frequencies[i] = Math.Pow(_theta, -(double)i / half);
         }
 
-        using var here = new CpuStream(1);
-        using var arena = here.CreateArena("rope table");
-        var table = new RopeTable(arena, MaxPositions, HeadDim, _theta);
-        arena.Allocate();
-        table.Fill(here);
-        TensorCopy.Upload(stream, table.Cos.Span, Cos);
-        TensorCopy.Upload(stream, table.Sin.Span, Sin);
+        HostPieces.Fill(Cos, (start, piece) => FillPiece(piece, start, frequencies, sine: false));
+        HostPieces.Fill(Sin, (start, piece) => FillPiece(piece, start, frequencies, sine: true));
     }
 
-    private readonly struct FillJob(Tensor<float> cos, Tensor<float> sin, double theta) : ICpuJob
+    private static void FillPiece(Span<float> piece, long start, double[] frequencies, bool sine)
     {
-        public void Run(int begin, int end, int worker)
+        for (var e = 0; e < piece.Length; e++)
         {
-            var half = cos.Shape[1];
-            for (var i = 0; i < half; i++)
-            {
-                var frequency = Math.Pow(theta, -(double)i / half);
-                for (var position = begin; position < end; position++)
-                {
-                    var (s, c) = Math.SinCos(position * frequency);
-                    var index = ((nint)position * half) + i;
-                    Unsafe.Add(ref cos.Origin, index) = (float)c;
-                    Unsafe.Add(ref sin.Origin, index) = (float)s;
-                }
-            }
+            var (position, i) = Math.DivRem(start + e, frequencies.Length);
+            var (s, c) = Math.SinCos(position * frequencies[i]);
+            piece[e] = (float)(sine ? s : c);
         }
     }
 }
