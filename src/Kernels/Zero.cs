@@ -17,6 +17,10 @@ public static class Zero
         {
             cpu.For(checked((int)((tensor.Count + Chunk - 1) / Chunk)), 1, new Job<T>(tensor));
         }
+        else if (stream is CudaStream cuda)
+        {
+            cuda.Fill(tensor, 0);
+        }
         else
         {
             Expect.NoDevice(stream);

@@ -4,28 +4,25 @@ namespace Z1Coder.Kernels;
 
 public static partial class CrossEntropy
 {
-    private static void Gather<T>(ComputeStream stream, Tensor<T> from, Tensor<int> rows, Tensor<T> to)
-        where T : unmanaged => Cpu(stream).For(rows.Shape[0], 16, new GatherJob<T>(from, rows, to));
+    private static void GatherCpu<T>(CpuStream stream, Tensor<T> from, Tensor<int> rows, Tensor<T> to)
+        where T : unmanaged => stream.For(rows.Shape[0], 16, new GatherJob<T>(from, rows, to));
 
-    private static void Scatter<T>(ComputeStream stream, Tensor<T> from, Tensor<int> rows, Tensor<T> to)
-        where T : unmanaged => Cpu(stream).For(rows.Shape[0], 16, new ScatterJob<T>(from, rows, to));
+    private static void ScatterCpu<T>(CpuStream stream, Tensor<T> from, Tensor<int> rows, Tensor<T> to)
+        where T : unmanaged => stream.For(rows.Shape[0], 16, new ScatterJob<T>(from, rows, to));
 
-    private static void ClearRows<T>(ComputeStream stream, Tensor<int> rows, Tensor<T> tensor)
-        where T : unmanaged => Cpu(stream).For(rows.Shape[0], 16, new ClearRowsJob<T>(rows, tensor));
+    private static void ClearRowsCpu<T>(CpuStream stream, Tensor<int> rows, Tensor<T> tensor)
+        where T : unmanaged => stream.For(rows.Shape[0], 16, new ClearRowsJob<T>(rows, tensor));
 
-    private static void Spread(ComputeStream stream, Tensor<float> losses, Tensor<int> rows, Tensor<float> perToken)
+    private static void SpreadCpu(Tensor<float> losses, Tensor<int> rows, Tensor<float> perToken)
     {
-        Zero.Fill(stream, perToken);
-        _ = Cpu(stream);
         for (var i = 0; i < rows.Shape[0]; i++)
         {
             perToken.Span[rows.Span[i]] = losses.Span[i];
         }
     }
 
-    private static void AddSum(ComputeStream stream, Tensor<float> losses, Tensor<double> lossSum, float scale)
+    private static void AddSumCpu(Tensor<float> losses, Tensor<double> lossSum, float scale)
     {
-        _ = Cpu(stream);
         var sum = 0.0;
         foreach (var loss in losses.Span)
         {
@@ -34,8 +31,6 @@ public static partial class CrossEntropy
 
         lossSum.Span[0] += scale * sum;
     }
-
-    private static CpuStream Cpu(ComputeStream stream) => stream as CpuStream ?? Expect.NoDevice(stream);
 
     private readonly struct GatherJob<T>(Tensor<T> from, Tensor<int> rows, Tensor<T> to) : ICpuJob
         where T : unmanaged

@@ -121,4 +121,93 @@ public static partial class CrossEntropy
         var count = Math.Min(workspace.ChunkRows, rows - first);
         return (count, Math.Min(Matmul.RoundRows(count), Math.Min(workspace.ChunkRows, workspace.MaxTokens - first)));
     }
+
+    /// <summary>to[i] = from[rows[i]].</summary>
+    private static void Gather<T>(ComputeStream stream, Tensor<T> from, Tensor<int> rows, Tensor<T> to)
+        where T : unmanaged
+    {
+        if (stream is CpuStream cpu)
+        {
+            GatherCpu(cpu, from, rows, to);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            Embedding.ForwardCuda(cuda, rows, from, to);
+        }
+        else
+        {
+            Expect.NoDevice(stream);
+        }
+    }
+
+    /// <summary>to[rows[i]] = from[i].</summary>
+    private static void Scatter<T>(ComputeStream stream, Tensor<T> from, Tensor<int> rows, Tensor<T> to)
+        where T : unmanaged
+    {
+        if (stream is CpuStream cpu)
+        {
+            ScatterCpu(cpu, from, rows, to);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            ScatterCuda(cuda, from, rows, to);
+        }
+        else
+        {
+            Expect.NoDevice(stream);
+        }
+    }
+
+    /// <summary>tensor[rows[i]] = 0.</summary>
+    private static void ClearRows<T>(ComputeStream stream, Tensor<int> rows, Tensor<T> tensor)
+        where T : unmanaged
+    {
+        if (stream is CpuStream cpu)
+        {
+            ClearRowsCpu(cpu, rows, tensor);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            ClearRowsCuda(cuda, rows, tensor);
+        }
+        else
+        {
+            Expect.NoDevice(stream);
+        }
+    }
+
+    /// <summary>perToken[rows[i]] = losses[i], 0 elsewhere.</summary>
+    private static void Spread(ComputeStream stream, Tensor<float> losses, Tensor<int> rows, Tensor<float> perToken)
+    {
+        Zero.Fill(stream, perToken);
+        if (stream is CpuStream)
+        {
+            SpreadCpu(losses, rows, perToken);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            SpreadCuda(cuda, losses, rows, perToken);
+        }
+        else
+        {
+            Expect.NoDevice(stream);
+        }
+    }
+
+    /// <summary>lossSum[0] += scale · Σ losses.</summary>
+    private static void AddSum(ComputeStream stream, Tensor<float> losses, Tensor<double> lossSum, float scale)
+    {
+        if (stream is CpuStream)
+        {
+            AddSumCpu(losses, lossSum, scale);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            AddSumCuda(cuda, losses, lossSum, scale);
+        }
+        else
+        {
+            Expect.NoDevice(stream);
+        }
+    }
 }

@@ -30,6 +30,10 @@ public static partial class CrossEntropy
             CheckTargets(targets.Span, logits.Shape[1]);
             RowsCpu(cpu, logits, targets, losses, gradientScale);
         }
+        else if (stream is CudaStream cuda)
+        {
+            RowsCuda(cuda, logits, targets, losses, gradientScale);
+        }
         else
         {
             Expect.NoDevice(stream);
@@ -50,6 +54,10 @@ public static partial class CrossEntropy
         {
             CheckTargets(targets.Span, logits.Shape[1]);
             RowLossesCpu(cpu, logits, targets, losses);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            RowLossesCuda(cuda, logits, targets, losses);
         }
         else
         {

@@ -97,19 +97,7 @@ public sealed class HeadWorkspace<T>
         rows[loss..].Clear();
         kept[loss..].Fill(CrossEntropy.IgnoreIndex);
         ignored[none..].Clear();
-        Upload(stream);
+        TensorCopy.Upload(stream, _host, _device);
         (Tokens, LossRows) = (targets.Length, loss);
-    }
-
-    private void Upload(ComputeStream stream)
-    {
-        if (stream is CpuStream)
-        {
-            _host.CopyTo(_device.Span);
-        }
-        else
-        {
-            Expect.NoDevice(stream);
-        }
     }
 }

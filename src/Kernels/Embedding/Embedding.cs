@@ -24,6 +24,10 @@ public static partial class Embedding
             CheckTokens(tokens.Span, weight.Shape[0]);
             ForwardCpu(cpu, tokens, weight, y);
         }
+        else if (stream is CudaStream cuda)
+        {
+            ForwardCuda(cuda, tokens, weight, y);
+        }
         else
         {
             Expect.NoDevice(stream);
@@ -47,6 +51,10 @@ public static partial class Embedding
         {
             CheckTokens(tokens.Span, dweight.Shape[0]);
             BackwardCpu(cpu, tokens, dy, dweight, accumulate);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            BackwardCuda(cuda, tokens, dy, dweight, accumulate);
         }
         else
         {

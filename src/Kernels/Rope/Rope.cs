@@ -66,6 +66,10 @@ public static partial class Rope
             CheckPositions(positions.Span, table.MaxPositions);
             RotateCpu(cpu, qkv, positions, table, rotatedHeads, direction);
         }
+        else if (stream is CudaStream cuda)
+        {
+            RotateCuda(cuda, qkv, positions, table, rotatedHeads, direction);
+        }
         else
         {
             Expect.NoDevice(stream);

@@ -103,7 +103,12 @@ public sealed class Optimizer<T> : IDisposable
         var blocks = Master.Parameters.Blocks;
         for (var i = 0; i < blocks.Count; i++)
         {
-            var options = _options with { LearningRate = learningRate, WeightDecay = blocks[i].Decay || _decayAll ? _options.WeightDecay : 0 };
+            var options = _options with
+            {
+                LearningRate = learningRate,
+                WeightDecay = blocks[i].Decay || _decayAll ? _options.WeightDecay : 0,
+                StochasticRounding = _options.StochasticRounding + (ulong)i,
+            };
             AdamW.Step(
                 stream, Gradients.Tensors[i], Master.Tensors[i], FirstMoments.Tensors[i], SecondMoments.Tensors[i], Weights.Tensors[i],
                 options, step, (float)gradientScale);
