@@ -279,8 +279,9 @@ public sealed class Fp8Tests
             return (byte)(format == Fp8Format.E5M2 && double.IsInfinity(value) ? sign | 0x7C : 0x7F);
         }
 
-        var (values, magnitude, best) = (s_values[format], Math.Abs(value), 0);
-        for (var code = 1; code <= (format == Fp8Format.E4M3 ? 0x7E : 0x7B); code++)
+        var (values, largest, best) = (s_values[format], format == Fp8Format.E4M3 ? 0x7E : 0x7B, 0);
+        var magnitude = Math.Min(Math.Abs(value), values[largest]);     // beyond it, differences of distances vanish in double
+        for (var code = 1; code <= largest; code++)
         {
             var (distance, least) = (Math.Abs(values[code] - magnitude), Math.Abs(values[best] - magnitude));
             best = distance < least || (distance == least && code % 2 == 0) ? code : best;
