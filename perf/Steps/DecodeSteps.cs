@@ -28,7 +28,7 @@ public static class DecodeSteps
         weights.Arena.Allocate();
         Fill(weights);
         var bytes = weights.Tensors.ToArray().Sum(t => t.Bytes);
-        using var cache = new KvCache<T>(config, batch, Prompt + fresh + 1);
+        using var cache = new KvCache<T>(config, batch, Prompt + fresh + 1, stream);
         using var activations = new DecodeActivations<T>(config, Prompt * batch, batch, Prompt + fresh + 1, stream);
         var model = new Qwen2<T>(weights);
         var random = new Random(0);
@@ -69,7 +69,8 @@ public static class DecodeSteps
         Array.Sort(prefill);
         var (median, passes) = (decode[repeats / 2], (double)fresh);
         return new DecodeResult(
-            $"{size} {(typeof(T) == typeof(float) ? "fp32" : "bf16")} x{batch}", batch * passes / median, batch * passes / decode[0], bytes * passes / median / 1e9,
+            $"{size} {(typeof(T) == typeof(float) ? "fp32" : "bf16")} x{batch}", batch * passes / median, batch * passes / decode[0],
+            [decode[repeats / 5] / passes, median / passes, decode[Math.Min(repeats - 1, repeats * 4 / 5)] / passes], bytes, bytes * passes / median / 1e9,
             read / 1e9, batch * Prompt / prefill[repeats / 2], ProcStatus.PeakResidentBytes(), allocated / fresh);
     }
 

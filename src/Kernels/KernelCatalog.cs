@@ -6,6 +6,16 @@ namespace Z1Coder.Kernels;
 /// register budget is checked for. A family adds its kernels here by name.</summary>
 public static class KernelCatalog
 {
+    /// <summary>The architectures that kernels are checked for without a GPU: Ampere and Hopper.</summary>
+    public static IReadOnlyList<string> Architectures { get; } = ["sm_80", "sm_90a"];
+
+    /// <summary>Those of them that a kernel is written for: device files named "…Hopper" use instructions of sm_90a alone.</summary>
+    public static IReadOnlyList<string> ArchitecturesOf(CudaKernel kernel)
+    {
+        ArgumentNullException.ThrowIfNull(kernel);
+        return kernel.Stem.EndsWith("Hopper", StringComparison.Ordinal) ? ["sm_90a"] : Architectures;
+    }
+
     /// <summary>All variants, families in alphabetical order.</summary>
     public static IReadOnlyList<CudaKernel> All { get; } =
     [

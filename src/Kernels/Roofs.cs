@@ -12,7 +12,7 @@ namespace Z1Coder.Kernels;
 /// <param name="ReadBytesPerSecond">bytes per second, reading such memory once</param>
 /// <param name="FloatGemmFlopsPerSecond">of the best fp32 matrix product tried</param>
 /// <param name="BFloat16GemmFlopsPerSecond">of the best bf16 matrix product tried</param>
-public sealed record Roofs(
+public sealed partial record Roofs(
     double CopyBytesPerSecond, double ReadBytesPerSecond, double FloatGemmFlopsPerSecond, double BFloat16GemmFlopsPerSecond)
 {
     /// <summary>The GEMM roof for elements of type T, in floating-point operations per second.</summary>
@@ -21,9 +21,16 @@ public sealed record Roofs(
         typeof(T) == typeof(BFloat16) ? BFloat16GemmFlopsPerSecond : FloatGemmFlopsPerSecond;
 
     /// <summary>Measures; the best of several runs each, on random data.</summary>
-    /// <param name="stream">whose workers take part</param>
+    /// <param name="stream">whose workers, or whose device, take part</param>
     /// <param name="quick">about a third of a second and 64 MiB; otherwise some three seconds and 512 MiB</param>
-    public static Roofs Measure(CpuStream stream, bool quick)
+    public static Roofs Measure(ComputeStream stream, bool quick) => stream switch
+    {
+        CpuStream cpu => MeasureCpu(cpu, quick),
+        CudaStream cuda => MeasureCuda(cuda, quick),
+        _ => throw new NotSupportedException($"no roofs for a {stream.GetType().Name}"),
+    };
+
+    private static Roofs MeasureCpu(CpuStream stream, bool quick)
     {
         var seconds = quick ? 0.05 : 0.5;
         var arena = new Arena("roofs");
