@@ -394,6 +394,19 @@ public sealed class MatmulCudaTests : IDisposable
     }
 
     [Fact]
+    public void A_trace_shows_products_by_their_shape()
+    {
+        var (x, w, y) = (Input(40, 48), Input(64, 48), Output(40, 64));
+        Matmul.Forward(Stream, x, w, default, y);
+        using var trace = new CudaTrace(Stream);
+        Stream.Trace = trace;
+        Matmul.Forward(Stream, x, w, default, y);
+        Matmul.BackwardInput(Stream, y, w, x);
+        Stream.Trace = null;
+        Assert.Equal(["matmul 64x40x48 TN", "matmul 48x40x64 NN"], trace.Read().Select(s => s.Name).Where(n => n.StartsWith('m')));
+    }
+
+    [Fact]
     public void An_algorithm_says_how_it_works()
     {
         var (x, w, y) = (Input(40, 48), Input(64, 48), Output(40, 64));
