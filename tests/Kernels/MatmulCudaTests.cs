@@ -320,20 +320,55 @@ public sealed class MatmulCudaTests : IDisposable
     }
 
     [Fact]
-    public void Reading_past_an_operand_is_a_fault_in_words()
+    public void A_search_without_memory_for_operands_is_a_warning_and_the_first_guess()
+    {
+        var warnings = new List<string>();
+        MatmulCases.Check<BFloat16>(_bench, MatmulOp.Forward, false, 8, 8, 8);
+        Matmul.Tuning = new() { Search = true, CacheDirectory = _directory, Warning = warnings.Add };
+        var (x, w, y) = (Input(400, 480), Input(640, 480), Output(400, 640));
+        HostCuda.Pretend("total_bytes", HostCuda.Counters.Allocated + (1 << 10));
+        try
+        {
+            Matmul.Forward(Stream, x, w, default, y);
+        }
+        finally
+        {
+            HostCuda.Pretend("total_bytes", -1);
+        }
+
+        Assert.Contains("no memory to time algorithms for 640 x 400 x 480 TN", Assert.Single(warnings), StringComparison.Ordinal);
+        Assert.False(Directory.Exists(_directory));
+        var result = _bench.Output<BFloat16>(new(400, 640));
+        _bench.Get(y, result);
+        new MatmulOracle(Values(x), Values(w), 400, 640, 480, 480, 1, 1, 480).Compare(result, null, null);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Reading_past_an_operand_is_a_fault_in_words(bool synchronous)
     {
         var (x, w, y) = (Input(8, 48), Input(64, 48), Output(40, 64));
+        Stream.Synchronous = synchronous;
         var key = new CublasLtMatmulKey
         {
             M = 64, N = 40, K = 48, TransposeA = true, TransposeB = false,
             TypeA = CublasLtType.BFloat16, TypeB = CublasLtType.BFloat16, TypeD = CublasLtType.BFloat16, Alignment = 256,
         };
-        MatmulPlans.Of(Stream).Run(key, Address(w), Address(x), Address(y), 0, 0, 0, accumulate: false);
+        void Product() => MatmulPlans.Of(Stream).Run(key, Address(w), Address(x), Address(y), 0, 0, 0, accumulate: false);
         try
         {
-            var e = Assert.Throws<CudaException>(Stream.Synchronize);
+            if (!synchronous)
+            {
+                Product();
+            }
+
+            var e = Assert.Throws<CudaException>(synchronous ? Product : Stream.Synchronize);
             Assert.Contains("read of B ends 3072 bytes past the end of a 768-byte allocation", e.Message, StringComparison.Ordinal);
+            Assert.Equal(synchronous, e.Message.StartsWith("cublasLtMatmul of 64 x 40 x 48 TN", StringComparison.Ordinal));
             Assert.True(e.IsSticky);
+            e = Assert.Throws<CudaException>(() => Matmul.Forward(Stream, x, w, default, y.Rows(0, 8)));
+            Assert.True(e.IsSticky, "a product after a lost context must say so");
         }
         finally
         {
@@ -356,6 +391,19 @@ public sealed class MatmulCudaTests : IDisposable
             _bench.Get(to, y);
             new MatmulOracle(KernelBench.Doubles(x), Values(w), 40, 64, 48, 48, 1, 1, 48).Compare(y, null, null);
         }
+    }
+
+    [Fact]
+    public void A_trace_shows_products_by_their_shape()
+    {
+        var (x, w, y) = (Input(40, 48), Input(64, 48), Output(40, 64));
+        Matmul.Forward(Stream, x, w, default, y);
+        using var trace = new CudaTrace(Stream);
+        Stream.Trace = trace;
+        Matmul.Forward(Stream, x, w, default, y);
+        Matmul.BackwardInput(Stream, y, w, x);
+        Stream.Trace = null;
+        Assert.Equal(["matmul 64x40x48 TN", "matmul 48x40x64 NN"], trace.Read().Select(s => s.Name).Where(n => n.StartsWith('m')));
     }
 
     [Fact]
