@@ -134,7 +134,7 @@ public sealed class AttentionTests
         var oracle = new Oracle([Tokens], 1, 1, Dim);
         var (expected, expectedLse) = oracle.Forward(KernelBench.Doubles(qkv));
         var call = new Call<T>(bench, [Tokens], 1, 1, Dim, qkv);
-        call.Forward(bench.Cpu);
+        call.Forward(bench.Stream);
 
         // a score s carries an absolute error of a few 2^-24 · s, a probability that relative error, and so does o relative to max |v| = 1;
         // where T is bfloat16, the probabilities and o are rounded too
