@@ -134,7 +134,7 @@ public sealed class AttentionTests
         var oracle = new Oracle([Tokens], 1, 1, Dim);
         var (expected, expectedLse) = oracle.Forward(KernelBench.Doubles(qkv));
         var call = new Call<T>(bench, [Tokens], 1, 1, Dim, qkv);
-        call.Forward(bench.Cpu);
+        call.Forward(bench.Stream);
 
         // a score s carries an absolute error of a few 2^-24 · s, a probability that relative error, and so does o relative to max |v| = 1;
         // where T is bfloat16, the probabilities and o are rounded too
@@ -245,6 +245,25 @@ public sealed class AttentionTests
             bench.Get(dqkv, call.Dqkv);
             SameBits(direct.O.Span, call.O.Span);
             SameBits(direct.Dqkv.Span, call.Dqkv.Span);
+        }
+    }
+
+    [Theory]
+    [InlineData(64, 16, 2, 16, 16, 3)]
+    [InlineData(64, 64, 3, 32, 64, 2)]
+    [InlineData(128, 48, 2, 64, 32, 3)]
+    public void Other_tile_sizes_compute_the_same(int tileM, int tileN, int stages, int stepM, int stepN, int backwardStages)
+    {
+        const int HeadDim = 32;
+        AttentionVariant.Use(HeadDim, new(HeadDim, tileM, tileN, stages, stepM, stepN, backwardStages));
+        try
+        {
+            ForwardIsTheFormula<BFloat16>(HostCuda, [130, 1, 20], 2, 1, HeadDim, 1f);
+            BackwardIsTheFormula<BFloat16>(HostCuda, [130, 1, 20], 2, 1, HeadDim, 1f);
+        }
+        finally
+        {
+            AttentionVariant.Use(HeadDim, null);
         }
     }
 
@@ -373,6 +392,9 @@ public sealed class AttentionTests
         var call = new Call<float>(bench, [5], 4, 2, 8);
         Assert.Contains("bfloat16", Message<NotSupportedException>(() => call.Forward(bench.Stream)));
         Assert.Contains("in the memory of", Message<ArgumentException>(() => call.Workspace.Load(bench.Cpu, [0, 5])));
+        var host = new Call<BFloat16>(bench, [5], 4, 2, 8);
+        Assert.Contains("qkv must be in the memory", Message<ArgumentException>(
+            () => Attention.Forward(bench.Stream, host.Qkv, host.O, host.Lse, 4, 2, 8, host.Workspace)));
         var two = new AttentionWorkspace(arena, 1, 9, 4, 2, 8, backward: false, maxSequences: 2, decodeRows: 3);
         Assert.Contains("for 2 sequences; the batch has 3", Message<ArgumentException>(() => two.Load(bench.Stream, [0, 1, 1, 2, 3])));
         var cache = new Cache<BFloat16>(bench, 1, 4, 16);

@@ -356,9 +356,11 @@ public sealed unsafe class CudaStream : ComputeStream
         Cuda.Throw(result, $"launch of {kernel} (grid {grid.X}, {grid.Y}, {grid.Z}; block {block}; {sharedBytes} bytes shared)");
     }
 
-    private int BeginSpan(string name) => Trace is { } trace && !IsCapturing ? trace.Begin(this, name, isRange: false) : -1;
+    /// <summary>Begins a span of <see cref="Trace"/>, for work that a library enqueues; -1 when nothing is traced.</summary>
+    internal int BeginSpan(string name) => Trace is { } trace && !IsCapturing ? trace.Begin(this, name, isRange: false) : -1;
 
-    private void EndSpan(int span)
+    /// <summary>Ends a span.</summary>
+    internal void EndSpan(int span)
     {
         if (span >= 0)
         {
