@@ -46,6 +46,10 @@ public static class AttentionPerf
         }
     }
 
+    /// <summary>Forward and backward of one batch, for the search for tile sizes.</summary>
+    internal static IEnumerable<PerfCase> CasesFor((int N, int K, int H) heads, int[] lengths) =>
+        [Forward<BFloat16>("tuning", lengths, heads), Backward<BFloat16>("tuning", lengths, heads)];
+
     private static PerfCase Forward<T>(string name, int[] lengths, (int N, int K, int H) heads)
         where T : unmanaged
     {
