@@ -99,6 +99,28 @@ public sealed class CudaDeviceTests
     }
 
     [Fact]
+    public void Threads_with_streams_of_their_own_do_not_disturb_each_other()
+    {
+        using var bench = new CudaBench();
+        var device = bench.Device;
+        Parallel.For(1, 5, new ParallelOptions { MaxDegreeOfParallelism = 4 }, rank =>
+        {
+            using var stream = new CudaStream(device);
+            for (var round = 0; round < 25; round++)
+            {
+                using var arena = new Arena($"rank {rank}", device);
+                var (x, y) = (arena.Declare<float>(33), arena.Declare<float>(33));
+                arena.Allocate();
+                stream.Upload<float>([.. Enumerable.Range(0, 33).Select(i => (float)(i + rank))], x);
+                TestKernels.Launch(stream, TestKernels.Scale, x, y);
+                var host = new float[33];
+                stream.Download(y, host);
+                Assert.Equal(Enumerable.Range(0, 33).Select(i => 2f * (i + rank)), host);
+            }
+        });
+    }
+
+    [Fact]
     public void What_outlives_its_device_keeps_the_context_until_it_goes()
     {
         _ = KernelDevices.HostCuda;
