@@ -48,6 +48,9 @@ public sealed unsafe class CudaStream : ComputeStream
     /// <summary>Kernels launched by this stream, captured ones included once.</summary>
     public long Launches { get; private set; }
 
+    /// <summary>Times launches and copies while it is set.</summary>
+    public CudaTrace? Trace { get; set; }
+
     /// <summary>Waits after each launch. Set by Z1_SYNC=1.</summary>
     internal bool Synchronous { get; set; }
 
@@ -60,6 +63,9 @@ public sealed unsafe class CudaStream : ComputeStream
             return _handle.Value;
         }
     }
+
+    /// <summary>Names the work until the range is disposed, for profilers and for <see cref="Trace"/>.</summary>
+    public CudaRange Range(string name) => new(this, name);
 
     /// <summary>Runs a kernel with one struct of parameters.</summary>
     /// <param name="kernel">compiled and loaded at its first launch on a device</param>
@@ -80,6 +86,7 @@ public sealed unsafe class CudaStream : ComputeStream
         }
 
         function.AllowShared(sharedBytes, kernel);
+        var span = BeginSpan(kernel.Label);
         int result;
         fixed (TParams* pointer = &parameters)
         {
@@ -93,6 +100,7 @@ public sealed unsafe class CudaStream : ComputeStream
             ThrowLaunch(result, kernel, grid, block, sharedBytes);
         }
 
+        EndSpan(span);
         _recent[_enqueued++ & (Remembered - 1)] = kernel;
         Launches++;
         if (Synchronous && !IsCapturing)
@@ -113,6 +121,7 @@ public sealed unsafe class CudaStream : ComputeStream
         TensorCopy.CheckCount(from.Length, to.Count);
         Refuse(IsCapturing, "Upload of a span");
         var target = (nint)Own(to);
+        var span = BeginSpan("copy to device");
         for (var bytes = MemoryMarshal.AsBytes(from); bytes.Length > 0;)
         {
             var count = Math.Min(bytes.Length, StagingBytes);
@@ -123,6 +132,8 @@ public sealed unsafe class CudaStream : ComputeStream
             bytes = bytes[count..];
             target += count;
         }
+
+        EndSpan(span);
     }
 
     /// <summary>to = from, without staging; <paramref name="from"/> belongs to the copy until it has run. Can be captured: a replay copies
@@ -136,7 +147,9 @@ public sealed unsafe class CudaStream : ComputeStream
             TensorCopy.CheckCount(from.Count, to.Count);
         }
 
+        var span = BeginSpan("copy to device");
         Check(Cuda.cuMemcpyHtoDAsync_v2((nint)Own(to), from.Pointer, (nuint)to.Bytes, _stream), "cuMemcpyHtoDAsync(to, pinned, bytes, stream)");
+        EndSpan(span);
     }
 
     /// <summary>to = from, after all work queued before; returns when <paramref name="to"/> holds the data.</summary>
@@ -151,9 +164,11 @@ public sealed unsafe class CudaStream : ComputeStream
         }
 
         var source = (nint)Own(from);
+        var span = BeginSpan("copy to host");
         fixed (T* target = to)
         {
             Check(Cuda.cuMemcpyDtoHAsync_v2(target, source, (nuint)from.Bytes, _stream), "cuMemcpyDtoHAsync(to, from, bytes, stream)");
+            EndSpan(span);
             Synchronize();
         }
     }
@@ -168,7 +183,9 @@ public sealed unsafe class CudaStream : ComputeStream
             TensorCopy.CheckCount(to.Count, from.Count);
         }
 
+        var span = BeginSpan("copy to host");
         Check(Cuda.cuMemcpyDtoHAsync_v2(to.Pointer, (nint)Own(from), (nuint)from.Bytes, _stream), "cuMemcpyDtoHAsync(pinned, from, bytes, stream)");
+        EndSpan(span);
     }
 
     /// <summary>to = from, both on this device; they must not overlap.</summary>
@@ -178,7 +195,9 @@ public sealed unsafe class CudaStream : ComputeStream
         TensorCopy.CheckCount(from.Count, to.Count);
         if (from.Count > 0)
         {
+            var span = BeginSpan("copy on device");
             Check(Cuda.cuMemcpyDtoDAsync_v2((nint)Own(to), (nint)Own(from), (nuint)from.Bytes, _stream), "cuMemcpyDtoDAsync(to, from, bytes, stream)");
+            EndSpan(span);
         }
     }
 
@@ -188,7 +207,9 @@ public sealed unsafe class CudaStream : ComputeStream
     {
         if (to.Count > 0)
         {
+            var span = BeginSpan("fill");
             Check(Cuda.cuMemsetD8Async((nint)Own(to), value, (nuint)to.Bytes, _stream), "cuMemsetD8Async(to, value, bytes, stream)");
+            EndSpan(span);
         }
     }
 
@@ -253,7 +274,9 @@ public sealed unsafe class CudaStream : ComputeStream
     {
         ArgumentNullException.ThrowIfNull(graph);
         Device.Context.MakeCurrent();
+        var span = BeginSpan("graph");
         Check(Cuda.cuGraphLaunch(graph.Value, _stream), "cuGraphLaunch(graph, stream)");
+        EndSpan(span);
         if (Synchronous && !IsCapturing)
         {
             Synchronize();
@@ -278,8 +301,14 @@ public sealed unsafe class CudaStream : ComputeStream
             return;
         }
 
-        Device.Context.MakeCurrent();
-        _ = Cuda.cuStreamSynchronize(_stream);          // staging memory and scratch must not go while work uses them
+        // Staging memory and scratch must not go while work uses them. The device may be disposed: this stream keeps its context.
+        nint popped;
+        if (Cuda.cuCtxPushCurrent_v2(Device.Context.Value) == Cuda.Success)
+        {
+            _ = Cuda.cuStreamSynchronize(_stream);
+            _ = Cuda.cuCtxPopCurrent_v2(&popped);
+        }
+
         ReleaseOwned();
         foreach (var e in _staged)
         {
@@ -320,6 +349,16 @@ public sealed unsafe class CudaStream : ComputeStream
         }
 
         Cuda.Throw(result, $"launch of {kernel} (grid {grid.X}, {grid.Y}, {grid.Z}; block {block}; {sharedBytes} bytes shared)");
+    }
+
+    private int BeginSpan(string name) => Trace is { } trace && !IsCapturing ? trace.Begin(this, name, isRange: false) : -1;
+
+    private void EndSpan(int span)
+    {
+        if (span >= 0)
+        {
+            Trace!.End(span);
+        }
     }
 
     private void Check(int result, string expression)

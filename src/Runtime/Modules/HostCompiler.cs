@@ -17,6 +17,9 @@ internal static class HostCompiler
     /// <exception cref="NotSupportedException">there is no C++ compiler; one sentence</exception>
     public static string Version() => Found().Version;
 
+    /// <summary>The compiler, or what to install, for one sentence.</summary>
+    public static string Describe() => s_compiler.Value is { Path: not null } found ? $"kernels by {found.Version}" : "no C++ compiler on PATH (apt-get install g++, or set Z1_CXX)";
+
     public static KernelImage Compile(string stem, string text, IReadOnlyList<(string Name, string Text)> includes, string[] options)
     {
         var compiler = Found().Path!;
@@ -58,9 +61,8 @@ internal static class HostCompiler
     {
         var chosen = Environment.GetEnvironmentVariable("Z1_CXX");
         var folders = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator, StringSplitOptions.RemoveEmptyEntries);
-        string[] candidates = string.IsNullOrEmpty(chosen)
-            ? [.. new[] { "g++", "clang++", "c++" }.SelectMany(name => folders.Select(f => Path.Combine(f, name)))]
-            : [chosen];
+        string[] names = string.IsNullOrEmpty(chosen) ? ["g++", "clang++", "c++"] : [chosen];
+        var candidates = names.SelectMany(name => folders.Select(f => Path.Combine(f, name)));      // an absolute name stays as it is
         foreach (var candidate in candidates.Where(File.Exists))
         {
             var (code, output) = Run(candidate, ["--version"]);
