@@ -7,13 +7,14 @@ namespace Z1Coder.Perf;
 /// <param name="Seconds">p20, p50 and p80 of a pass</param>
 /// <param name="WeightBytes">bytes of the weights</param>
 /// <param name="WeightGBps">bytes of the weights times passes per second</param>
-/// <param name="ReadGBps">read bandwidth measured in the same run: the floor of a pass is reading every weight once</param>
+/// <param name="ReadGBps">bandwidth of a plain read of the same weights, just before and after each repeat (the better); the median</param>
+/// <param name="FloorShare">time of reading every weight once over the time of a pass: median of each repeat against its own read</param>
 /// <param name="PrefillTokensPerSecond">prompt tokens</param>
 /// <param name="PeakBytes">most resident memory of the process</param>
 /// <param name="ManagedBytesPerPass">allocated by all threads; must be 0</param>
 public sealed record DecodeResult(
-    string Case, double TokensPerSecond, double BestTokensPerSecond, IReadOnlyList<double> Seconds, double WeightBytes, double WeightGBps, double ReadGBps, double PrefillTokensPerSecond, long PeakBytes,
-    long ManagedBytesPerPass)
+    string Case, double TokensPerSecond, double BestTokensPerSecond, IReadOnlyList<double> Seconds, double WeightBytes, double WeightGBps, double ReadGBps,
+    double FloorShare, double PrefillTokensPerSecond, long PeakBytes, long ManagedBytesPerPass)
 {
     /// <summary>The columns of <see cref="ToString"/>.</summary>
     public static string Header =>
@@ -25,6 +26,6 @@ public sealed record DecodeResult(
 
     /// <inheritdoc/>
     public override string ToString() =>
-        $"{Case,-16}{TokensPerSecond,9:F1}{BestTokensPerSecond,9:F1}{WeightGBps,9:F1}{ReadGBps,11:F1}{WeightGBps / ReadGBps * 100,9:F0}{PrefillTokensPerSecond,11:F0}"
-        + $"{PeakBytes / (double)(1 << 30),9:F2}{ManagedBytesPerPass,7}{ProcStatus.Load(),6:F1}";
+        $"{Case,-16}{TokensPerSecond,9:F1}{BestTokensPerSecond,9:F1}{WeightGBps,9:F1}{ReadGBps,11:F1}{FloorShare * 100,9:F0}"
+        + $"{PrefillTokensPerSecond,11:F0}{PeakBytes / (double)(1 << 30),9:F2}{ManagedBytesPerPass,7}{ProcStatus.Load(),6:F1}";
 }

@@ -21,6 +21,7 @@ public static class KernelCatalog
     [
         .. AdamW.CudaKernels,
         .. Argmax.CudaKernels,
+        .. Attention.CudaKernels,
         .. Cast.CudaKernels,
         .. CrossEntropy.CudaKernels,
         .. Embedding.CudaKernels,

@@ -9,25 +9,25 @@ namespace Z1Coder.Kernels;
 /// head n. The T × T scores never exist: Dao 2023, arXiv:2307.08691.
 /// </summary>
 /// <remarks>
-/// Elements are float or <see cref="BFloat16"/>; all arithmetic is float, and only what is stored in o and dqkv is rounded (HF rounds the
-/// probabilities to bfloat16 too). One row of qkv holds N query heads, K key heads and K value heads, each of H elements. The bits of a
-/// result depend neither on the number of workers nor on the other sequences of the batch.
+/// Elements are float or <see cref="BFloat16"/>; sums are float. On the CPU only what is stored in o and dqkv is rounded; a CUDA device
+/// (bfloat16, head dims that are multiples of 8 up to 128) rounds p and ds to bfloat16 too before it multiplies them, as HF rounds p. One
+/// row of qkv holds N query heads, K key heads and K value heads, each of H elements. The bits of a result depend neither on the number
+/// of workers nor on the other sequences of the batch. Slots, positions and lengths in device memory are not checked here: who wrote
+/// them there has.
 /// </remarks>
 public static partial class Attention
 {
     /// <summary>Attention of every token to the tokens before it in its own sequence, itself included.</summary>
     /// <param name="stream">where it runs</param>
     /// <param name="qkv">[T, (N + 2K) · H], positions already rotated into q and k</param>
-    /// <param name="cuSeqlens">[S + 1], 0 first, T last, never falling: sequence s holds tokens cuSeqlens[s] up to but not
-    /// cuSeqlens[s + 1]</param>
     /// <param name="o">[T, N · H]</param>
     /// <param name="lse">[T, N], natural logarithm; saved for backward</param>
     /// <param name="heads">N, a multiple of K</param>
     /// <param name="kvHeads">K</param>
     /// <param name="headDim">H</param>
-    /// <param name="workspace">room for T tokens</param>
+    /// <param name="workspace">loaded with the sequences of the T tokens</param>
     public static void Forward<T>(
-        ComputeStream stream, Tensor<T> qkv, Tensor<int> cuSeqlens, Tensor<T> o, Tensor<float> lse, int heads, int kvHeads, int headDim,
+        ComputeStream stream, Tensor<T> qkv, Tensor<T> o, Tensor<float> lse, int heads, int kvHeads, int headDim,
         AttentionWorkspace workspace)
         where T : unmanaged
     {
@@ -38,10 +38,20 @@ public static partial class Attention
         Expect.Shape(qkv, tokens, (heads + (2 * kvHeads)) * headDim);
         Expect.Shape(o, tokens, heads * headDim);
         Expect.Shape(lse, tokens, heads);
-        CheckSequences(cuSeqlens, tokens);
-        var cpu = stream as CpuStream ?? Expect.NoDevice(stream);
-        workspace.Check(cpu, tokens, heads, kvHeads, headDim, backward: false);
-        ForwardCpu(cpu, qkv, cuSeqlens, o, lse, workspace);
+        workspace.CheckLoaded(stream, tokens, heads, kvHeads, headDim, backward: false);
+        if (stream is CpuStream cpu)
+        {
+            ForwardCpu(cpu, qkv, o, lse, workspace);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            Expect.BFloat16<T>("Attention.Forward");
+            ForwardCuda(cuda, qkv.As<BFloat16>(), o.As<BFloat16>(), lse, workspace);
+        }
+        else
+        {
+            Expect.NoDevice(stream);
+        }
     }
 
     /// <summary>
@@ -53,15 +63,14 @@ public static partial class Attention
     /// <param name="qkv">[T, (N + 2K) · H], as given to <see cref="Forward"/></param>
     /// <param name="o">[T, N · H], from <see cref="Forward"/></param>
     /// <param name="lse">[T, N], from <see cref="Forward"/></param>
-    /// <param name="cuSeqlens">[S + 1], as given to <see cref="Forward"/></param>
     /// <param name="dqkv">[T, (N + 2K) · H], overwritten; may be qkv</param>
     /// <param name="heads">N, a multiple of K</param>
     /// <param name="kvHeads">K</param>
     /// <param name="headDim">H</param>
-    /// <param name="workspace">room for T tokens, declared with backward</param>
+    /// <param name="workspace">declared with backward, loaded as for <see cref="Forward"/></param>
     public static void Backward<T>(
-        ComputeStream stream, Tensor<T> dO, Tensor<T> qkv, Tensor<T> o, Tensor<float> lse, Tensor<int> cuSeqlens, Tensor<T> dqkv,
-        int heads, int kvHeads, int headDim, AttentionWorkspace workspace)
+        ComputeStream stream, Tensor<T> dO, Tensor<T> qkv, Tensor<T> o, Tensor<float> lse, Tensor<T> dqkv, int heads, int kvHeads,
+        int headDim, AttentionWorkspace workspace)
         where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(stream);
@@ -73,10 +82,20 @@ public static partial class Attention
         Expect.Shape(dO, tokens, heads * headDim);
         Expect.Shape(o, tokens, heads * headDim);
         Expect.Shape(lse, tokens, heads);
-        CheckSequences(cuSeqlens, tokens);
-        var cpu = stream as CpuStream ?? Expect.NoDevice(stream);
-        workspace.Check(cpu, tokens, heads, kvHeads, headDim, backward: true);
-        BackwardCpu(cpu, dO, qkv, o, lse, cuSeqlens, dqkv, workspace);
+        workspace.CheckLoaded(stream, tokens, heads, kvHeads, headDim, backward: true);
+        if (stream is CpuStream cpu)
+        {
+            BackwardCpu(cpu, dO, qkv, o, lse, dqkv, workspace);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            Expect.BFloat16<T>("Attention.Backward");
+            BackwardCuda(cuda, dO.As<BFloat16>(), qkv.As<BFloat16>(), o.As<BFloat16>(), lse, dqkv.As<BFloat16>(), workspace);
+        }
+        else
+        {
+            Expect.NoDevice(stream);
+        }
     }
 
     /// <summary>
@@ -108,19 +127,26 @@ public static partial class Attention
         Expect.Shape(slots, rows);
         Expect.Shape(lengths, rows);
         var (count, capacity) = CheckCache(kCache, vCache, kvHeads, headDim);
-        var cpu = stream as CpuStream ?? Expect.NoDevice(stream);
-        foreach (var slot in slots.Span)
+        workspace.Check(stream, heads, kvHeads, headDim, backward: false);
+        if (stream is CpuStream cpu)
         {
-            Expect.That((uint)slot < (uint)count, "slots must lie in the cache's first axis");
-        }
+            CheckIndices(slots.Span, count, "slots must lie in the cache's first axis");
+            foreach (var length in lengths.Span)
+            {
+                Expect.That(length >= 1 && length <= capacity, "lengths must be 1 .. the cache's capacity");
+            }
 
-        foreach (var length in lengths.Span)
+            DecodeCpu(cpu, q, kCache, vCache, slots, lengths, o, workspace);
+        }
+        else if (stream is CudaStream cuda)
         {
-            Expect.That(length >= 1 && length <= capacity, "lengths must be 1 .. the cache's capacity");
+            Expect.BFloat16<T>("Attention.Decode");
+            DecodeCuda(cuda, q.As<BFloat16>(), kCache.As<BFloat16>(), vCache.As<BFloat16>(), slots, lengths, o.As<BFloat16>(), workspace);
         }
-
-        workspace.Check(cpu, 0, heads, kvHeads, headDim, backward: false);
-        DecodeCpu(cpu, q, kCache, vCache, slots, lengths, o, workspace);
+        else
+        {
+            Expect.NoDevice(stream);
+        }
     }
 
     /// <summary>Copies the keys and values of row t of qkv to kCache[slots[t], positions[t]] and vCache[slots[t], positions[t]]:
@@ -146,18 +172,22 @@ public static partial class Attention
         Expect.Shape(slots, tokens);
         Expect.Shape(positions, tokens);
         var (count, capacity) = CheckCache(kCache, vCache, kvHeads, headDim);
-        var cpu = stream as CpuStream ?? Expect.NoDevice(stream);
-        foreach (var slot in slots.Span)
+        if (stream is CpuStream cpu)
         {
-            Expect.That((uint)slot < (uint)count, "slots must lie in the cache's first axis");
+            CheckIndices(slots.Span, count, "slots must lie in the cache's first axis");
+            CheckIndices(positions.Span, capacity, "positions must be 0 .. the cache's capacity − 1");
+            AppendToCacheCpu(cpu, qkv, slots, positions, kCache, vCache, heads, kvHeads, headDim);
         }
-
-        foreach (var position in positions.Span)
+        else if (stream is CudaStream cuda)
         {
-            Expect.That((uint)position < (uint)capacity, "positions must be 0 .. the cache's capacity − 1");
+            Expect.BFloat16<T>("Attention.AppendToCache");
+            AppendToCacheCuda(
+                cuda, qkv.As<BFloat16>(), slots, positions, kCache.As<BFloat16>(), vCache.As<BFloat16>(), heads, kvHeads, headDim);
         }
-
-        AppendToCacheCpu(cpu, qkv, slots, positions, kCache, vCache, heads, kvHeads, headDim);
+        else
+        {
+            Expect.NoDevice(stream);
+        }
     }
 
     /// <summary>Pairs (i, j) with j ≤ i in the same sequence: Σ len (len + 1) / 2.</summary>
@@ -212,17 +242,12 @@ public static partial class Attention
         }
     }
 
-    private static void CheckSequences(Tensor<int> cuSeqlens, int tokens)
+    private static void CheckIndices(ReadOnlySpan<int> indices, int end, string message)
     {
-        Expect.That(cuSeqlens.Shape.Rank == 1 && cuSeqlens.Shape[0] >= 1, "cuSeqlens must have shape [S + 1]");
-        var ends = cuSeqlens.Span;
-        var rising = true;
-        for (var s = 1; s < ends.Length; s++)
+        foreach (var index in indices)
         {
-            rising &= ends[s] >= ends[s - 1];
+            Expect.That((uint)index < (uint)end, message);
         }
-
-        Expect.That(rising && ends[0] == 0 && ends[^1] == tokens, "cuSeqlens must start at 0, never fall, and end at the number of tokens");
     }
 
     private static (int Slots, int Capacity) CheckCache<T>(Tensor<T> kCache, Tensor<T> vCache, int kvHeads, int headDim)

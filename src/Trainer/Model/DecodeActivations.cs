@@ -28,7 +28,6 @@ public sealed class DecodeActivations<T> : IDisposable
         Positions = Arena.Declare<int>(rows);
         Slots = Arena.Declare<int>(rows);
         Lengths = Arena.Declare<int>(rows);
-        CuSeqlens = Arena.Declare<int>(sequences + 1);
         LastRows = Arena.Declare<int>(sequences);
         Input = Arena.Declare<T>(rows, config.HiddenSize);
         Norm = Arena.Declare<T>(rows, config.HiddenSize);
@@ -44,7 +43,8 @@ public sealed class DecodeActivations<T> : IDisposable
         Next = Arena.Declare<int>(sequences);
         Rope = new RopeTable(Arena, positions, config.HeadDim, config.RopeTheta);
         Workspace = new AttentionWorkspace(
-            Arena, (stream as CpuStream)?.Workers ?? 1, rows, config.NumAttentionHeads, config.NumKeyValueHeads, config.HeadDim, backward: false);
+            Arena, (stream as CpuStream)?.Workers ?? 1, rows, config.NumAttentionHeads, config.NumKeyValueHeads, config.HeadDim, backward: false,
+            decodeRows: sequences);
         Arena.Allocate();
         Rope.Fill();
         Host = new HostIndices(rows, sequences);
@@ -72,8 +72,6 @@ public sealed class DecodeActivations<T> : IDisposable
     internal Tensor<int> Slots { get; }
 
     internal Tensor<int> Lengths { get; }
-
-    internal Tensor<int> CuSeqlens { get; }
 
     internal Tensor<int> LastRows { get; }
 

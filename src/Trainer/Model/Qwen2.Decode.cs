@@ -32,9 +32,9 @@ public sealed partial class Qwen2<T>
         }
 
         a.Load(stream, tokens, host.Positions.AsSpan(0, row), host.Slots.AsSpan(0, row), cache);
-        TensorCopy.Upload<int>(stream, host.CuSeqlens.AsSpan(0, lengths.Length + 1), a.CuSeqlens.Prefix(lengths.Length + 1));
+        a.Workspace.Load(stream, host.CuSeqlens.AsSpan(0, lengths.Length + 1));
         TensorCopy.Upload<int>(stream, host.LastRows.AsSpan(0, lengths.Length), a.LastRows.Prefix(lengths.Length));
-        Decoder(stream, a, cache, row, sequences: lengths.Length, prompt: true);
+        Decoder(stream, a, cache, row, prompt: true);
         Embedding.Forward(stream, a.LastRows.Prefix(lengths.Length), a.Norm.Rows(0, row), a.Last.Rows(0, lengths.Length));   // a gather of rows
         Head(stream, a, a.Last.Rows(0, lengths.Length));
     }
@@ -56,12 +56,12 @@ public sealed partial class Qwen2<T>
 
         a.Load(stream, tokens, positions, slots, cache);
         TensorCopy.Upload<int>(stream, a.Host.Lengths.AsSpan(0, tokens.Length), a.Lengths.Prefix(tokens.Length));
-        Decoder(stream, a, cache, tokens.Length, sequences: tokens.Length, prompt: false);
+        Decoder(stream, a, cache, tokens.Length, prompt: false);
         Head(stream, a, a.Norm.Rows(0, tokens.Length));
     }
 
     /// <summary>All layers over R rows; a.Norm holds the normalised last hidden states afterwards.</summary>
-    private void Decoder(ComputeStream stream, DecodeActivations<T> a, KvCache<T> cache, int rows, int sequences, bool prompt)
+    private void Decoder(ComputeStream stream, DecodeActivations<T> a, KvCache<T> cache, int rows, bool prompt)
     {
         var (heads, kvHeads, headDim, eps) = (Config.NumAttentionHeads, Config.NumKeyValueHeads, Config.HeadDim, (float)Config.RmsNormEps);
         var (input, norm, rstd) = (a.Input.Rows(0, rows), a.Norm.Rows(0, rows), a.Rstd.Prefix(rows));
@@ -79,7 +79,7 @@ public sealed partial class Qwen2<T>
             Attention.AppendToCache(stream, qkv, slots, positions, cache.Keys(l), cache.Values(l), heads, kvHeads, headDim);
             if (prompt)
             {
-                Attention.Forward(stream, qkv, a.CuSeqlens.Prefix(sequences + 1), attention, a.Lse.Rows(0, rows), heads, kvHeads, headDim, a.Workspace);
+                Attention.Forward(stream, qkv, attention, a.Lse.Rows(0, rows), heads, kvHeads, headDim, a.Workspace);
             }
             else
             {

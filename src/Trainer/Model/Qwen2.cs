@@ -39,8 +39,8 @@ public sealed partial class Qwen2<T>
         Embedding.CheckTokens(batch.Tokens, Config.VocabSize);
         Rope.CheckPositions(batch.Positions, a.Rope.MaxPositions);
         a.Head.Load(stream, batch.Targets);
+        a.AttentionWorkspace.Load(stream, batch.CuSeqlens);
         TensorCopy.Upload(stream, batch.Tokens, a.TokenIds.Prefix(batch.TokenCount));
         TensorCopy.Upload(stream, batch.Positions, a.Positions.Prefix(batch.TokenCount));
-        TensorCopy.Upload(stream, batch.CuSeqlens, a.CuSeqlens.Prefix(batch.SegmentCount + 1));
     }
 }
