@@ -36,7 +36,7 @@
 // allows forward 630 TFLOP/s (1.5 cycles an mma); expected is what FlashAttention-2 reaches there with the same
 // instructions, 260 to 300 at lengths of 1k to 2k. AttentionHopper.cu is the path for H = 64 and 128 there. Decode: the
 // bytes of the cache at 80 % of the copy bandwidth, once rows · K · splits fill the SMs twice.
-// Registers at H = 128 (NVRTC 12.4, sm_80 / sm_90a): forward 254 / 232, dQ 224 / 228, dK/dV 242 / 254, decode 187 / 198,
+// Registers at H = 128 (NVRTC 12.4, sm_80 / sm_90a): forward 254 / 232, dQ 224 / 228, dK/dV 242 / 254, decode 187/198,
 // no spills; with 64 to 69 KB of shared memory that is two blocks an SM.
 //
 // Rounding points: p and ds to bf16 before their products, o, dq, dk, dv at the store. All else is fp32; exp is
