@@ -37,6 +37,8 @@ public sealed partial class HostCudaFaultTests
         "thread 63 writes 4 bytes at offset 252 of a 4088-byte allocation that thread 0 reads with no barrier between (race write/read)")]
     [InlineData("fault_missing_sync_warp", 1, 32, Failed,
         "thread 0 reads 4 bytes at shared offset 4 that thread 1 writes|thread 1 writes 4 bytes at shared offset 4 that thread 0 reads")]
+    [InlineData("fault_shuffle_for_barrier", 1, 32, Failed, "with no barrier between (race ")]
+    [InlineData("fault_struct_copy", 1, 32, Illegal, "thread 0 reads 16 bytes at offset 4080, partly past the end of a 4088-byte")]
     [InlineData("fault_divergent_barrier", 1, 64, Failed,
         "divergent barrier: threads 0-47 wait at sync_threads (Faults.cu:*); threads 48-63 have exited")]
     [InlineData("fault_two_barriers", 1, 64, Failed,

@@ -107,7 +107,9 @@ internal sealed unsafe class MatmulPlans : IDisposable
 
     private void Enqueue(CublasLtMatmul plan, nint a, nint b, nint d, nint bias, nint scaleA, nint scaleB, float beta)
     {
+        var span = _stream.BeginSpan(plan.Label);
         plan.Run(_stream.Value, a, b, d, bias, scaleA, scaleB, beta, _workspaceAddress, WorkspaceBytes);
+        _stream.EndSpan(span);
         if (_stream.Synchronous && !_stream.IsCapturing)
         {
             var result = Cuda.cuStreamSynchronize(_stream.Value);
