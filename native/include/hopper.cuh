@@ -47,7 +47,6 @@ void hostcuda_hopper_barrier_arrive(void* barrier, uint32_t expected_bytes);
 void hostcuda_hopper_barrier_wait(void* barrier, uint32_t parity);
 void hostcuda_hopper_load_3d(void* shared, const void* map, void* barrier, int x, int y, int z);
 void hostcuda_hopper_registers(int count);
-void hostcuda_hopper_proxy_fence();
 }
 
 __device__ __forceinline__ uint32_t shared_address(const void* shared) { return hostcuda_hopper_shared_address(shared); }

@@ -89,6 +89,7 @@ __device__ __forceinline__ void multiply_rows(float (&d)[N], const uint32_t (&a)
 }
 
 __device__ __forceinline__ void release(hopper::Barrier& barrier) {
+  ptx::sync_warp();
   if (threadIdx.x % kWarp == 0) hopper::arrive(barrier);
 }
 
@@ -204,11 +205,12 @@ Z1_KERNEL(kThreads, 1, attention_hopper_forward, AttentionHopperForwardParams) {
     if (threadIdx.x == 0) {
       hopper::prefetch(p.query);
       hopper::prefetch(p.key);
-      int count = 0;
+      int count = 0, filled = 0;
       for (int round = 0; item_of(round) < items; round++) {
         const int64_t item = item_of(round);
         const int head = int(item % p.heads);
         const AttentionTile tile = p.tiles[item / p.heads];
+        if (tile.length == 0) continue;
         const int key_slab = (p.heads + head / (p.heads / p.kv_heads)) * kSlabs;
         const int value_slab = key_slab + p.kv_heads * kSlabs;
         for (int block = key_blocks(tile) - 1, first = 1; block >= 0; block--, first = 0, count++) {
@@ -217,7 +219,7 @@ Z1_KERNEL(kThreads, 1, attention_hopper_forward, AttentionHopperForwardParams) {
           hopper::arrive_expect(s.k_full[stage], int(sizeof(s.k[stage])));
           hopper::load_3d(s.k[stage], p.key, s.k_full[stage], 0, token, key_slab);
           if (first) {
-            hopper::wait(s.q_empty, round % 2 ^ 1);
+            hopper::wait(s.q_empty, filled % 2 ^ 1);
             hopper::arrive_expect(s.q_full, int(sizeof(s.q)));
             hopper::load_3d(s.q, p.query, s.q_full, 0, tile.start + tile.first, head * kSlabs);
           }
@@ -225,6 +227,7 @@ Z1_KERNEL(kThreads, 1, attention_hopper_forward, AttentionHopperForwardParams) {
           hopper::arrive_expect(s.v_full[stage], int(sizeof(s.v[stage])));
           hopper::load_3d(s.v[stage], p.key, s.v_full[stage], 0, token, value_slab);
         }
+        filled++;
       }
     }
   } else {
@@ -233,18 +236,19 @@ Z1_KERNEL(kThreads, 1, attention_hopper_forward, AttentionHopperForwardParams) {
     const uint32_t q = hopper::shared_address(s.q) + 64 * (warpgroup - 1) * hopper::kSwizzleBytes;
     float scores[kTileN / 2], out[kHeadDim / 2], maximum[2], sum[2], rescale[2];
     uint32_t probabilities[kTileN / 16][4];
-    int count = 0;
+    int count = 0, filled = 0;
     for (int round = 0; item_of(round) < items; round++) {
       const int64_t item = item_of(round);
       const int head = int(item % p.heads);
       const AttentionTile tile = p.tiles[item / p.heads];
+      if (tile.length == 0) continue;
       int block = key_blocks(tile) - 1;
 #pragma unroll
       for (int i = 0; i < kHeadDim / 2; i++) out[i] = 0.f;
       maximum[0] = maximum[1] = -kInfinity;
       sum[0] = sum[1] = 0.f;
 
-      hopper::wait(s.q_full, round % 2);
+      hopper::wait(s.q_full, filled % 2);
       hopper::wait(s.k_full[count % kStages], count / kStages % 2);
       hopper::hold(scores);
       hopper::wgmma_fence();
@@ -283,6 +287,7 @@ Z1_KERNEL(kThreads, 1, attention_hopper_forward, AttentionHopperForwardParams) {
         pack(probabilities, scores);
       }
       release(s.q_empty);
+      filled++;
 
       const int stage = count % kStages;
       hopper::wait(s.v_full[stage], count / kStages % 2);
@@ -322,7 +327,7 @@ struct AttentionHopperBackwardParams {
   bf16* dv;
   const AttentionTile* tiles;
   int64_t dq_stride, dkv_stride;
-  int tile_count, heads, kv_heads, tokens;
+  int tile_count, heads, kv_heads;
   float scale;
 };
 
