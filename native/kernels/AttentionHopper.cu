@@ -27,6 +27,8 @@ constexpr int kTileM = 128;
 constexpr int kSlabs = kHeadDim / hopper::kSlab;
 constexpr int kThreads = 3 * hopper::kWarpgroup;
 constexpr int kConsumerWarps = 8;
+constexpr int kConsumers = kConsumerWarps * kWarp;
+constexpr int kFirstTurn = 1;
 constexpr int kProducerRegisters = 24;
 constexpr int kConsumerRegisters = 240;
 
@@ -232,11 +234,13 @@ Z1_KERNEL(kThreads, 1, attention_hopper_forward, AttentionHopperForwardParams) {
     }
   } else {
     hopper::registers_increase<kConsumerRegisters>();
-    const int row = 64 * (warpgroup - 1) + 16 * (threadIdx.x % hopper::kWarpgroup / kWarp) + threadIdx.x % kWarp / 4;
-    const uint32_t q = hopper::shared_address(s.q) + 64 * (warpgroup - 1) * hopper::kSwizzleBytes;
+    const int consumer = warpgroup - 1;
+    const int row = 64 * consumer + 16 * (threadIdx.x % hopper::kWarpgroup / kWarp) + threadIdx.x % kWarp / 4;
+    const uint32_t q = hopper::shared_address(s.q) + 64 * consumer * hopper::kSwizzleBytes;
     float scores[kTileN / 2], out[kHeadDim / 2], maximum[2], sum[2], rescale[2];
     uint32_t probabilities[kTileN / 16][4];
     int count = 0, filled = 0;
+    if (consumer == 1) ptx::bar_arrive(kFirstTurn, kConsumers);
     for (int round = 0; item_of(round) < items; round++) {
       const int64_t item = item_of(round);
       const int head = int(item % p.heads);
@@ -250,20 +254,23 @@ Z1_KERNEL(kThreads, 1, attention_hopper_forward, AttentionHopperForwardParams) {
 
       hopper::wait(s.q_full, filled % 2);
       hopper::wait(s.k_full[count % kStages], count / kStages % 2);
+      ptx::bar_sync(kFirstTurn + consumer, kConsumers);
       hopper::hold(scores);
       hopper::wgmma_fence();
       multiply_heads(scores, q, kTileM, hopper::shared_address(s.k[count % kStages]), kTileN);
       hopper::wgmma_commit();
+      ptx::bar_arrive(kFirstTurn + 1 - consumer, kConsumers);
       hopper::wgmma_wait<0>();
       hopper::hold(scores);
       release(s.k_empty[count % kStages]);
       softmax_block(scores, maximum, sum, rescale, p.scale, tile.first + row - block * kTileN,
-                    (block + 1) * kTileN > tile.first + 64 * (warpgroup - 1));
+                    (block + 1) * kTileN > tile.first + 64 * consumer);
       pack(probabilities, scores);
 
       for (block--; block >= 0; block--, count++) {
         const int next = (count + 1) % kStages, stage = count % kStages;
         hopper::wait(s.k_full[next], (count + 1) / kStages % 2);
+        ptx::bar_sync(kFirstTurn + consumer, kConsumers);
         hopper::hold(scores);
         hopper::hold(out);
         hopper::hold(probabilities);
@@ -273,11 +280,12 @@ Z1_KERNEL(kThreads, 1, attention_hopper_forward, AttentionHopperForwardParams) {
         hopper::wait(s.v_full[stage], count / kStages % 2);
         multiply_rows<kTileN>(out, probabilities, hopper::shared_address(s.v[stage]));
         hopper::wgmma_commit();
+        ptx::bar_arrive(kFirstTurn + 1 - consumer, kConsumers);
         hopper::wgmma_wait<1>();
         hopper::hold(scores);
         release(s.k_empty[next]);
         softmax_block(scores, maximum, sum, rescale, p.scale, tile.first + row - block * kTileN,
-                      (block + 1) * kTileN > tile.first + 64 * (warpgroup - 1));
+                      (block + 1) * kTileN > tile.first + 64 * consumer);
         hopper::wgmma_wait<0>();
         hopper::hold(out);
         hopper::hold(probabilities);
@@ -313,6 +321,7 @@ Z1_KERNEL(kThreads, 1, attention_hopper_forward, AttentionHopperForwardParams) {
         if (high_row) p.lse[(token + 8) * p.heads + head] = (maximum[1] * p.scale + log2f(high)) * kLn2;
       }
     }
+    if (consumer == 0) ptx::bar_sync(kFirstTurn, kConsumers);
   }
 }
 
