@@ -33,6 +33,16 @@ internal static class Expect
         }
     }
 
+    /// <summary>CUDA code exists for bfloat16 tensors.</summary>
+    public static void BFloat16<T>([CallerMemberName] string op = "")
+        where T : unmanaged
+    {
+        if (typeof(T) != typeof(BFloat16))
+        {
+            throw new NotSupportedException($"{op} on CUDA takes bfloat16 tensors, not {typeof(T).Name}");
+        }
+    }
+
     [DoesNotReturn]
     public static CpuStream NoDevice(ComputeStream stream, [CallerMemberName] string op = "") =>
         throw new NotSupportedException($"{op} has no code for a {stream.GetType().Name}");

@@ -1,3 +1,4 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
@@ -7,15 +8,21 @@ namespace Z1Coder.Runtime;
 /// One allocation per role: declare every tensor first, allocate once, free at once. The only owner of tensor memory; a
 /// <see cref="Tensor{T}"/> is a view into it. <see cref="Bytes"/> is known before any memory is taken, which is how `z1 plan` works.
 /// </summary>
-/// <remarks>Tensors start at multiples of 64 bytes (a cache line, and an AVX-512 vector). Fresh memory reads as zero.</remarks>
+/// <remarks>Tensors start at multiples of 64 bytes in host memory (a cache line, and an AVX-512 vector), of 256 in device memory (what the
+/// driver aligns to). Fresh memory reads as zero. Disposing a device arena waits for the device.</remarks>
 public sealed unsafe partial class Arena : IDisposable
 {
-    /// <summary>Every tensor starts at a multiple of this many bytes.</summary>
+    /// <summary>Every tensor in host memory starts at a multiple of this many bytes.</summary>
     public const int Alignment = 64;
+
+    /// <summary>Every tensor in device memory starts at a multiple of this many bytes.</summary>
+    public const int DeviceAlignment = 256;
 
     private readonly bool _guarded;
     private readonly List<(long Offset, long Length)> _guards = [];
     private byte* _base;
+    private byte* _hostBase;
+    private CudaHandle? _deviceMemory;
     private long _declared;
     private bool _disposed;
 
@@ -23,6 +30,14 @@ public sealed unsafe partial class Arena : IDisposable
     public Arena(string name)
         : this(name, guarded: false)
     {
+    }
+
+    /// <summary>An empty arena in the memory of <paramref name="device"/>.</summary>
+    public Arena(string name, CudaDevice device)
+        : this(name, guarded: false)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        Device = device;
     }
 
     /// <summary>For tests: with <paramref name="guarded"/>, each tensor ends where an inaccessible page begins (its start is then aligned
@@ -36,8 +51,11 @@ public sealed unsafe partial class Arena : IDisposable
     /// <summary>The role, for messages and plans.</summary>
     public string Name { get; }
 
+    /// <summary>The device whose memory it is; null for host memory.</summary>
+    public CudaDevice? Device { get; }
+
     /// <summary>Bytes declared so far, padding included.</summary>
-    public long Bytes => _declared;
+    public long Bytes => RoundUp(_declared);
 
     /// <summary>Whether <see cref="Allocate"/> has run.</summary>
     public bool IsAllocated => _base != null;
@@ -50,6 +68,12 @@ public sealed unsafe partial class Arena : IDisposable
             return _base != null ? _base : throw new InvalidOperationException($"arena '{Name}' is declared but not allocated");
         }
     }
+
+    /// <summary>The first byte, for code that reads it here.</summary>
+    internal byte* HostBase => _hostBase != null ? _hostBase : ThrowNotHost();
+
+    /// <summary>False leaves fresh device memory as the driver gives it (hostcuda: NaN), for scratch that must be written before it is read.</summary>
+    internal bool Zeroed { get; init; } = true;
 
     /// <summary>Reserves room for a tensor. The view may be kept at once and read after <see cref="Allocate"/>.</summary>
     /// <exception cref="InvalidOperationException">the arena is already allocated</exception>
@@ -67,8 +91,9 @@ public sealed unsafe partial class Arena : IDisposable
             return DeclareGuarded<T>(shape);
         }
 
-        var offset = _declared;
-        _declared = checked(offset + RoundUp(shape.Count * Unsafe.SizeOf<T>()));
+        // The end is not rounded: on hostcuda an access past the last element is then past the allocation.
+        var offset = RoundUp(_declared);
+        _declared = checked(offset + (shape.Count * Unsafe.SizeOf<T>()));
         return new Tensor<T>(this, offset, shape);
     }
 
@@ -82,8 +107,14 @@ public sealed unsafe partial class Arena : IDisposable
             throw new InvalidOperationException($"arena '{Name}' is already allocated");
         }
 
-        var bytes = Math.Max(_declared, Alignment);
-        _base = (byte*)Pages.Map(bytes);
+        if (Device is not null)
+        {
+            AllocateOnDevice(Device);
+            return;
+        }
+
+        var bytes = HostBytes;
+        _base = _hostBase = (byte*)Pages.Map(bytes);
         if (_base == null)
         {
             throw new InsufficientMemoryException($"cannot allocate {bytes:N0} bytes for {Name}");
@@ -98,18 +129,61 @@ public sealed unsafe partial class Arena : IDisposable
     /// <summary>Frees the memory; every view becomes invalid and throws on use.</summary>
     public void Dispose()
     {
-        if (_base != null)
+        if (Device is not null)
         {
-            Pages.Unmap((nint)_base, Math.Max(_declared, Alignment));
-            _base = null;
+            _deviceMemory?.Dispose();
         }
 
-        _disposed = true;
+        Release();
         GC.SuppressFinalize(this);
     }
 
-    /// <summary>Returns the memory to the system when the owner forgot to.</summary>
-    ~Arena() => Dispose();
+    /// <summary>Returns the memory to the system when the owner forgot to; device memory has a handle that does.</summary>
+    ~Arena() => Release();
+
+    private long HostBytes => Math.Max(RoundUp(_declared), Alignment);
+
+    private void Release()
+    {
+        if (_hostBase != null)
+        {
+            Pages.Unmap((nint)_hostBase, HostBytes);
+        }
+
+        _base = _hostBase = null;
+        _disposed = true;
+    }
+
+    private void AllocateOnDevice(CudaDevice device)
+    {
+        device.Context.MakeCurrent();
+        var bytes = (nuint)Math.Max(_declared, 1);
+        nint address;
+        var result = Cuda.cuMemAlloc_v2(&address, bytes);
+        if (result == Cuda.OutOfMemory)
+        {
+            throw new InsufficientMemoryException(
+                $"cannot allocate {(long)bytes:N0} bytes of device memory for {Name}: {device.FreeBytes:N0} of {device.TotalBytes:N0} are free on {device}");
+        }
+
+        Cuda.Check(result, $"cuMemAlloc(&address, {bytes}) for {Name}");
+        _deviceMemory = new(device.Context, address, CudaHandleKind.Memory);
+        _base = (byte*)address;
+        if (Zeroed)
+        {
+            Cuda.Check(Cuda.cuMemsetD8Async(address, 0, bytes, 0));
+            Cuda.Check(Cuda.cuCtxSynchronize());        // streams do not wait for the default stream, where the fill ran
+        }
+    }
+
+    [DoesNotReturn]
+    private byte* ThrowNotHost()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        throw new InvalidOperationException(_base == null
+            ? $"arena '{Name}' is declared but not allocated"
+            : $"arena '{Name}' is in the memory of {Device}, which the host cannot read; use TensorCopy");
+    }
 
     private Tensor<T> DeclareGuarded<T>(Shape shape)
         where T : unmanaged
@@ -122,7 +196,16 @@ public sealed unsafe partial class Arena : IDisposable
         return new Tensor<T>(this, end - bytes, shape);
     }
 
-    private static long RoundUp(long bytes) => checked(bytes + Alignment - 1) / Alignment * Alignment;
+    private long RoundUp(long bytes)
+    {
+        if (_guarded)
+        {
+            return bytes;
+        }
+
+        var alignment = Device is null ? Alignment : DeviceAlignment;
+        return checked(bytes + alignment - 1) / alignment * alignment;
+    }
 
     /// <summary>Fresh zero pages from the system, huge where it grants them: touched first by whoever writes first.</summary>
     private static partial class Pages

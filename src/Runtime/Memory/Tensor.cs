@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 
 namespace Z1Coder.Runtime;
 
@@ -29,14 +30,25 @@ public readonly unsafe struct Tensor<T>
     /// <summary>Whether this is no view at all: the default value stands for an absent optional tensor.</summary>
     public bool IsEmpty => _arena is null;
 
+    /// <summary>The device whose memory holds it; null for host memory and for the empty tensor.</summary>
+    public CudaDevice? Device => _arena?.Device;
+
     /// <summary>All elements.</summary>
     /// <exception cref="OverflowException">more than 2^31 - 1 elements: take <see cref="Rows"/> first</exception>
-    public Span<T> Span => new(Pointer, checked((int)Shape.Count));
+    /// <exception cref="InvalidOperationException">the elements are in device memory: use <see cref="TensorCopy"/></exception>
+    public Span<T> Span => new(HostPointer, checked((int)Shape.Count));
 
     /// <summary>The first element, for kernels that index with native integers. Valid while the arena lives.</summary>
-    public ref T Origin => ref Unsafe.AsRef<T>(Pointer);
+    /// <exception cref="InvalidOperationException">the elements are in device memory</exception>
+    public ref T Origin => ref Unsafe.AsRef<T>(HostPointer);
 
-    /// <summary>The address of the first element, for native libraries.</summary>
+    /// <summary>The role of the arena, for messages.</summary>
+    internal string ArenaName => _arena?.Name ?? "none";
+
+    /// <summary>The address of the first element in host memory.</summary>
+    internal T* HostPointer => (T*)((_arena ?? throw new InvalidOperationException("the tensor is empty")).HostBase + _offset);
+
+    /// <summary>The address of the first element for native libraries: of the device when <see cref="Device"/> is set.</summary>
     internal T* Pointer => (T*)((_arena ?? throw new InvalidOperationException("the tensor is empty")).Base + _offset);
 
     /// <summary>One row of the last axis; rows are counted over all other axes.</summary>
@@ -47,7 +59,7 @@ public readonly unsafe struct Tensor<T>
             throw new ArgumentOutOfRangeException(nameof(row), row, $"the shape {Shape} has {Shape.Rows} rows");
         }
 
-        return new(Pointer + (long)row * Shape.Columns, Shape.Columns);
+        return new(HostPointer + (long)row * Shape.Columns, Shape.Columns);
     }
 
     /// <summary>The view of <paramref name="count"/> consecutive entries of the first axis, from <paramref name="start"/>.</summary>
@@ -80,6 +92,21 @@ public readonly unsafe struct Tensor<T>
             ? new(Arena, _offset, shape)
             : throw new ArgumentException($"a prefix of shape {shape} does not fit into {Shape}");
     }
+
+    /// <summary>The same bytes as elements of another type of equal size; how generic code reaches code for one type.</summary>
+    internal Tensor<TOther> As<TOther>()
+        where TOther : unmanaged
+    {
+        if (sizeof(TOther) != sizeof(T))
+        {
+            throw new InvalidOperationException($"{typeof(T).Name} and {typeof(TOther).Name} differ in size");
+        }
+
+        return _arena is null ? default : new(_arena, _offset, Shape);
+    }
+
+    /// <summary>Sets every byte of host memory, any length.</summary>
+    internal void FillBytes(byte value) => NativeMemory.Fill(HostPointer, (nuint)Bytes, value);
 
     private Arena Arena => _arena ?? throw new InvalidOperationException("the tensor is empty");
 

@@ -1,0 +1,12 @@
+namespace Z1Coder.Runtime;
+
+/// <summary>What a <see cref="CudaHandle"/> releases.</summary>
+internal enum CudaHandleKind
+{
+    Stream,
+    Event,
+    Graph,
+    Memory,
+    Pinned,
+    Module,
+}

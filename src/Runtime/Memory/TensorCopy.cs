@@ -1,0 +1,73 @@
+namespace Z1Coder.Runtime;
+
+/// <summary>Moves data between the host and the tensors of any stream: span copies for a <see cref="CpuStream"/>, device copies for a
+/// <see cref="CudaStream"/>.</summary>
+public static class TensorCopy
+{
+    /// <summary>to = from. On a device it is queued, and <paramref name="from"/> may be reused at once.</summary>
+    public static void Upload<T>(ComputeStream stream, ReadOnlySpan<T> from, Tensor<T> to)
+        where T : unmanaged
+    {
+        if (stream is CudaStream cuda)
+        {
+            cuda.Upload(from, to);
+        }
+        else
+        {
+            CheckCount(from.Length, to.Count);
+            from.CopyTo(to.Span);
+        }
+    }
+
+    /// <summary>to = from, after all work queued before; returns when <paramref name="to"/> holds the data.</summary>
+    public static void Download<T>(ComputeStream stream, Tensor<T> from, Span<T> to)
+        where T : unmanaged
+    {
+        if (stream is CudaStream cuda)
+        {
+            cuda.Download(from, to);
+        }
+        else
+        {
+            CheckCount(to.Length, from.Count);
+            from.Span.CopyTo(to);
+        }
+    }
+
+    /// <summary>to = from, both of the stream's device.</summary>
+    public static unsafe void Copy<T>(ComputeStream stream, Tensor<T> from, Tensor<T> to)
+        where T : unmanaged
+    {
+        if (stream is CudaStream cuda)
+        {
+            cuda.Copy(from, to);
+        }
+        else
+        {
+            CheckCount(from.Count, to.Count);
+            Buffer.MemoryCopy(from.HostPointer, to.HostPointer, to.Bytes, from.Bytes);
+        }
+    }
+
+    /// <summary>Sets every byte.</summary>
+    public static void Fill<T>(ComputeStream stream, Tensor<T> to, byte value)
+        where T : unmanaged
+    {
+        if (stream is CudaStream cuda)
+        {
+            cuda.Fill(to, value);
+        }
+        else
+        {
+            to.FillBytes(value);
+        }
+    }
+
+    internal static void CheckCount(long given, long expected)
+    {
+        if (given != expected)
+        {
+            throw new ArgumentException($"cannot copy {given} elements to or from a tensor of {expected}");
+        }
+    }
+}
