@@ -43,9 +43,8 @@ public static class AttentionPerf
             var qkv = inputs.Random<T>(ends[^1], (n + (2 * k)) * h);
             var o = inputs.Empty<T>(ends[^1], n * h);
             var lse = inputs.Empty<float>(ends[^1], n);
-            var cuSeqlens = inputs.Ints(ends);
-            var workspace = Workspace(ends[^1], heads, backward: false);
-            return stream => Attention.Forward(stream, qkv, cuSeqlens, o, lse, n, k, h, workspace);
+            var workspace = Workspace(ends, heads, backward: false);
+            return stream => Attention.Forward(stream, qkv, o, lse, n, k, h, workspace);
         });
     }
 
@@ -61,14 +60,13 @@ public static class AttentionPerf
             var o = inputs.Empty<T>(ends[^1], n * h);
             var lse = inputs.Empty<float>(ends[^1], n);
             var dqkv = inputs.Empty<T>(ends[^1], (n + (2 * k)) * h);
-            var cuSeqlens = inputs.Ints(ends);
-            var workspace = Workspace(ends[^1], heads, backward: true);
+            var workspace = Workspace(ends, heads, backward: true);
             using (var once = new CpuStream(1))
             {
-                Attention.Forward(once, qkv, cuSeqlens, o, lse, n, k, h, workspace);
+                Attention.Forward(once, qkv, o, lse, n, k, h, workspace);
             }
 
-            return stream => Attention.Backward(stream, d, qkv, o, lse, cuSeqlens, dqkv, n, k, h, workspace);
+            return stream => Attention.Backward(stream, d, qkv, o, lse, dqkv, n, k, h, workspace);
         });
     }
 
@@ -86,16 +84,18 @@ public static class AttentionPerf
             var o = inputs.Empty<T>(rows, n * h);
             var slots = inputs.Ints([.. Enumerable.Range(0, rows)]);
             var present = inputs.Ints(lengths);
-            var workspace = Workspace(0, heads, backward: false);
+            var workspace = Workspace([0], heads, backward: false);
             return stream => Attention.Decode(stream, q, keys, values, slots, present, o, n, k, h, workspace);
         });
     }
 
-    private static AttentionWorkspace Workspace(int tokens, (int N, int K, int H) heads, bool backward)
+    private static AttentionWorkspace Workspace(int[] ends, (int N, int K, int H) heads, bool backward)
     {
         var arena = new Arena("attention workspace");            // lives as long as the workspace's tensors refer to it
-        var workspace = new AttentionWorkspace(arena, Environment.ProcessorCount, tokens, heads.N, heads.K, heads.H, backward);
+        var workspace = new AttentionWorkspace(arena, Environment.ProcessorCount, ends[^1], heads.N, heads.K, heads.H, backward);
         arena.Allocate();
+        using var stream = new CpuStream(1);
+        workspace.Load(stream, ends);
         return workspace;
     }
 

@@ -147,7 +147,7 @@ public sealed class AttentionTests
         var d = bench.Input<float>(new(100, 64));
         call.Forward(bench.Stream);
         call.Backward(bench.Stream, d);
-        Attention.Backward(bench.Stream, d, call.Qkv, call.O, call.Lse, call.CuSeqlens, call.Qkv, 4, 2, 16, call.Workspace);
+        Attention.Backward(bench.Stream, d, call.Qkv, call.O, call.Lse, call.Qkv, 4, 2, 16, call.Workspace);
         SameBits(call.Dqkv.Span, call.Qkv.Span);
     }
 
@@ -166,8 +166,8 @@ public sealed class AttentionTests
         for (var repeat = 0; repeat < 20; repeat++)
         {
             before = repeat == 10 ? GC.GetAllocatedBytesForCurrentThread() : before;
-            Attention.Forward(bench.Stream, call.Qkv, call.CuSeqlens, call.O, call.Lse, 4, 2, 16, call.Workspace);
-            Attention.Backward(bench.Stream, d, call.Qkv, call.O, call.Lse, call.CuSeqlens, call.Dqkv, 4, 2, 16, call.Workspace);
+            Attention.Forward(bench.Stream, call.Qkv, call.O, call.Lse, 4, 2, 16, call.Workspace);
+            Attention.Backward(bench.Stream, d, call.Qkv, call.O, call.Lse, call.Dqkv, 4, 2, 16, call.Workspace);
             Attention.AppendToCache(bench.Stream, call.Qkv.Rows(0, 3), slots, positions, cache.K, cache.V, 4, 2, 16);
             Attention.Decode(bench.Stream, call.Qkv.Rows(0, 3), cache.K, cache.V, slots, lengths, o, 4, 2, 16, call.Workspace);
         }
@@ -196,29 +196,32 @@ public sealed class AttentionTests
         var d = bench.Input<float>(new(5, 32));
         void Fails(string part, Action action) => Assert.Contains(part, Assert.Throws<ArgumentException>(action).Message);
 
-        Fails("multiple of kvHeads", () => Attention.Forward(bench.Stream, call.Qkv, call.CuSeqlens, call.O, call.Lse, 4, 3, 8,
+        Fails("multiple of kvHeads", () => Attention.Forward(bench.Stream, call.Qkv, call.O, call.Lse, 4, 3, 8,
             call.Workspace));
-        Fails("qkv must have shape", () => Attention.Forward(bench.Stream, call.O, call.CuSeqlens, call.O, call.Lse, 4, 2, 8,
+        Fails("qkv must have shape", () => Attention.Forward(bench.Stream, call.O, call.O, call.Lse, 4, 2, 8,
             call.Workspace));
-        Fails("cuSeqlens must start", () => Attention.Forward(bench.Stream, call.Qkv, bench.Ints(0, 4), call.O, call.Lse, 4, 2, 8,
+        Fails("cuSeqlens must start", () => call.Workspace.Load(bench.Stream, [1, 5]));
+        Fails("cuSeqlens must start", () => call.Workspace.Load(bench.Stream, [0, 4, 3, 5]));
+        Fails("cuSeqlens must have", () => call.Workspace.Load(bench.Stream, []));
+        Fails("for 5 tokens; the batch has 6", () => call.Workspace.Load(bench.Stream, [0, 6]));
+        call.Workspace.Load(bench.Stream, [0, 4]);
+        Fails("loaded with 4 tokens; the call has 5", () => Attention.Forward(bench.Stream, call.Qkv, call.O, call.Lse, 4, 2, 8,
             call.Workspace));
-        Fails("cuSeqlens must start", () => Attention.Forward(bench.Stream, call.Qkv, bench.Ints(0, 6, 5), call.O, call.Lse, 4, 2, 8,
-            call.Workspace));
-        Fails("lse must have shape", () => Attention.Backward(bench.Stream, d, call.Qkv, call.O, call.Lse.Reshape(4, 5), call.CuSeqlens,
+        Fails("lse must have shape", () => Attention.Backward(bench.Stream, d, call.Qkv, call.O, call.Lse.Reshape(4, 5),
             call.Dqkv, 4, 2, 8, call.Workspace));
         using var arena = new Arena("small");
         var small = new AttentionWorkspace(arena, 2, 4, 4, 2, 8, backward: false);
-        Fails("for 4 tokens; the call has 5", () => Attention.Forward(bench.Stream, call.Qkv, call.CuSeqlens, call.O, call.Lse, 4, 2, 8,
-            small));
+        Assert.Contains("call Load first", Assert.Throws<InvalidOperationException>(() => Attention.Forward(
+            bench.Stream, call.Qkv, call.O, call.Lse, 4, 2, 8, small)).Message);
         var cache = new Cache<float>(bench, 1, 4, 16);
         var q = bench.Input<float>(new(1, 32));
         Fails("for 2 workers; the stream has 3", () =>
         {
             using var three = new CpuStream(3);
-            Attention.Forward(three, call.Qkv, call.CuSeqlens, call.O, call.Lse, 4, 2, 8, small);
+            Attention.Forward(three, call.Qkv, call.O, call.Lse, 4, 2, 8, small);
         });
         var other = new AttentionWorkspace(arena, 2, 5, 4, 2, 16, backward: false);
-        Fails("the call has 4, 2, 8", () => Attention.Forward(bench.Stream, call.Qkv, call.CuSeqlens, call.O, call.Lse, 4, 2, 8, other));
+        Fails("the call has 4, 2, 8", () => Attention.Forward(bench.Stream, call.Qkv, call.O, call.Lse, 4, 2, 8, other));
         Fails("lengths must be", () => Attention.Decode(bench.Stream, q, cache.K, cache.V, bench.Ints(0), bench.Ints(5), q, 4, 2, 8,
             small));
         Fails("slots must lie", () => Attention.Decode(bench.Stream, q, cache.K, cache.V, bench.Ints(1), bench.Ints(4), q, 4, 2, 8, small));
@@ -354,10 +357,10 @@ public sealed class AttentionTests
             O = bench.Output<T>(new(tokens, n * h));
             Lse = bench.Output<float>(new(tokens, n));
             Dqkv = bench.Output<T>(Qkv.Shape);
-            CuSeqlens = bench.Ints([0, .. lengths.Select((_, s) => lengths[..(s + 1)].Sum())]);
             var arena = new Arena("attention workspace", guarded: true);
             Workspace = new(arena, 3, tokens, n, k, h, backward: true);
             arena.Allocate();
+            Workspace.Load(bench.Stream, [0, .. lengths.Select((_, s) => lengths[..(s + 1)].Sum())]);
         }
 
         public Tensor<T> Qkv { get; }
@@ -367,8 +370,6 @@ public sealed class AttentionTests
         public Tensor<float> Lse { get; }
 
         public Tensor<T> Dqkv { get; }
-
-        public Tensor<int> CuSeqlens { get; }
 
         public AttentionWorkspace Workspace { get; }
 
@@ -382,13 +383,13 @@ public sealed class AttentionTests
         public void Forward(CpuStream stream)
         {
             Dirty();
-            Attention.Forward(stream, Qkv, CuSeqlens, O, Lse, _n, _k, _h, Workspace);
+            Attention.Forward(stream, Qkv, O, Lse, _n, _k, _h, Workspace);
         }
 
         public void Backward(CpuStream stream, Tensor<T> d)
         {
             Dirty();
-            Attention.Backward(stream, d, Qkv, O, Lse, CuSeqlens, Dqkv, _n, _k, _h, Workspace);
+            Attention.Backward(stream, d, Qkv, O, Lse, Dqkv, _n, _k, _h, Workspace);
         }
     }
 

@@ -155,12 +155,13 @@ public sealed class OpsGoldenTests
             using var arena = new Arena("workspace");
             var workspace = new AttentionWorkspace(arena, bench.Stream.Workers, tokens, heads, kvHeads, headDim, backward: true);
             arena.Allocate();
-            Attention.Forward(bench.Stream, qkv, bench.Ints(cu), o, lse, heads, kvHeads, headDim, workspace);
+            workspace.Load(bench.Stream, cu);
+            Attention.Forward(bench.Stream, qkv, o, lse, heads, kvHeads, headDim, workspace);
             KernelCheck.EachWithin(o, golden.Doubles($"{i}.o"), e => oracle.OBound[e]);
             KernelCheck.EachWithin(lse, golden.Doubles($"{i}.lse"), e => oracle.LseBound[e]);
 
             var dO = bench.Copy<float>(o.Shape, golden.Doubles($"{i}.do"));
-            Attention.Backward(bench.Stream, dO, qkv, o, lse, bench.Ints(cu), dqkv, heads, kvHeads, headDim, workspace);
+            Attention.Backward(bench.Stream, dO, qkv, o, lse, dqkv, heads, kvHeads, headDim, workspace);
             KernelCheck.EachWithin(dqkv, oracle.Pack("dq", "dk", "dv"), e => oracle.GradientBound[e]);
         }
     }

@@ -9,12 +9,12 @@ namespace Z1Coder.Kernels;
 public static partial class Attention
 {
     private static void BackwardCpu<T>(
-        CpuStream stream, Tensor<T> dO, Tensor<T> qkv, Tensor<T> o, Tensor<float> lse, Tensor<int> cuSeqlens, Tensor<T> dqkv,
+        CpuStream stream, Tensor<T> dO, Tensor<T> qkv, Tensor<T> o, Tensor<float> lse, Tensor<T> dqkv,
         AttentionWorkspace workspace)
         where T : unmanaged
     {
         PackKeysValues(stream, qkv, workspace);
-        var ends = cuSeqlens.Span;
+        var ends = workspace.CuSeqlens;
         var items = workspace.Items(ends.Length);
         var count = 0;
         for (var s = 0; s < ends.Length - 1; s++)
@@ -27,7 +27,7 @@ public static partial class Attention
 
         items.AsSpan(0, count).Sort();
         var chunks = workspace.KvHeads * Chunks(workspace.Heads, workspace.KvHeads);
-        stream.For(count * chunks, 1, new BackwardJob<T>(dO, qkv, o, lse, cuSeqlens, dqkv, workspace, items));
+        stream.For(count * chunks, 1, new BackwardJob<T>(dO, qkv, o, lse, dqkv, workspace, items));
         stream.For(qkv.Shape[0], RowsPerChunk, new SumChunksJob<T>(dqkv, workspace));
     }
 
@@ -108,7 +108,7 @@ public static partial class Attention
     }
 
     private readonly struct BackwardJob<T>(
-        Tensor<T> dO, Tensor<T> qkv, Tensor<T> o, Tensor<float> lse, Tensor<int> cuSeqlens, Tensor<T> dqkv, AttentionWorkspace workspace,
+        Tensor<T> dO, Tensor<T> qkv, Tensor<T> o, Tensor<float> lse, Tensor<T> dqkv, AttentionWorkspace workspace,
         long[] items) : ICpuJob
         where T : unmanaged
     {
@@ -119,7 +119,7 @@ public static partial class Attention
             for (var item = begin; item < end; item++)
             {
                 var (length, sequence) = FromItem(items[item / (kvHeads * chunks)]);
-                var start = cuSeqlens.Span[sequence];
+                var start = workspace.CuSeqlens[sequence];
                 var keyHead = item / chunks % kvHeads;
                 var chunk = item % chunks;
                 var last = Math.Min(group, (chunk + 1) * ChunkHeads);

@@ -11,11 +11,11 @@ public static partial class Attention
     private const int RowsPerChunk = 16;
 
     private static void ForwardCpu<T>(
-        CpuStream stream, Tensor<T> qkv, Tensor<int> cuSeqlens, Tensor<T> o, Tensor<float> lse, AttentionWorkspace workspace)
+        CpuStream stream, Tensor<T> qkv, Tensor<T> o, Tensor<float> lse, AttentionWorkspace workspace)
         where T : unmanaged
     {
         PackKeysValues(stream, qkv, workspace);
-        var ends = cuSeqlens.Span;
+        var ends = workspace.CuSeqlens;
         var items = workspace.Items((qkv.Shape[0] / Tile) + ends.Length);
         var count = 0;
         for (var s = 0; s < ends.Length - 1; s++)
@@ -27,7 +27,7 @@ public static partial class Attention
         }
 
         items.AsSpan(0, count).Sort();
-        stream.For(count * workspace.Heads, 1, new ForwardJob<T>(qkv, cuSeqlens, o, lse, workspace, items));
+        stream.For(count * workspace.Heads, 1, new ForwardJob<T>(qkv, o, lse, workspace, items));
     }
 
     private static void DecodeCpu<T>(
@@ -149,7 +149,7 @@ public static partial class Attention
     }
 
     private readonly struct ForwardJob<T>(
-        Tensor<T> qkv, Tensor<int> cuSeqlens, Tensor<T> o, Tensor<float> lse, AttentionWorkspace workspace, long[] items) : ICpuJob
+        Tensor<T> qkv, Tensor<T> o, Tensor<float> lse, AttentionWorkspace workspace, long[] items) : ICpuJob
         where T : unmanaged
     {
         public void Run(int begin, int end, int worker)
@@ -157,8 +157,8 @@ public static partial class Attention
             for (var item = begin; item < end; item++)
             {
                 var (first, sequence) = FromItem(items[item / workspace.Heads]);
-                var start = cuSeqlens.Span[sequence];
-                RunTile(start, first, Math.Min(Tile, cuSeqlens.Span[sequence + 1] - start - first), item % workspace.Heads, worker);
+                var start = workspace.CuSeqlens[sequence];
+                RunTile(start, first, Math.Min(Tile, workspace.CuSeqlens[sequence + 1] - start - first), item % workspace.Heads, worker);
             }
         }
 

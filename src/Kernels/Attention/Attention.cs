@@ -18,16 +18,14 @@ public static partial class Attention
     /// <summary>Attention of every token to the tokens before it in its own sequence, itself included.</summary>
     /// <param name="stream">where it runs</param>
     /// <param name="qkv">[T, (N + 2K) · H], positions already rotated into q and k</param>
-    /// <param name="cuSeqlens">[S + 1], 0 first, T last, never falling: sequence s holds tokens cuSeqlens[s] up to but not
-    /// cuSeqlens[s + 1]</param>
     /// <param name="o">[T, N · H]</param>
     /// <param name="lse">[T, N], natural logarithm; saved for backward</param>
     /// <param name="heads">N, a multiple of K</param>
     /// <param name="kvHeads">K</param>
     /// <param name="headDim">H</param>
-    /// <param name="workspace">room for T tokens</param>
+    /// <param name="workspace">loaded with the sequences of the T tokens</param>
     public static void Forward<T>(
-        ComputeStream stream, Tensor<T> qkv, Tensor<int> cuSeqlens, Tensor<T> o, Tensor<float> lse, int heads, int kvHeads, int headDim,
+        ComputeStream stream, Tensor<T> qkv, Tensor<T> o, Tensor<float> lse, int heads, int kvHeads, int headDim,
         AttentionWorkspace workspace)
         where T : unmanaged
     {
@@ -38,10 +36,15 @@ public static partial class Attention
         Expect.Shape(qkv, tokens, (heads + (2 * kvHeads)) * headDim);
         Expect.Shape(o, tokens, heads * headDim);
         Expect.Shape(lse, tokens, heads);
-        CheckSequences(cuSeqlens, tokens);
-        var cpu = stream as CpuStream ?? Expect.NoDevice(stream);
-        workspace.Check(cpu, tokens, heads, kvHeads, headDim, backward: false);
-        ForwardCpu(cpu, qkv, cuSeqlens, o, lse, workspace);
+        workspace.CheckLoaded(stream, tokens, heads, kvHeads, headDim, backward: false);
+        if (stream is CpuStream cpu)
+        {
+            ForwardCpu(cpu, qkv, o, lse, workspace);
+        }
+        else
+        {
+            Expect.NoDevice(stream);
+        }
     }
 
     /// <summary>
@@ -53,15 +56,14 @@ public static partial class Attention
     /// <param name="qkv">[T, (N + 2K) · H], as given to <see cref="Forward"/></param>
     /// <param name="o">[T, N · H], from <see cref="Forward"/></param>
     /// <param name="lse">[T, N], from <see cref="Forward"/></param>
-    /// <param name="cuSeqlens">[S + 1], as given to <see cref="Forward"/></param>
     /// <param name="dqkv">[T, (N + 2K) · H], overwritten; may be qkv</param>
     /// <param name="heads">N, a multiple of K</param>
     /// <param name="kvHeads">K</param>
     /// <param name="headDim">H</param>
-    /// <param name="workspace">room for T tokens, declared with backward</param>
+    /// <param name="workspace">declared with backward, loaded as for <see cref="Forward"/></param>
     public static void Backward<T>(
-        ComputeStream stream, Tensor<T> dO, Tensor<T> qkv, Tensor<T> o, Tensor<float> lse, Tensor<int> cuSeqlens, Tensor<T> dqkv,
-        int heads, int kvHeads, int headDim, AttentionWorkspace workspace)
+        ComputeStream stream, Tensor<T> dO, Tensor<T> qkv, Tensor<T> o, Tensor<float> lse, Tensor<T> dqkv, int heads, int kvHeads,
+        int headDim, AttentionWorkspace workspace)
         where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(stream);
@@ -73,10 +75,15 @@ public static partial class Attention
         Expect.Shape(dO, tokens, heads * headDim);
         Expect.Shape(o, tokens, heads * headDim);
         Expect.Shape(lse, tokens, heads);
-        CheckSequences(cuSeqlens, tokens);
-        var cpu = stream as CpuStream ?? Expect.NoDevice(stream);
-        workspace.Check(cpu, tokens, heads, kvHeads, headDim, backward: true);
-        BackwardCpu(cpu, dO, qkv, o, lse, cuSeqlens, dqkv, workspace);
+        workspace.CheckLoaded(stream, tokens, heads, kvHeads, headDim, backward: true);
+        if (stream is CpuStream cpu)
+        {
+            BackwardCpu(cpu, dO, qkv, o, lse, dqkv, workspace);
+        }
+        else
+        {
+            Expect.NoDevice(stream);
+        }
     }
 
     /// <summary>
@@ -119,7 +126,7 @@ public static partial class Attention
             Expect.That(length >= 1 && length <= capacity, "lengths must be 1 .. the cache's capacity");
         }
 
-        workspace.Check(cpu, 0, heads, kvHeads, headDim, backward: false);
+        workspace.Check(cpu, heads, kvHeads, headDim, backward: false);
         DecodeCpu(cpu, q, kCache, vCache, slots, lengths, o, workspace);
     }
 
@@ -210,19 +217,6 @@ public static partial class Attention
                 $"heads must be a positive multiple of kvHeads and headDim positive; got heads {heads}, kvHeads {kvHeads}, "
                 + $"headDim {headDim}");
         }
-    }
-
-    private static void CheckSequences(Tensor<int> cuSeqlens, int tokens)
-    {
-        Expect.That(cuSeqlens.Shape.Rank == 1 && cuSeqlens.Shape[0] >= 1, "cuSeqlens must have shape [S + 1]");
-        var ends = cuSeqlens.Span;
-        var rising = true;
-        for (var s = 1; s < ends.Length; s++)
-        {
-            rising &= ends[s] >= ends[s - 1];
-        }
-
-        Expect.That(rising && ends[0] == 0 && ends[^1] == tokens, "cuSeqlens must start at 0, never fall, and end at the number of tokens");
     }
 
     private static (int Slots, int Capacity) CheckCache<T>(Tensor<T> kCache, Tensor<T> vCache, int kvHeads, int headDim)

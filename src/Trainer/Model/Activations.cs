@@ -32,7 +32,6 @@ public sealed class Activations<T> : IDisposable
         TokenIds = Arena.Declare<int>(tokens);
         Targets = Arena.Declare<int>(tokens);
         Positions = Arena.Declare<int>(tokens);
-        CuSeqlens = Arena.Declare<int>(tokens + 1);
         Branch = Arena.Declare<T>(tokens, d);
 
         Layer? shared = null;
@@ -103,8 +102,6 @@ public sealed class Activations<T> : IDisposable
     internal Tensor<int> Targets { get; }
 
     internal Tensor<int> Positions { get; }
-
-    internal Tensor<int> CuSeqlens { get; }
 
     internal Tensor<T> Branch { get; }
 

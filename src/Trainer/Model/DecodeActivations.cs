@@ -28,7 +28,7 @@ public sealed class DecodeActivations<T> : IDisposable
         Positions = Arena.Declare<int>(rows);
         Slots = Arena.Declare<int>(rows);
         Lengths = Arena.Declare<int>(rows);
-        CuSeqlens = Arena.Declare<int>(sequences + 1);
+        CuSeqlens = new int[sequences + 1];
         LastRows = Arena.Declare<int>(sequences);
         Input = Arena.Declare<T>(rows, config.HiddenSize);
         Norm = Arena.Declare<T>(rows, config.HiddenSize);
@@ -69,7 +69,7 @@ public sealed class DecodeActivations<T> : IDisposable
 
     internal Tensor<int> Lengths { get; }
 
-    internal Tensor<int> CuSeqlens { get; }
+    internal int[] CuSeqlens { get; }
 
     internal Tensor<int> LastRows { get; }
 

@@ -46,7 +46,7 @@ public sealed partial class Qwen2<T>
 
         for (var l = a.Layers.Length - 1; l >= 0; l--)
         {
-            LayerBackward(stream, a, l, t, batch.SegmentCount, gradients, accumulate);
+            LayerBackward(stream, a, l, t, gradients, accumulate);
         }
 
         // A tied embedding already holds the head's gradient of this micro-batch.
@@ -55,7 +55,7 @@ public sealed partial class Qwen2<T>
 
     /// <summary>a.DHidden: in, the gradient of the layer's output; out, of its input.</summary>
     private void LayerBackward(
-        ComputeStream stream, Activations<T> a, int l, int t, int sequences, ParameterSet<float> gradients, bool accumulate)
+        ComputeStream stream, Activations<T> a, int l, int t, ParameterSet<float> gradients, bool accumulate)
     {
         var (layer, w) = (a.Layers[l], _p.Layers[l]);
         var (heads, kvHeads, headDim) = (Config.NumAttentionHeads, Config.NumKeyValueHeads, Config.HeadDim);
@@ -65,7 +65,7 @@ public sealed partial class Qwen2<T>
         var dAttention = Rows(a.DAttention, t);
         var dQkv = Rows(a.DQkv, t);
         var gateUp = Rows(layer.GateUp, t);
-        Restore(stream, a, l, t, sequences);
+        Restore(stream, a, l, t);
 
         // MLP: out = act · Downᵀ
         Matmul.BackwardInput(stream, dHidden, Weights[w.Down], dAct);
@@ -88,8 +88,8 @@ public sealed partial class Qwen2<T>
         Matmul.BackwardInput(stream, dHidden, Weights[w.Output], dAttention);
         Matmul.BackwardWeight(stream, dHidden, Rows(layer.Attention, t), gradients[w.Output], accumulate);
         Attention.Backward(
-            stream, dAttention, Rows(layer.Qkv, t), Rows(layer.Attention, t), Rows(layer.Lse, t), a.CuSeqlens.Prefix(sequences + 1), dQkv,
-            heads, kvHeads, headDim, a.AttentionWorkspace);
+            stream, dAttention, Rows(layer.Qkv, t), Rows(layer.Attention, t), Rows(layer.Lse, t), dQkv, heads, kvHeads, headDim,
+            a.AttentionWorkspace);
         Rope.Backward(stream, dQkv, a.Positions.Prefix(t), a.Rope, heads + kvHeads, headDim);
         if (w.QkvBias >= 0)
         {
@@ -109,14 +109,14 @@ public sealed partial class Qwen2<T>
     }
 
     /// <summary>Computes again what <see cref="Activations{T}.Recompute"/> says was not kept, by the same operations on the same inputs.</summary>
-    private void Restore(ComputeStream stream, Activations<T> a, int l, int t, int sequences)
+    private void Restore(ComputeStream stream, Activations<T> a, int l, int t)
     {
         var (layer, w) = (a.Layers[l], _p.Layers[l]);
         if (a.Recompute.HasFlag(Recompute.Block))
         {
             RmsNorm.Forward(
                 stream, Rows(layer.Input, t), Weights[w.InputNorm], Rows(layer.InputNorm, t), layer.InputRstd.Prefix(t), (float)Config.RmsNormEps);
-            LayerForward(stream, a, l, t, sequences);
+            LayerForward(stream, a, l, t);
         }
         else if (a.Recompute.HasFlag(Recompute.SwiGlu))
         {

@@ -19,7 +19,6 @@ public sealed partial class Qwen2<T>
     {
         tokens.CopyTo(a.TokenIds.Span);
         var row = 0;
-        a.CuSeqlens.Span[0] = 0;
         for (var s = 0; s < lengths.Length; s++)
         {
             for (var position = 0; position < lengths[s]; position++, row++)
@@ -28,11 +27,12 @@ public sealed partial class Qwen2<T>
                 a.Slots.Span[row] = slots[s];
             }
 
-            a.CuSeqlens.Span[s + 1] = row;
+            a.CuSeqlens[s + 1] = row;
             a.LastRows.Span[s] = row - 1;
         }
 
-        Decoder(stream, a, cache, row, sequences: lengths.Length, prompt: true);
+        a.Workspace.Load(stream, a.CuSeqlens.AsSpan(0, lengths.Length + 1));
+        Decoder(stream, a, cache, row, prompt: true);
         Embedding.Forward(stream, a.LastRows.Prefix(lengths.Length), a.Norm.Rows(0, row), a.Last.Rows(0, lengths.Length));   // a gather of rows
         Head(stream, a, a.Last.Rows(0, lengths.Length));
     }
@@ -55,12 +55,12 @@ public sealed partial class Qwen2<T>
             a.Lengths.Span[s] = positions[s] + 1;
         }
 
-        Decoder(stream, a, cache, tokens.Length, sequences: tokens.Length, prompt: false);
+        Decoder(stream, a, cache, tokens.Length, prompt: false);
         Head(stream, a, a.Norm.Rows(0, tokens.Length));
     }
 
     /// <summary>All layers over R rows; a.Norm holds the normalised last hidden states afterwards.</summary>
-    private void Decoder(ComputeStream stream, DecodeActivations<T> a, KvCache<T> cache, int rows, int sequences, bool prompt)
+    private void Decoder(ComputeStream stream, DecodeActivations<T> a, KvCache<T> cache, int rows, bool prompt)
     {
         var (heads, kvHeads, headDim, eps) = (Config.NumAttentionHeads, Config.NumKeyValueHeads, Config.HeadDim, (float)Config.RmsNormEps);
         var (input, norm, rstd) = (a.Input.Rows(0, rows), a.Norm.Rows(0, rows), a.Rstd.Prefix(rows));
@@ -78,7 +78,7 @@ public sealed partial class Qwen2<T>
             Attention.AppendToCache(stream, qkv, slots, positions, cache.Keys(l), cache.Values(l), heads, kvHeads, headDim);
             if (prompt)
             {
-                Attention.Forward(stream, qkv, a.CuSeqlens.Prefix(sequences + 1), attention, a.Lse.Rows(0, rows), heads, kvHeads, headDim, a.Workspace);
+                Attention.Forward(stream, qkv, attention, a.Lse.Rows(0, rows), heads, kvHeads, headDim, a.Workspace);
             }
             else
             {

@@ -14,7 +14,7 @@ public sealed partial class Qwen2<T>
     /// <param name="batch">T tokens of S whole samples</param>
     public void Forward(ComputeStream stream, Activations<T> a, PackedBatch batch)
     {
-        Load(a, batch);
+        Load(stream, a, batch);
         var t = batch.TokenCount;
         var eps = (float)Config.RmsNormEps;
         var tokens = a.TokenIds.Prefix(t);
@@ -26,7 +26,7 @@ public sealed partial class Qwen2<T>
         for (var l = 0; l < a.Layers.Length; l++)
         {
             layer = a.Layers[l];
-            var branch = LayerForward(stream, a, l, t, batch.SegmentCount);
+            var branch = LayerForward(stream, a, l, t);
 
             // x_{l+1} = middle + branch, and at once the norm that reads it: the next layer's, or the final one.
             if (l + 1 < a.Layers.Length)
@@ -57,7 +57,7 @@ public sealed partial class Qwen2<T>
     }
 
     /// <summary>The body of one layer, from its normalised input to the MLP's output; the caller adds the residual.</summary>
-    private Tensor<T> LayerForward(ComputeStream stream, Activations<T> a, int l, int t, int sequences)
+    private Tensor<T> LayerForward(ComputeStream stream, Activations<T> a, int l, int t)
     {
         var (layer, w) = (a.Layers[l], _p.Layers[l]);
         var qkv = Rows(layer.Qkv, t);
@@ -66,8 +66,8 @@ public sealed partial class Qwen2<T>
         Matmul.Forward(stream, Rows(layer.InputNorm, t), Weights[w.Qkv], Weights[w.QkvBias], qkv);
         Rope.Forward(stream, qkv, a.Positions.Prefix(t), a.Rope, Config.NumAttentionHeads + Config.NumKeyValueHeads, Config.HeadDim);
         Attention.Forward(
-            stream, qkv, a.CuSeqlens.Prefix(sequences + 1), Rows(layer.Attention, t), Rows(layer.Lse, t),
-            Config.NumAttentionHeads, Config.NumKeyValueHeads, Config.HeadDim, a.AttentionWorkspace);
+            stream, qkv, Rows(layer.Attention, t), Rows(layer.Lse, t), Config.NumAttentionHeads, Config.NumKeyValueHeads, Config.HeadDim,
+            a.AttentionWorkspace);
         Matmul.Forward(stream, Rows(layer.Attention, t), Weights[w.Output], default, branch);
         RmsNorm.ForwardResidual(
             stream, branch, Rows(layer.Input, t), Weights[w.PostAttentionNorm],

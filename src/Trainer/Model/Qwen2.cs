@@ -29,7 +29,7 @@ public sealed partial class Qwen2<T>
     public Qwen2Config Config => _p.Config;
 
     /// <summary>Copies the batch into device memory.</summary>
-    private static void Load(Activations<T> a, PackedBatch batch)
+    private static void Load(ComputeStream stream, Activations<T> a, PackedBatch batch)
     {
         if (batch.TokenCount > a.Tokens)
         {
@@ -39,6 +39,6 @@ public sealed partial class Qwen2<T>
         batch.Tokens.CopyTo(a.TokenIds.Span);
         batch.Targets.CopyTo(a.Targets.Span);
         batch.Positions.CopyTo(a.Positions.Span);
-        batch.CuSeqlens.CopyTo(a.CuSeqlens.Span);
+        a.AttentionWorkspace.Load(stream, batch.CuSeqlens);
     }
 }
