@@ -1,13 +1,14 @@
-// The twins of hopper.cuh: mbarriers, tensor copies and wgmma, as the PTX ISA describes them, and cuTensorMapEncodeTiled.
+// The twins of hopper.cuh: mbarriers, tensor copies and wgmma, as the PTX ISA describes them, and
+// cuTensorMapEncodeTiled.
 //
 // An asynchronous instruction takes effect as late as the kernel allows, so that a missing wait shows:
-//   - a tensor copy is checked where it is issued (bounds, races, whether a pending wgmma still reads the destination); from then on
-//     its bytes are in flight, and they arrive when a thread waits for the mbarrier;
+//   - a tensor copy is checked where it is issued (bounds, races, whether a pending wgmma still reads the destination);
+//     from then on its bytes are in flight, and they arrive when a thread waits for the mbarrier;
 //   - a wgmma reads shared memory and its A registers, and changes its accumulators, when wgmma.wait_group covers it.
-// Two rules are stricter than the ISA: registers of A must still hold at the wait what they held at the issue (the ISA forbids to
-// change them, here it is checked), and the first wgmma after a wait needs a wgmma.fence, whether registers changed or not.
-// Global memory that the copy engine reads is checked for bounds, not for races: a box may run into rows that other blocks write and
-// whose values its reader drops.
+// Two rules are stricter than the ISA: registers of A must still hold at the wait what they held at the issue (the ISA
+// forbids to change them, here it is checked), and the first wgmma after a wait needs a wgmma.fence, whether registers
+// changed or not. Global memory that the copy engine reads is checked for bounds, not for races: a box may run into
+// rows that other blocks write and whose values its reader drops.
 #include <cstring>
 #include <map>
 #include <string>
@@ -48,6 +49,12 @@ struct Multiply {
   uintptr_t site;
 };
 
+// Equal for all threads of a warpgroup.
+uint64_t signature(const Multiply& op) {
+  const int shape = op.columns * 8 + op.accumulate * 4 + op.transpose_b * 2 + (op.a != nullptr);
+  return (op.b_descriptor * 31 + op.a_descriptor) * 31 + uint64_t(shape);
+}
+
 struct ThreadState {
   std::vector<Multiply> issued;     // oldest first
   std::vector<size_t> groups;       // committed, oldest first
@@ -80,7 +87,8 @@ Matrix decode(uint64_t descriptor, uintptr_t site) {
   return {(descriptor & 0x3FFF) << 4, (descriptor >> 16 & 0x3FFF) << 4, (descriptor >> 32 & 0x3FFF) << 4};
 }
 
-// Where the 16-byte chunk that begins at element (outer, inner) lies; inner counts along the 64 elements of a swizzled row.
+// Where the 16-byte chunk that begins at element (outer, inner) lies; inner counts along the 64 elements of a swizzled
+// row.
 size_t k_major(const Matrix& m, int row, int k) {
   return m.start + row / kAtomRows * m.stride + row % kAtomRows * kRowBytes + size_t(k) * 2;
 }
@@ -132,7 +140,8 @@ void multiply(const Multiply* const* lanes, int warp, uintptr_t site) {
   }
   const auto accumulators = [&](auto f) {
     for (int lane = 0; lane < kWarpLanes; lane++)
-      for (int i = 0; i < n / 2; i++) f(lanes[lane]->d[i], d[lane / 4 + 8 * (i / 2 % 2)][8 * (i / 4) + 2 * (lane % 4) + i % 2]);
+      for (int i = 0; i < n / 2; i++)
+        f(lanes[lane]->d[i], d[lane / 4 + 8 * (i / 2 % 2)][8 * (i / 4) + 2 * (lane % 4) + i % 2]);
   };
   accumulators([&](float& held, float& element) { element = op.accumulate ? held : 0.f; });
   for (int r = 0; r < kRows; r++) {
@@ -156,18 +165,16 @@ void execute_oldest(uintptr_t site) {
     if (t.issued.empty()) fail("waits for a wgmma that other lanes of its warp did not issue", site);
     lanes[lane] = &t.issued.front();
     const Multiply &op = *lanes[lane], &other = *lanes[0];
-    if (op.columns != other.columns || op.a_descriptor != other.a_descriptor || op.b_descriptor != other.b_descriptor ||
-        op.accumulate != other.accumulate || op.transpose_b != other.transpose_b || (op.a == nullptr) != (other.a == nullptr))
+    if (signature(op) != signature(other))
       fail("issued a wgmma whose shape or descriptors differ between the lanes of its warp", op.site);
     if (op.a != nullptr && memcmp(op.a, op.a_issued, sizeof op.a_issued) != 0)
       fail("changed the A registers of a wgmma before the wait that covers it", op.site);
   }
   const Multiply& op = *lanes[0];
   auto& history = block.history[warp.index / kWarpgroupWarps];
-  const uint64_t signature = (op.b_descriptor * 31 + op.a_descriptor) * 31 + uint64_t(op.columns * 4 + op.accumulate * 2 + op.transpose_b);
   const size_t number = block.threads[first].executed;
-  if (number == history.size()) history.push_back(signature);
-  else if (history[number] != signature) fail("issued a wgmma that differs between the warps of its warpgroup", op.site);
+  if (number == history.size()) history.push_back(signature(op));
+  if (history[number] != signature(op)) fail("issued a wgmma that differs between the warps of its warpgroup", op.site);
   multiply(lanes, warp.index % kWarpgroupWarps, op.site);
   for (int lane = 0; lane < kWarpLanes; lane++) {
     ThreadState& t = block.threads[first + lane];
@@ -206,8 +213,9 @@ template <class F> void for_rows(const Load& load, F f) {
     for (uint32_t y = 0; y < map.box[1]; y++) {
       const int64_t at_y = int64_t{load.at[1]} + y, at_z = int64_t{load.at[2]} + z;
       const bool exists = at_y >= 0 && at_y < map.sizes[1] && at_z >= 0 && at_z < map.sizes[2];
-      const size_t columns = size_t(load.at[0]) >= map.sizes[0] ? 0 : std::min<size_t>(map.box[0], map.sizes[0] - load.at[0]);
-      const uint64_t from = map.address + uint64_t(load.at[0]) * map.element_bytes + uint64_t(at_y) * map.strides[0] +
+      const size_t x = size_t(load.at[0]);
+      const size_t columns = x >= map.sizes[0] ? 0 : std::min<size_t>(map.box[0], map.sizes[0] - x);
+      const uint64_t from = map.address + x * map.element_bytes + uint64_t(at_y) * map.strides[0] +
                             uint64_t(at_z) * map.strides[1];
       const bool any = exists && columns != 0;
       f(load.to + (size_t{z} * map.box[1] + y) * row_bytes, any ? from : 0, any ? columns * map.element_bytes : 0);
@@ -238,7 +246,8 @@ void check_pending_readers(size_t to, size_t bytes, uintptr_t site) {
     for (const Multiply& op : block.threads[t].issued) {
       const auto check = [&](size_t atom) {
         if (atom < to + bytes && to < atom + kAtomBytes)
-          fail("starts a tensor copy into shared memory that a wgmma of thread " + std::to_string(t) + " may still read", site);
+          fail("starts a tensor copy into shared memory that a wgmma of thread " + std::to_string(t) +
+               " may still read", site);
       };
       if (op.a == nullptr) for_atoms(decode(op.a_descriptor, op.site), false, 64, check);
       for_atoms(decode(op.b_descriptor, op.site), op.transpose_b, op.columns, check);
@@ -250,12 +259,13 @@ void check_pending_readers(size_t to, size_t bytes, uintptr_t site) {
 
 HOSTCUDA_TWIN uint32_t hostcuda_hopper_shared_address(const void* shared) noexcept {
   const uintptr_t address = reinterpret_cast<uintptr_t>(shared);
-  if (address - g_engine.shared >= g_engine.shared_bytes) fail("takes the shared address of something outside shared memory", SITE);
+  if (address - g_engine.shared >= g_engine.shared_bytes)
+    fail("takes the shared address of something outside shared memory", SITE);
   return uint32_t(address - g_engine.shared);
 }
 
-HOSTCUDA_TWIN void hostcuda_hopper_wgmma(float* d, int n, const uint32_t* a, uint64_t a_descriptor, uint64_t b_descriptor,
-                                         int accumulate, int transpose_b) noexcept {
+HOSTCUDA_TWIN void hostcuda_hopper_wgmma(float* d, int n, const uint32_t* a, uint64_t a_descriptor,
+                                         uint64_t b_descriptor, int accumulate, int transpose_b) noexcept {
   ThreadState& t = state().threads[self().index];
   if (n % 8 != 0 || n < 8 || n > kMaxColumns) fail("multiplies by a matrix of " + std::to_string(n) + " columns", SITE);
   if (!t.fenced) fail("issues a wgmma without a wgmma.fence since its last wait", SITE);
@@ -285,7 +295,10 @@ HOSTCUDA_TWIN void hostcuda_hopper_wgmma_wait(int pending) noexcept {
                while (threads[first].groups.size() > size_t(pending)) {
                  const size_t count = threads[first].groups.front();
                  for (size_t i = 0; i < count; i++) execute_oldest(site);
-                 for (int lane = 0; lane < kWarpLanes; lane++) threads[first + lane].groups.erase(threads[first + lane].groups.begin());
+                 for (int lane = 0; lane < kWarpLanes; lane++) {
+                   auto& groups = threads[first + lane].groups;
+                   groups.erase(groups.begin());
+                 }
                }
                for (int lane = 0; lane < kWarpLanes; lane++) threads[first + lane].fenced = false;
              });
@@ -293,7 +306,8 @@ HOSTCUDA_TWIN void hostcuda_hopper_wgmma_wait(int pending) noexcept {
 
 HOSTCUDA_TWIN void hostcuda_hopper_barrier_init(void* barrier, uint32_t arrivals) noexcept {
   const size_t offset = shared_offset(barrier, 8, "an mbarrier", SITE);
-  if (arrivals == 0 || arrivals >= 1u << 20) fail("initialises an mbarrier for " + std::to_string(arrivals) + " arrivals", SITE);
+  if (arrivals == 0 || arrivals >= 1u << 20)
+    fail("initialises an mbarrier for " + std::to_string(arrivals) + " arrivals", SITE);
   Mbarrier& b = state().barriers[offset];
   b = Mbarrier();
   b.arrivals = b.missing = arrivals;
@@ -324,8 +338,10 @@ HOSTCUDA_TWIN void hostcuda_hopper_load_3d(void* shared, const void* map, void* 
   Mbarrier& b = find_barrier(barrier, site);
   Load load;
   memcpy(&load.map, map, sizeof load.map);
-  if (reinterpret_cast<uintptr_t>(map) % 64 != 0) fail("copies by a tensor map at an address that is not a multiple of 64", site);
-  if (load.map.magic != kTensorMapMagic || load.map.rank != 3) fail("copies by something that is no tensor map of 3 dimensions", site);
+  if (reinterpret_cast<uintptr_t>(map) % 64 != 0)
+    fail("copies by a tensor map at an address that is not a multiple of 64", site);
+  if (load.map.magic != kTensorMapMagic || load.map.rank != 3)
+    fail("copies by something that is no tensor map of 3 dimensions", site);
   if (size_t{load.map.box[0]} * load.map.element_bytes != kRowBytes || load.map.swizzle != 3)
     fail("copies by a tensor map whose rows are not 128 bytes, swizzled by 128 bytes", site);
   if (x < 0) fail("copies from a negative column", site);
@@ -349,14 +365,16 @@ HOSTCUDA_TWIN void hostcuda_hopper_load_3d(void* shared, const void* map, void* 
 }
 
 HOSTCUDA_TWIN void hostcuda_hopper_registers(int count) noexcept {
-  if (count % 8 != 0 || count < 24 || count > 256) fail("asks setmaxnreg for " + std::to_string(count) + " registers", SITE);
+  if (count % 8 != 0 || count < 24 || count > 256)
+    fail("asks setmaxnreg for " + std::to_string(count) + " registers", SITE);
 }
 
-// CUDA Driver API, "Tensor Map Object Management": the documented limits; of the data types those of 1 to 8 bytes a multiply or a copy
-// here uses; no interleaving, element strides of 1, zeros outside.
+// CUDA Driver API, "Tensor Map Object Management": the documented limits; of the data types those of 1 to 8 bytes a
+// multiply or a copy here uses; no interleaving, element strides of 1, zeros outside.
 HOSTCUDA_EXPORT Result cuTensorMapEncodeTiled(void* map, int type, uint32_t rank, void* address, const uint64_t* sizes,
-                                              const uint64_t* strides, const uint32_t* box, const uint32_t* element_strides,
-                                              int interleave, int swizzle, int promotion, int fill) {
+                                              const uint64_t* strides, const uint32_t* box,
+                                              const uint32_t* element_strides, int interleave, int swizzle,
+                                              int promotion, int fill) {
   if (Result error = enter(__func__)) return error;
   constexpr uint8_t kTypeBytes[] = {1, 2, 4, 4, 8, 8, 2, 4, 8, 2};
   constexpr uint32_t kSwizzleRows[] = {256 * 8, 32, 64, 128};

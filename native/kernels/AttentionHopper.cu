@@ -1,100 +1,146 @@
+// Causal attention over packed sequences for sm_90a: the kernels of Attention.cu for head dims 64 and 128, by wgmma and
+// TMA. Letters: T tokens, N query heads, K key/value heads, H head dim, G = N/K.
+//   forward   s_ij = q_i·k_j / √H, o_i = Σ_{j≤i} p_ij v_j, p_ij = exp(s_ij − lse_i), lse_i = log Σ_{j≤i} exp(s_ij)
+//   backward  dv_j = Σ p_ij do_i, ds_ij = p_ij (do_i·v_j − δ_i), δ_i = do_i·o_i, dq_i = Σ ds_ij k_j / √H,
+//             dk_j = Σ ds_ij q_i / √H
+// FlashAttention-2 and 3: Dao 2023, arXiv:2307.08691; Shah et al. 2024, arXiv:2407.08608.
+//
+// Shapes: qkv and dqkv [T, (N + 2K)·H], o and dO [T, N·H] bf16; lse and delta [T, N] fp32, lse a natural logarithm.
+// Saved for backward: qkv, o, lse. The tiles are those of Attention.cu, 128 rows each, most work first; entries of
+// length 0 are passed over, so a graph can have a fixed grid.
+//
+// Parallelisation. A block is one producer warp, which loads tiles by TMA through mbarriers, and two consumer
+// warpgroups of 64 rows each, which multiply by wgmma; setmaxnreg gives the producer's registers to the consumers.
+// Blocks are persistent: each takes items (tile × head) in rounds, so the loads of an item overlap the end of the one
+// before.
+//   forward   item: 128 queries × query head; a ring of key and value tiles, from the diagonal down. The scores of the
+//             next tile are multiplied while P·V of this one is under way and its softmax runs; the two warpgroups take
+//             turns to issue, so that one's softmax falls into the other's products. P goes from accumulators to the A
+//             operand in registers.
+//   keys      item: 128 keys × key/value head; a ring of query and dO tiles over its G query heads in order. The scores
+//             are computed transposed, so P and dS are A operands in registers as well.
+//   queries   item: 128 queries × query head; a ring of key and value tiles.
+// Every operand in shared memory comes from TMA: there are no ordinary stores for a proxy fence to order. Sums have a
+// fixed order and there are no atomics: two runs give equal bits.
+//
+// Ends of sequences. A box that runs past a sequence's end reads the next sequence's rows, or zeros past T. Such keys
+// are behind the causal mask of every query that is stored (p = 0 exactly), such queries are not stored (forward, dQ)
+// or have lse = ∞ and δ = 0 (dK/dV). A zero times the neighbour's row stays 0 as long as that row is finite: a NaN or
+// infinity in v or dO can spread to the sequence before it, up to 127 rows; in q and k it cannot.
+//
+// Cost. With A = Σ len (len + 1) / 2 pairs: forward 4·H·N·A flops, backward 14·H·N·A executed and 10·H·N·A counted, as
+// in Attention.cu. Whole tiles are multiplied, so a sequence of n tiles does n (n + 1) / 2 of 128 × 128: 10 % more than
+// A at length 1,280. Bytes from device memory: qkv once (again from L2 per head of a group and tile), o and lse once;
+// far below the time of the products.
+//
+// Prediction, NOT measured (no GPU was at hand when this was written). An SM of H100 or H200 does 4,096 dense bf16
+// flops a cycle. Forward at H = 128: a 128 × 128 tile is 2,048 cycles of products against 1,024 of ex2 (16 a cycle) and
+// about as many again of other fp32 work, so overlap decides. FlashAttention-3, which this follows, reaches 60 to 65 %
+// of peak at 8k and 423 TFLOP/s at 1k, 521 at 2k (causal, H100). At 1.3k a tile meets 5.5 key tiles on average, of
+// which about one is lost to prologue and epilogue: expected 380 to 440 TFLOP/s at 1.3k, 500 to 580 at 8k. Backward: 7
+// products instead of the 5 counted; m64n64 products from shared memory need 32 cycles of its 128 bytes a cycle for 32
+// cycles of products, so S and dP run at that edge; with half of the peak executed, less the diagonal: expected 210 to
+// 260 TFLOP/s counted as 2.5 × forward at 1.3k. Refuted if forward is below 300: then look at the turns of the
+// warpgroups first.
+//
+// Rounding points: p and ds to bf16 before their products, o, dq, dk, dv at the store. All else is fp32; exp is
+// ex2.approx.
 #include "hopper.cuh"
 
 #ifndef kHeadDim
-#define kHeadDim 128
+#define kHeadDim 128       // H
 #endif
 #ifndef kTileN
-#define kTileN 128
+#define kTileN 128         // forward: keys of a step
 #endif
 #ifndef kStages
-#define kStages 2
+#define kStages 2          // forward: key tiles, and value tiles, in the ring
 #endif
-
-static_assert(kHeadDim == 64 || kHeadDim == 128, "the head dims of Qwen2");
-static_assert(kTileN == 64 || kTileN == 128 || kTileN == 192, "wgmma shapes in hopper.cuh");
-
 #ifndef kStepM
-#define kStepM 64
+#define kStepM 64          // dK/dV: queries of a step
 #endif
 #ifndef kStepN
-#define kStepN 64
+#define kStepN 64          // dQ: keys of a step
 #endif
 #ifndef kStepStages
-#define kStepStages 3
+#define kStepStages 3      // backward: steps in the ring
 #endif
 
-constexpr int kTileM = 128;
+namespace {
+
+static_assert(kHeadDim == 64 || kHeadDim == 128, "one or two slabs of 64 columns");
+static_assert(kTileN == 64 || kTileN == 128 || kTileN == 192, "the wgmma shapes of hopper.cuh");
+static_assert(kStepM == 64, "128 spills at either head dim");
+static_assert(kStepN == 64 || (kStepN == 128 && kHeadDim == 64), "128 × 128 leaves ptxas too few registers: C7512");
+static_assert(kStages >= 2 && kStepStages >= 2, "one tile is read while the next one arrives");
+
+constexpr int kTile = 128;                 // rows of an item, 64 per consumer warpgroup
 constexpr int kSlabs = kHeadDim / hopper::kSlab;
-constexpr int kThreads = 3 * hopper::kWarpgroup;
-constexpr int kConsumerWarps = 8;
-constexpr int kConsumers = kConsumerWarps * kWarp;
-constexpr int kFirstTurn = 1;
-constexpr int kProducerRegisters = 24;
-constexpr int kConsumerRegisters = 240;
+constexpr int kConsumers = 2 * hopper::kWarpgroup;
+constexpr int kThreads = hopper::kWarpgroup + kConsumers;
+constexpr int kConsumerWarps = kConsumers / kWarp;
+// 65,536 registers are 168 for each of 384 threads; 24 + 2 · 240 is no more than 3 · 168.
+constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
+constexpr int kFirstTurn = 1;              // named barriers 1 and 2: the turn of each consumer warpgroup
+constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 
-struct AttentionTile { int start, first, length, unused; };
-
-struct AttentionHopperForwardParams {
-  hopper::TensorMap query, key;
-  bf16* o;
-  float* lse;
-  const AttentionTile* tiles;
-  int tile_count, heads, kv_heads;
-  float scale;
+// As in Attention.cu: the sequence's first token, the tile's first row in it, the sequence's length (0: no tile).
+struct AttentionTile {
+  int start, first, length, unused;
 };
 
-struct alignas(1024) ForwardShared {
-  bf16 q[kTileM * kHeadDim];
-  bf16 k[kStages][kTileN * kHeadDim];
-  bf16 v[kStages][kTileN * kHeadDim];
-  hopper::Barrier q_full, q_empty;
-  hopper::Barrier k_full[kStages], k_empty[kStages];
-  hopper::Barrier v_full[kStages], v_empty[kStages];
+// Rows of one head as a tensor copy leaves them: slabs of 64 columns, rows of 128 bytes, swizzled.
+template <int kRows>
+struct alignas(1024) Rows {
+  bf16 data[kRows * kHeadDim];
 };
 
-
-// Item of a round: even rounds ascend, odd ones descend, so that the block that got the longest tile of one round gets the shortest
-// of the next.
+// The item of a round. Even rounds ascend and odd ones descend: the block with the longest item of one round gets the
+// shortest of the next.
 __device__ __forceinline__ int64_t item_of(int round) {
   const int column = round % 2 == 0 ? int(blockIdx.x) : int(gridDim.x) - 1 - int(blockIdx.x);
   return int64_t(round) * gridDim.x + column;
 }
 
-__device__ __forceinline__ int key_blocks(const AttentionTile& tile) {
-  const int end = tile.first + kTileM < tile.length ? tile.first + kTileM : tile.length;
-  return (end + kTileN - 1) / kTileN;
-}
+// Place in a ring of kCount stages after a number of steps.
+template <int kCount>
+struct Place {
+  int stage, parity;
+  __device__ __forceinline__ explicit Place(int step) : stage(step % kCount), parity(step / kCount % 2) {}
+};
 
-// s = A · Bᵀ over the head dim; A and B in slabs of 64 columns.
-template <int N>
-__device__ __forceinline__ void multiply_heads(float (&s)[N], uint32_t a, int a_rows, uint32_t b, int b_rows) {
-  const uint64_t a_base = hopper::descriptor(a, 0, hopper::kAtomBytes);
-  const uint64_t b_base = hopper::descriptor(b, 0, hopper::kAtomBytes);
-#pragma unroll
-  for (int slab = 0; slab < kSlabs; slab++) {
-#pragma unroll
-    for (int step = 0; step < 4; step++) {
-      hopper::wgmma(s, hopper::advance(a_base, slab * a_rows * hopper::kSwizzleBytes + step * 32),
-                    hopper::advance(b_base, slab * b_rows * hopper::kSwizzleBytes + step * 32), slab + step > 0);
-    }
-  }
-}
-
-// d += A · B over kRows rows of B; A in registers.
-template <int kRows, int N>
-__device__ __forceinline__ void multiply_rows(float (&d)[N], const uint32_t (&a)[kRows / 16][4], uint32_t b) {
-  const uint64_t base = hopper::descriptor(b, kRows * hopper::kSwizzleBytes, hopper::kAtomBytes);
-#pragma unroll
-  for (int step = 0; step < kRows / 16; step++) {
-    hopper::wgmma_transposed(d, a[step], hopper::advance(base, step * 16 * hopper::kSwizzleBytes));
-  }
-}
-
+// This warp has read what the barrier guards.
 __device__ __forceinline__ void release(hopper::Barrier& barrier) {
   ptx::sync_warp();
   if (threadIdx.x % kWarp == 0) hopper::arrive(barrier);
 }
 
+// s = A · Bᵀ over the head dim: 64 rows of a tile of kRowsA, all 2N rows of b.
+template <int kRowsA, int N>
+__device__ __forceinline__ void multiply_heads(float (&s)[N], uint32_t a, uint32_t b) {
+  const uint64_t a_base = hopper::descriptor(a, 0, hopper::kAtomBytes);
+  const uint64_t b_base = hopper::descriptor(b, 0, hopper::kAtomBytes);
+#pragma unroll
+  for (int slab = 0; slab < kSlabs; slab++) {
+#pragma unroll
+    for (int step = 0; step < hopper::kSlab / 16; step++) {
+      hopper::wgmma(s, hopper::advance(a_base, slab * kRowsA * hopper::kRowBytes + step * 32),
+                    hopper::advance(b_base, slab * 2 * N * hopper::kRowBytes + step * 32), slab + step > 0);
+    }
+  }
+}
+
+// d += A · B over the kRows rows of b; A in registers.
+template <int kRows, int N>
+__device__ __forceinline__ void multiply_rows(float (&d)[N], const uint32_t (&a)[kRows / 16][4], uint32_t b) {
+  const uint64_t base = hopper::descriptor(b, kRows * hopper::kRowBytes, hopper::kAtomBytes);
+#pragma unroll
+  for (int step = 0; step < kRows / 16; step++) {
+    hopper::wgmma_rows(d, a[step], hopper::advance(base, step * 16 * hopper::kRowBytes));
+  }
+}
+
+// Accumulators as A operands of 16 columns each.
 template <int N>
 __device__ __forceinline__ void pack(uint32_t (&a)[N / 8][4], const float (&s)[N]) {
 #pragma unroll
@@ -104,39 +150,38 @@ __device__ __forceinline__ void pack(uint32_t (&a)[N / 8][4], const float (&s)[N
   }
 }
 
-// Four lanes hold one row: lane i piece i of each of four 16-byte chunks. Afterwards lane i holds chunk i.
+// Column of accumulator i, of this thread's four in eight; row 0 or 1 of its two.
+__device__ __forceinline__ int column_of(int i) { return 8 * (i / 4) + 2 * int(threadIdx.x % 4) + i % 2; }
+__device__ __forceinline__ constexpr int half_of(int i) { return i / 2 % 2; }
+
+// Lane i of four holds piece i of four 16-byte chunks; afterwards chunk i.
 __device__ __forceinline__ void transpose_quad(uint32_t (&x)[4]) {
-  const int lane = threadIdx.x % 4;
-  {
-    const bool odd = lane & 1;
-    const uint32_t a = ptx::shfl_xor(odd ? x[0] : x[1], 1), b = ptx::shfl_xor(odd ? x[2] : x[3], 1);
-    if (odd) { x[0] = a; x[2] = b; } else { x[1] = a; x[3] = b; }
-  }
-  {
-    const bool high = lane & 2;
-    const uint32_t a = ptx::shfl_xor(high ? x[0] : x[2], 2), b = ptx::shfl_xor(high ? x[1] : x[3], 2);
-    if (high) { x[0] = a; x[1] = b; } else { x[2] = a; x[3] = b; }
-  }
+  const bool odd = threadIdx.x & 1, high = threadIdx.x & 2;
+  const uint32_t a = ptx::shfl_xor(odd ? x[0] : x[1], 1), b = ptx::shfl_xor(odd ? x[2] : x[3], 1);
+  x[odd ? 0 : 1] = a;
+  x[odd ? 2 : 3] = b;
+  const uint32_t c = ptx::shfl_xor(high ? x[0] : x[2], 2), d = ptx::shfl_xor(high ? x[1] : x[3], 2);
+  x[high ? 0 : 2] = c;
+  x[high ? 1 : 3] = d;
 }
 
-// Rows of this thread to memory: 16 bytes at a time.
+// d · scale to this thread's two rows, out and out + 8 · stride, 16 bytes at a time.
 template <int N>
-__device__ __forceinline__ void store_rows(bf16* out, int64_t stride, const float (&d)[N], float low_scale, float high_scale, bool low_row,
-                          bool high_row) {
+__device__ __forceinline__ void store_rows(bf16* out, int64_t stride, const float (&d)[N], const float (&scale)[2],
+                                           const bool (&stored)[2]) {
 #pragma unroll
   for (int group = 0; group < N / 16; group++) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      const float scale = half ? high_scale : low_scale;
       uint32_t x[4];
 #pragma unroll
       for (int j = 0; j < 4; j++) {
         const int at = 16 * group + 4 * j + 2 * half;
-        x[j] = ptx::pack_bf16(d[at] * scale, d[at + 1] * scale);
+        x[j] = ptx::pack_bf16(d[at] * scale[half], d[at + 1] * scale[half]);
       }
       transpose_quad(x);
-      if (half ? high_row : low_row) {
-        ptx::store_16(out + (half ? 8 * stride : 0) + 32 * group + 8 * (threadIdx.x % 4), uint4{x[0], x[1], x[2], x[3]});
+      if (stored[half]) {
+        ptx::store_16(out + 8 * half * stride + 32 * group + 8 * (threadIdx.x % 4), uint4{x[0], x[1], x[2], x[3]});
       }
     }
   }
@@ -146,47 +191,67 @@ __device__ __forceinline__ float quad_max(float x) {
   x = fmaxf(x, ptx::shfl_xor(x, 1));
   return fmaxf(x, ptx::shfl_xor(x, 2));
 }
+
 __device__ __forceinline__ float quad_sum(float x) {
   x += ptx::shfl_xor(x, 1);
   return x + ptx::shfl_xor(x, 2);
 }
 
-// One block of scores into probabilities. row: this thread's lower row minus the block's first key.
+// One tile of scores to exp(s − maximum), with the running maximum and sum of this thread's two rows; rescale: what
+// sums so far are to be multiplied by. `last`: the last column that the lower row sees; the other row sees 8 more.
 template <int N>
-__device__ __forceinline__ void softmax_block(float (&s)[N], float (&maximum)[2], float (&sum)[2], float (&rescale)[2], float scale, int row,
-                             bool masked) {
+__device__ __forceinline__ void softmax_tile(float (&s)[N], float (&maximum)[2], float (&sum)[2], float (&rescale)[2],
+                                             float scale, int last, bool masked) {
   if (masked) {
 #pragma unroll
     for (int i = 0; i < N; i++) {
-      const int column = 8 * (i / 4) + 2 * (threadIdx.x % 4) + i % 2;
-      if (column > row + 8 * (i / 2 % 2)) s[i] = -kInfinity;
+      if (column_of(i) > last + 8 * half_of(i)) s[i] = -kInfinity;
     }
   }
 #pragma unroll
   for (int half = 0; half < 2; half++) {
-    float high = maximum[half];
+    float top = maximum[half];
 #pragma unroll
-    for (int j = 0; j < N / 4; j++) high = fmaxf(high, fmaxf(s[4 * j + 2 * half], s[4 * j + 2 * half + 1]));
-    high = quad_max(high);
-    const float base = high == -kInfinity ? 0.f : high * scale;
+    for (int j = 2 * half; j < N; j += 4) top = fmaxf(top, fmaxf(s[j], s[j + 1]));
+    top = quad_max(top);
+    const float base = top == -kInfinity ? 0.f : top * scale;   // a row that sees none of the keys so far
     rescale[half] = exp2_approx(maximum[half] * scale - base);
-    maximum[half] = high;
+    maximum[half] = top;
     float total = 0.f;
 #pragma unroll
-    for (int j = 0; j < N / 4; j++) {
-#pragma unroll
-      for (int c = 0; c < 2; c++) {
-        float& x = s[4 * j + 2 * half + c];
-        x = exp2_approx(x * scale - base);
-        total += x;
-      }
+    for (int j = 2 * half; j < N; j += 4) {
+      s[j] = exp2_approx(s[j] * scale - base);
+      s[j + 1] = exp2_approx(s[j + 1] * scale - base);
+      total += s[j] + s[j + 1];
     }
     sum[half] = sum[half] * rescale[half] + total;
   }
 }
 
+}  // namespace
+
+struct AttentionHopperForwardParams {
+  hopper::TensorMap query;   // qkv in boxes of kTile rows of a head
+  hopper::TensorMap key;     // qkv in boxes of kTileN rows of a head
+  bf16* o;
+  float* lse;
+  const AttentionTile* tiles;
+  int tile_count, heads, kv_heads;
+  float scale;               // log2 e / √H
+};
+static_assert(sizeof(AttentionHopperForwardParams) == 320, "same layout as AttentionHopper.ForwardParams");
+
+struct ForwardShared {
+  Rows<kTile> q;
+  Rows<kTileN> k[kStages], v[kStages];
+  hopper::Barrier q_full, q_empty;
+  hopper::Barrier k_full[kStages], k_empty[kStages], v_full[kStages], v_empty[kStages];
+};
+
+// Grid: as many blocks as the device holds at once.
 Z1_KERNEL(kThreads, 1, attention_hopper_forward, AttentionHopperForwardParams) {
   auto& s = *shared_memory<ForwardShared>();
+  using Ring = Place<kStages>;
   const int64_t items = int64_t(p.tile_count) * p.heads;
   if (threadIdx.x == 0) {
     hopper::barrier_init(s.q_full, 1);
@@ -201,33 +266,34 @@ Z1_KERNEL(kThreads, 1, attention_hopper_forward, AttentionHopperForwardParams) {
   }
   ptx::sync_threads();
 
-  const int warpgroup = ptx::shfl(int(threadIdx.x) / hopper::kWarpgroup, 0);
+  const int warpgroup = ptx::shfl(int(threadIdx.x) / hopper::kWarpgroup, 0);   // the same register for the whole warp
+  int step = 0, filled = 0;                                                    // key tiles and items so far
   if (warpgroup == 0) {
     hopper::registers_decrease<kProducerRegisters>();
     if (threadIdx.x == 0) {
       hopper::prefetch(p.query);
       hopper::prefetch(p.key);
-      int count = 0, filled = 0;
       for (int round = 0; item_of(round) < items; round++) {
-        const int64_t item = item_of(round);
-        const int head = int(item % p.heads);
-        const AttentionTile tile = p.tiles[item / p.heads];
+        const int head = int(item_of(round) % p.heads);
+        const AttentionTile tile = p.tiles[item_of(round) / p.heads];
         if (tile.length == 0) continue;
         const int key_slab = (p.heads + head / (p.heads / p.kv_heads)) * kSlabs;
         const int value_slab = key_slab + p.kv_heads * kSlabs;
-        for (int block = key_blocks(tile) - 1, first = 1; block >= 0; block--, first = 0, count++) {
-          const int stage = count % kStages, parity = count / kStages % 2, token = tile.start + block * kTileN;
-          hopper::wait(s.k_empty[stage], parity ^ 1);
-          hopper::arrive_expect(s.k_full[stage], int(sizeof(s.k[stage])));
-          hopper::load_3d(s.k[stage], p.key, s.k_full[stage], 0, token, key_slab);
-          if (first) {
+        const int last = (min(tile.first + kTile, tile.length) - 1) / kTileN;
+        for (int block = last; block >= 0; block--, step++) {
+          const Ring at(step);
+          const int token = tile.start + block * kTileN;
+          hopper::wait(s.k_empty[at.stage], at.parity ^ 1);
+          hopper::arrive_expect(s.k_full[at.stage], sizeof(s.k[0]));
+          hopper::load_3d(&s.k[at.stage], p.key, s.k_full[at.stage], 0, token, key_slab);
+          if (block == last) {   // after the first keys, whose stage may be free long before the queries are
             hopper::wait(s.q_empty, filled % 2 ^ 1);
-            hopper::arrive_expect(s.q_full, int(sizeof(s.q)));
-            hopper::load_3d(s.q, p.query, s.q_full, 0, tile.start + tile.first, head * kSlabs);
+            hopper::arrive_expect(s.q_full, sizeof(s.q));
+            hopper::load_3d(&s.q, p.query, s.q_full, 0, tile.start + tile.first, head * kSlabs);
           }
-          hopper::wait(s.v_empty[stage], parity ^ 1);
-          hopper::arrive_expect(s.v_full[stage], int(sizeof(s.v[stage])));
-          hopper::load_3d(s.v[stage], p.key, s.v_full[stage], 0, token, value_slab);
+          hopper::wait(s.v_empty[at.stage], at.parity ^ 1);
+          hopper::arrive_expect(s.v_full[at.stage], sizeof(s.v[0]));
+          hopper::load_3d(&s.v[at.stage], p.key, s.v_full[at.stage], 0, token, value_slab);
         }
         filled++;
       }
@@ -235,133 +301,133 @@ Z1_KERNEL(kThreads, 1, attention_hopper_forward, AttentionHopperForwardParams) {
   } else {
     hopper::registers_increase<kConsumerRegisters>();
     const int consumer = warpgroup - 1;
-    const int row = 64 * consumer + 16 * (threadIdx.x % hopper::kWarpgroup / kWarp) + threadIdx.x % kWarp / 4;
-    const uint32_t q = hopper::shared_address(s.q) + 64 * consumer * hopper::kSwizzleBytes;
+    const int row = 64 * consumer + 16 * int(threadIdx.x % hopper::kWarpgroup / kWarp) + int(threadIdx.x % kWarp / 4);
+    const uint32_t q = hopper::shared_address(&s.q) + 64 * consumer * hopper::kRowBytes;
     float scores[kTileN / 2], out[kHeadDim / 2], maximum[2], sum[2], rescale[2];
     uint32_t probabilities[kTileN / 16][4];
-    int count = 0, filled = 0;
     if (consumer == 1) ptx::bar_arrive(kFirstTurn, kConsumers);
     for (int round = 0; item_of(round) < items; round++) {
-      const int64_t item = item_of(round);
-      const int head = int(item % p.heads);
-      const AttentionTile tile = p.tiles[item / p.heads];
+      const int head = int(item_of(round) % p.heads);
+      const AttentionTile tile = p.tiles[item_of(round) / p.heads];
       if (tile.length == 0) continue;
-      int block = key_blocks(tile) - 1;
+      int block = (min(tile.first + kTile, tile.length) - 1) / kTileN;
+      const auto softmax = [&] {
+        softmax_tile(scores, maximum, sum, rescale, p.scale, tile.first + row - block * kTileN,
+                     (block + 1) * kTileN > tile.first + 64 * consumer);
+      };
 #pragma unroll
       for (int i = 0; i < kHeadDim / 2; i++) out[i] = 0.f;
       maximum[0] = maximum[1] = -kInfinity;
       sum[0] = sum[1] = 0.f;
 
+      const Ring first(step);
       hopper::wait(s.q_full, filled % 2);
-      hopper::wait(s.k_full[count % kStages], count / kStages % 2);
+      hopper::wait(s.k_full[first.stage], first.parity);
       ptx::bar_sync(kFirstTurn + consumer, kConsumers);
       hopper::hold(scores);
       hopper::wgmma_fence();
-      multiply_heads(scores, q, kTileM, hopper::shared_address(s.k[count % kStages]), kTileN);
+      multiply_heads<kTile>(scores, q, hopper::shared_address(&s.k[first.stage]));
       hopper::wgmma_commit();
       ptx::bar_arrive(kFirstTurn + 1 - consumer, kConsumers);
       hopper::wgmma_wait<0>();
       hopper::hold(scores);
-      release(s.k_empty[count % kStages]);
-      softmax_block(scores, maximum, sum, rescale, p.scale, tile.first + row - block * kTileN,
-                    (block + 1) * kTileN > tile.first + 64 * consumer);
+      release(s.k_empty[first.stage]);
+      softmax();
       pack(probabilities, scores);
 
-      for (block--; block >= 0; block--, count++) {
-        const int next = (count + 1) % kStages, stage = count % kStages;
-        hopper::wait(s.k_full[next], (count + 1) / kStages % 2);
+      for (block--; block >= 0; block--, step++) {
+        const Ring at(step), next(step + 1);
+        hopper::wait(s.k_full[next.stage], next.parity);
         ptx::bar_sync(kFirstTurn + consumer, kConsumers);
         hopper::hold(scores);
         hopper::hold(out);
         hopper::hold(probabilities);
         hopper::wgmma_fence();
-        multiply_heads(scores, q, kTileM, hopper::shared_address(s.k[next]), kTileN);
+        multiply_heads<kTile>(scores, q, hopper::shared_address(&s.k[next.stage]));
         hopper::wgmma_commit();
-        hopper::wait(s.v_full[stage], count / kStages % 2);
-        multiply_rows<kTileN>(out, probabilities, hopper::shared_address(s.v[stage]));
+        hopper::wait(s.v_full[at.stage], at.parity);
+        multiply_rows<kTileN>(out, probabilities, hopper::shared_address(&s.v[at.stage]));
         hopper::wgmma_commit();
         ptx::bar_arrive(kFirstTurn + 1 - consumer, kConsumers);
         hopper::wgmma_wait<1>();
         hopper::hold(scores);
-        release(s.k_empty[next]);
-        softmax_block(scores, maximum, sum, rescale, p.scale, tile.first + row - block * kTileN,
-                      (block + 1) * kTileN > tile.first + 64 * consumer);
+        release(s.k_empty[next.stage]);
+        softmax();
         hopper::wgmma_wait<0>();
         hopper::hold(out);
         hopper::hold(probabilities);
-        release(s.v_empty[stage]);
+        release(s.v_empty[at.stage]);
 #pragma unroll
-        for (int i = 0; i < kHeadDim / 2; i++) out[i] *= rescale[i / 2 % 2];
+        for (int i = 0; i < kHeadDim / 2; i++) out[i] *= rescale[half_of(i)];
         pack(probabilities, scores);
       }
       release(s.q_empty);
       filled++;
 
-      const int stage = count % kStages;
-      hopper::wait(s.v_full[stage], count / kStages % 2);
+      const Ring at(step++);
+      hopper::wait(s.v_full[at.stage], at.parity);
       hopper::hold(out);
       hopper::hold(probabilities);
       hopper::wgmma_fence();
-      multiply_rows<kTileN>(out, probabilities, hopper::shared_address(s.v[stage]));
+      multiply_rows<kTileN>(out, probabilities, hopper::shared_address(&s.v[at.stage]));
       hopper::wgmma_commit();
       hopper::wgmma_wait<0>();
       hopper::hold(out);
-      release(s.v_empty[stage]);
-      count++;
+      release(s.v_empty[at.stage]);
 
-      const float low = quad_sum(sum[0]), high = quad_sum(sum[1]);
+      sum[0] = quad_sum(sum[0]);
+      sum[1] = quad_sum(sum[1]);
       const int local = tile.first + row;
-      const int64_t token = tile.start + local;
-      const bool low_row = local < tile.length, high_row = local + 8 < tile.length;
-      const int64_t stride = int64_t(p.heads) * kHeadDim;
-      store_rows(p.o + token * stride + head * kHeadDim, stride, out, 1.f / low, 1.f / high, low_row, high_row);
-      if (threadIdx.x % 4 == 0) {
-        constexpr float kLn2 = 0.693147180559945f;
-        if (low_row) p.lse[token * p.heads + head] = (maximum[0] * p.scale + log2f(low)) * kLn2;
-        if (high_row) p.lse[(token + 8) * p.heads + head] = (maximum[1] * p.scale + log2f(high)) * kLn2;
+      const int64_t token = tile.start + local, stride = int64_t(p.heads) * kHeadDim;
+      const bool stored[2] = {local < tile.length, local + 8 < tile.length};
+      const float scale[2] = {1.f / sum[0], 1.f / sum[1]};
+      store_rows(p.o + token * stride + head * kHeadDim, stride, out, scale, stored);
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        if (threadIdx.x % 4 == 0 && stored[half]) {
+          p.lse[(token + 8 * half) * p.heads + head] = (maximum[half] * p.scale + log2f(sum[half])) * kLn2;
+        }
       }
     }
-    if (consumer == 0) ptx::bar_sync(kFirstTurn, kConsumers);
+    if (consumer == 0) ptx::bar_sync(kFirstTurn, kConsumers);   // takes the last turn, which nobody uses
   }
 }
 
 struct AttentionHopperBackwardParams {
-  hopper::TensorMap tile;
-  hopper::TensorMap step;
-  hopper::TensorMap gradient;
+  hopper::TensorMap tile;       // qkv in boxes of kTile rows of a head
+  hopper::TensorMap step;       // qkv in boxes of kStepM (keys' kernel) or kStepN (queries' kernel) rows of a head
+  hopper::TensorMap gradient;   // dO in boxes of kStepM (keys' kernel) or kTile (queries' kernel) rows of a head
   const float* lse;
   const float* delta;
-  bf16* dq;
-  bf16* dk;
+  bf16* dq;                     // row stride dq_stride; unused by the kernel of the keys
+  bf16* dk;                     // row stride dkv_stride; dk and dv unused by the kernel of the queries
   bf16* dv;
   const AttentionTile* tiles;
   int64_t dq_stride, dkv_stride;
   int tile_count, heads, kv_heads;
-  float scale;
+  float scale;                  // log2 e / √H
 };
+static_assert(sizeof(AttentionHopperBackwardParams) == 512, "same layout as AttentionHopper.BackwardParams");
 
-constexpr float kLog2E = 1.44269504088896f;
-
-struct alignas(1024) BackwardKeysShared {
-  bf16 k[kTileM * kHeadDim];
-  bf16 v[kTileM * kHeadDim];
-  bf16 q[kStepStages][kStepM * kHeadDim];
-  bf16 d_o[kStepStages][kStepM * kHeadDim];
-  float lse[kStepStages][kStepM];
-  float delta[kStepStages][kStepM];
+struct BackwardKeysShared {
+  Rows<kTile> k, v;
+  Rows<kStepM> q[kStepStages], d_o[kStepStages];
+  float lse[kStepStages][kStepM], delta[kStepStages][kStepM];
   hopper::Barrier tile_full, tile_empty;
   hopper::Barrier full[kStepStages], empty[kStepStages];
 };
 
+// Grid: as many blocks as the device holds at once.
 Z1_KERNEL(kThreads, 1, attention_hopper_backward_keys, AttentionHopperBackwardParams) {
   auto& s = *shared_memory<BackwardKeysShared>();
+  using Ring = Place<kStepStages>;
   const int64_t items = int64_t(p.tile_count) * p.kv_heads;
   const int group = p.heads / p.kv_heads;
   if (threadIdx.x == 0) {
     hopper::barrier_init(s.tile_full, 1);
     hopper::barrier_init(s.tile_empty, kConsumerWarps);
     for (int i = 0; i < kStepStages; i++) {
-      hopper::barrier_init(s.full[i], 1 + kWarp);
+      hopper::barrier_init(s.full[i], 1 + kWarp);   // the tensor copies, and each lane's lse and delta
       hopper::barrier_init(s.empty[i], kConsumerWarps);
     }
     hopper::barrier_init_fence();
@@ -369,57 +435,55 @@ Z1_KERNEL(kThreads, 1, attention_hopper_backward_keys, AttentionHopperBackwardPa
   ptx::sync_threads();
 
   const int warpgroup = ptx::shfl(int(threadIdx.x) / hopper::kWarpgroup, 0);
+  int step = 0, filled = 0;
   if (warpgroup == 0) {
     hopper::registers_decrease<kProducerRegisters>();
     if (threadIdx.x < kWarp) {
-      int count = 0, filled = 0;
       for (int round = 0; item_of(round) < items; round++) {
-        const int64_t item = item_of(round);
-        const int kv_head = int(item % p.kv_heads);
-        const AttentionTile tile = p.tiles[item / p.kv_heads];
+        const int kv_head = int(item_of(round) % p.kv_heads);
+        const AttentionTile tile = p.tiles[item_of(round) / p.kv_heads];
         if (tile.length == 0) continue;
         if (threadIdx.x == 0) {
+          const int token = tile.start + tile.first;
           hopper::wait(s.tile_empty, filled % 2 ^ 1);
-          hopper::arrive_expect(s.tile_full, int(sizeof(s.k) + sizeof(s.v)));
-          hopper::load_3d(s.k, p.tile, s.tile_full, 0, tile.start + tile.first, (p.heads + kv_head) * kSlabs);
-          hopper::load_3d(s.v, p.tile, s.tile_full, 0, tile.start + tile.first, (p.heads + p.kv_heads + kv_head) * kSlabs);
+          hopper::arrive_expect(s.tile_full, sizeof(s.k) + sizeof(s.v));
+          hopper::load_3d(&s.k, p.tile, s.tile_full, 0, token, (p.heads + kv_head) * kSlabs);
+          hopper::load_3d(&s.v, p.tile, s.tile_full, 0, token, (p.heads + p.kv_heads + kv_head) * kSlabs);
         }
         filled++;
         for (int head = kv_head * group; head < (kv_head + 1) * group; head++) {
-          for (int first = tile.first; first < tile.length; first += kStepM, count++) {
-            const int stage = count % kStepStages;
-            hopper::wait(s.empty[stage], count / kStepStages % 2 ^ 1);
+          for (int first = tile.first; first < tile.length; first += kStepM, step++) {
+            const Ring at(step);
+            hopper::Barrier& full = s.full[at.stage];
+            hopper::wait(s.empty[at.stage], at.parity ^ 1);
             if (threadIdx.x == 0) {
-              hopper::arrive_expect(s.full[stage], int(sizeof(s.q[0]) + sizeof(s.d_o[0])));
-              hopper::load_3d(s.q[stage], p.step, s.full[stage], 0, tile.start + first, head * kSlabs);
-              hopper::load_3d(s.d_o[stage], p.gradient, s.full[stage], 0, tile.start + first, head * kSlabs);
+              hopper::arrive_expect(full, sizeof(s.q[0]) + sizeof(s.d_o[0]));
+              hopper::load_3d(&s.q[at.stage], p.step, full, 0, tile.start + first, head * kSlabs);
+              hopper::load_3d(&s.d_o[at.stage], p.gradient, full, 0, tile.start + first, head * kSlabs);
             }
 #pragma unroll
-            for (int i = 0; i < kStepM / kWarp; i++) {
-              const int row = i * kWarp + int(threadIdx.x);
-              const bool valid = first + row < tile.length;
-              const int64_t at = int64_t(tile.start + first + row) * p.heads + head;
-              s.lse[stage][row] = valid ? p.lse[at] * kLog2E : kInfinity;
-              s.delta[stage][row] = valid ? p.delta[at] : 0.f;
+            for (int query = threadIdx.x; query < kStepM; query += kWarp) {
+              const bool exists = first + query < tile.length;
+              const int64_t from = int64_t(tile.start + first + query) * p.heads + head;
+              s.lse[at.stage][query] = exists ? p.lse[from] * kLog2E : kInfinity;
+              s.delta[at.stage][query] = exists ? p.delta[from] : 0.f;
             }
-            hopper::arrive(s.full[stage]);
+            hopper::arrive(full);
           }
         }
       }
     }
   } else {
     hopper::registers_increase<kConsumerRegisters>();
-    const int consumer = warpgroup - 1, lane = threadIdx.x % kWarp;
-    const int row = 64 * consumer + 16 * (threadIdx.x % hopper::kWarpgroup / kWarp) + lane / 4;
-    const uint32_t k = hopper::shared_address(s.k) + 64 * consumer * hopper::kSwizzleBytes;
-    const uint32_t v = hopper::shared_address(s.v) + 64 * consumer * hopper::kSwizzleBytes;
+    const int consumer = warpgroup - 1;
+    const int row = 64 * consumer + 16 * int(threadIdx.x % hopper::kWarpgroup / kWarp) + int(threadIdx.x % kWarp / 4);
+    const uint32_t k = hopper::shared_address(&s.k) + 64 * consumer * hopper::kRowBytes;
+    const uint32_t v = hopper::shared_address(&s.v) + 64 * consumer * hopper::kRowBytes;
     float dk[kHeadDim / 2], dv[kHeadDim / 2];
-    uint32_t a[kStepM / 16][4], b[kStepM / 16][4];
-    int count = 0, filled = 0;
+    uint32_t probabilities[kStepM / 16][4], differences[kStepM / 16][4];
     for (int round = 0; item_of(round) < items; round++) {
-      const int64_t item = item_of(round);
-      const int kv_head = int(item % p.kv_heads);
-      const AttentionTile tile = p.tiles[item / p.kv_heads];
+      const int kv_head = int(item_of(round) % p.kv_heads);
+      const AttentionTile tile = p.tiles[item_of(round) / p.kv_heads];
       if (tile.length == 0) continue;
 #pragma unroll
       for (int i = 0; i < kHeadDim / 2; i++) dk[i] = dv[i] = 0.f;
@@ -427,81 +491,79 @@ Z1_KERNEL(kThreads, 1, attention_hopper_backward_keys, AttentionHopperBackwardPa
       hopper::hold(dv);
       hopper::wait(s.tile_full, filled % 2);
       for (int head = 0; head < group; head++) {
-        for (int first = tile.first; first < tile.length; first += kStepM, count++) {
-          const int stage = count % kStepStages;
-          hopper::wait(s.full[stage], count / kStepStages % 2);
-          float scores[kStepM / 2], gradients[kStepM / 2];
+        for (int first = tile.first; first < tile.length; first += kStepM, step++) {
+          const Ring at(step);
+          const uint32_t q = hopper::shared_address(&s.q[at.stage]), d_o = hopper::shared_address(&s.d_o[at.stage]);
+          float scores[kStepM / 2], gradients[kStepM / 2];   // [64 keys][kStepM queries]
+          hopper::wait(s.full[at.stage], at.parity);
           hopper::hold(scores);
           hopper::hold(gradients);
           hopper::wgmma_fence();
-          multiply_heads(scores, k, kTileM, hopper::shared_address(s.q[stage]), kStepM);
+          multiply_heads<kTile>(scores, k, q);
           hopper::wgmma_commit();
-          multiply_heads(gradients, v, kTileM, hopper::shared_address(s.d_o[stage]), kStepM);
+          multiply_heads<kTile>(gradients, v, d_o);
           hopper::wgmma_commit();
           hopper::wgmma_wait<1>();
           hopper::hold(scores);
-          if (first < tile.first + 64 * consumer + 63) {
+          if (first < tile.first + 64 * consumer + 63) {     // some key of this warpgroup is after some query
 #pragma unroll
             for (int i = 0; i < kStepM / 2; i++) {
-              const int column = 8 * (i / 4) + 2 * (lane % 4) + i % 2;
-              if (first + column < tile.first + row + 8 * (i / 2 % 2)) scores[i] = -kInfinity;
+              if (first + column_of(i) < tile.first + row + 8 * half_of(i)) scores[i] = -kInfinity;
             }
           }
 #pragma unroll
           for (int i = 0; i < kStepM / 2; i++) {
-            const int column = 8 * (i / 4) + 2 * (lane % 4) + i % 2;
-            scores[i] = exp2_approx(scores[i] * p.scale - s.lse[stage][column]);
+            scores[i] = exp2_approx(scores[i] * p.scale - s.lse[at.stage][column_of(i)]);
           }
-          pack(a, scores);
-          hopper::hold(a);
+          pack(probabilities, scores);
+          hopper::hold(probabilities);
           hopper::hold(dv);
           hopper::wgmma_fence();
-          multiply_rows<kStepM>(dv, a, hopper::shared_address(s.d_o[stage]));
+          multiply_rows<kStepM>(dv, probabilities, d_o);
           hopper::wgmma_commit();
           hopper::wgmma_wait<1>();
           hopper::hold(gradients);
 #pragma unroll
           for (int i = 0; i < kStepM / 2; i++) {
-            const int column = 8 * (i / 4) + 2 * (lane % 4) + i % 2;
-            gradients[i] = scores[i] * (gradients[i] - s.delta[stage][column]);
+            gradients[i] = scores[i] * (gradients[i] - s.delta[at.stage][column_of(i)]);
           }
-          pack(b, gradients);
-          hopper::hold(b);
+          pack(differences, gradients);
+          hopper::hold(differences);
           hopper::hold(dk);
           hopper::wgmma_fence();
-          multiply_rows<kStepM>(dk, b, hopper::shared_address(s.q[stage]));
+          multiply_rows<kStepM>(dk, differences, q);
           hopper::wgmma_commit();
-          hopper::wgmma_wait<0>();
+          hopper::wgmma_wait<0>();   // at H = 128 there are no registers to have these under way with the next scores
           hopper::hold(dv);
           hopper::hold(dk);
-          hopper::hold(a);
-          hopper::hold(b);
-          release(s.empty[stage]);
+          hopper::hold(probabilities);
+          hopper::hold(differences);
+          release(s.empty[at.stage]);
         }
       }
       release(s.tile_empty);
       filled++;
       const int local = tile.first + row;
       const int64_t at = (tile.start + local) * p.dkv_stride + kv_head * kHeadDim;
-      const bool low_row = local < tile.length, high_row = local + 8 < tile.length;
+      const bool stored[2] = {local < tile.length, local + 8 < tile.length};
       const float scale = p.scale / kLog2E;
-      store_rows(p.dk + at, p.dkv_stride, dk, scale, scale, low_row, high_row);
-      store_rows(p.dv + at, p.dkv_stride, dv, 1.f, 1.f, low_row, high_row);
+      store_rows(p.dk + at, p.dkv_stride, dk, {scale, scale}, stored);
+      store_rows(p.dv + at, p.dkv_stride, dv, {1.f, 1.f}, stored);
     }
   }
 }
 
-struct alignas(1024) BackwardQueriesShared {
-  bf16 q[kTileM * kHeadDim];
-  bf16 d_o[kTileM * kHeadDim];
-  bf16 k[kStepStages][kStepN * kHeadDim];
-  bf16 v[kStepStages][kStepN * kHeadDim];
+struct BackwardQueriesShared {
+  Rows<kTile> q, d_o;
+  Rows<kStepN> k[kStepStages], v[kStepStages];
   hopper::Barrier tile_full, tile_empty;
   hopper::Barrier full[kStepStages], empty[kStepStages];
 };
 
+// Grid: as many blocks as the device holds at once.
 Z1_KERNEL(kThreads, 1, attention_hopper_backward_queries, AttentionHopperBackwardParams) {
   auto& s = *shared_memory<BackwardQueriesShared>();
+  using Ring = Place<kStepStages>;
   const int64_t items = int64_t(p.tile_count) * p.heads;
   if (threadIdx.x == 0) {
     hopper::barrier_init(s.tile_full, 1);
@@ -515,103 +577,105 @@ Z1_KERNEL(kThreads, 1, attention_hopper_backward_queries, AttentionHopperBackwar
   ptx::sync_threads();
 
   const int warpgroup = ptx::shfl(int(threadIdx.x) / hopper::kWarpgroup, 0);
+  int step = 0, filled = 0;
   if (warpgroup == 0) {
     hopper::registers_decrease<kProducerRegisters>();
     if (threadIdx.x == 0) {
-      int count = 0, filled = 0;
       for (int round = 0; item_of(round) < items; round++) {
-        const int64_t item = item_of(round);
-        const int head = int(item % p.heads);
-        const AttentionTile tile = p.tiles[item / p.heads];
+        const int head = int(item_of(round) % p.heads);
+        const AttentionTile tile = p.tiles[item_of(round) / p.heads];
         if (tile.length == 0) continue;
-        const int key_slab = (p.heads + head / (p.heads / p.kv_heads)) * kSlabs, value_slab = key_slab + p.kv_heads * kSlabs;
+        const int key_slab = (p.heads + head / (p.heads / p.kv_heads)) * kSlabs;
+        const int value_slab = key_slab + p.kv_heads * kSlabs;
         hopper::wait(s.tile_empty, filled % 2 ^ 1);
-        hopper::arrive_expect(s.tile_full, int(sizeof(s.q) + sizeof(s.d_o)));
-        hopper::load_3d(s.q, p.tile, s.tile_full, 0, tile.start + tile.first, head * kSlabs);
-        hopper::load_3d(s.d_o, p.gradient, s.tile_full, 0, tile.start + tile.first, head * kSlabs);
+        hopper::arrive_expect(s.tile_full, sizeof(s.q) + sizeof(s.d_o));
+        hopper::load_3d(&s.q, p.tile, s.tile_full, 0, tile.start + tile.first, head * kSlabs);
+        hopper::load_3d(&s.d_o, p.gradient, s.tile_full, 0, tile.start + tile.first, head * kSlabs);
         filled++;
-        const int end = min(tile.first + kTileM, tile.length);
-        for (int first = 0; first < end; first += kStepN, count++) {
-          const int stage = count % kStepStages;
-          hopper::wait(s.empty[stage], count / kStepStages % 2 ^ 1);
-          hopper::arrive_expect(s.full[stage], int(sizeof(s.k[0]) + sizeof(s.v[0])));
-          hopper::load_3d(s.k[stage], p.step, s.full[stage], 0, tile.start + first, key_slab);
-          hopper::load_3d(s.v[stage], p.step, s.full[stage], 0, tile.start + first, value_slab);
+        const int end = min(tile.first + kTile, tile.length);
+        for (int first = 0; first < end; first += kStepN, step++) {
+          const Ring at(step);
+          hopper::Barrier& full = s.full[at.stage];
+          hopper::wait(s.empty[at.stage], at.parity ^ 1);
+          hopper::arrive_expect(full, sizeof(s.k[0]) + sizeof(s.v[0]));
+          hopper::load_3d(&s.k[at.stage], p.step, full, 0, tile.start + first, key_slab);
+          hopper::load_3d(&s.v[at.stage], p.step, full, 0, tile.start + first, value_slab);
         }
       }
     }
   } else {
     hopper::registers_increase<kConsumerRegisters>();
-    const int consumer = warpgroup - 1, lane = threadIdx.x % kWarp;
-    const int row = 64 * consumer + 16 * (threadIdx.x % hopper::kWarpgroup / kWarp) + lane / 4;
-    const uint32_t q = hopper::shared_address(s.q) + 64 * consumer * hopper::kSwizzleBytes;
-    const uint32_t d_o = hopper::shared_address(s.d_o) + 64 * consumer * hopper::kSwizzleBytes;
+    const int consumer = warpgroup - 1;
+    const int row = 64 * consumer + 16 * int(threadIdx.x % hopper::kWarpgroup / kWarp) + int(threadIdx.x % kWarp / 4);
+    const uint32_t q = hopper::shared_address(&s.q) + 64 * consumer * hopper::kRowBytes;
+    const uint32_t d_o = hopper::shared_address(&s.d_o) + 64 * consumer * hopper::kRowBytes;
     float dq[kHeadDim / 2];
-    uint32_t a[kStepN / 16][4];
-    int count = 0, filled = 0;
+    uint32_t differences[kStepN / 16][4];
     for (int round = 0; item_of(round) < items; round++) {
-      const int64_t item = item_of(round);
-      const int head = int(item % p.heads);
-      const AttentionTile tile = p.tiles[item / p.heads];
+      const int head = int(item_of(round) % p.heads);
+      const AttentionTile tile = p.tiles[item_of(round) / p.heads];
       if (tile.length == 0) continue;
       const int local = tile.first + row;
-      const bool low_row = local < tile.length, high_row = local + 8 < tile.length;
       const int64_t token = tile.start + local;
-      const float lse[2] = {low_row ? p.lse[token * p.heads + head] * kLog2E : kInfinity,
-                            high_row ? p.lse[(token + 8) * p.heads + head] * kLog2E : kInfinity};
-      const float delta[2] = {low_row ? p.delta[token * p.heads + head] : 0.f,
-                              high_row ? p.delta[(token + 8) * p.heads + head] : 0.f};
+      const bool stored[2] = {local < tile.length, local + 8 < tile.length};
+      float lse[2], delta[2];
+#pragma unroll
+      for (int half = 0; half < 2; half++) {
+        const int64_t from = (token + 8 * half) * p.heads + head;
+        lse[half] = stored[half] ? p.lse[from] * kLog2E : kInfinity;
+        delta[half] = stored[half] ? p.delta[from] : 0.f;
+      }
 #pragma unroll
       for (int i = 0; i < kHeadDim / 2; i++) dq[i] = 0.f;
       hopper::hold(dq);
       hopper::wait(s.tile_full, filled % 2);
-      const int end = min(tile.first + kTileM, tile.length);
-      int pending = -1;
-      for (int first = 0; first < end; first += kStepN, count++) {
-        const int stage = count % kStepStages;
-        hopper::wait(s.full[stage], count / kStepStages % 2);
+      const int end = min(tile.first + kTile, tile.length);
+      int pending = -1;   // the stage that the dQ product under way reads
+      for (int first = 0; first < end; first += kStepN, step++) {
+        const Ring at(step);
+        const uint32_t k = hopper::shared_address(&s.k[at.stage]), v = hopper::shared_address(&s.v[at.stage]);
         float scores[kStepN / 2], gradients[kStepN / 2];
+        hopper::wait(s.full[at.stage], at.parity);
         hopper::hold(scores);
         hopper::hold(gradients);
         hopper::wgmma_fence();
-        multiply_heads(scores, q, kTileM, hopper::shared_address(s.k[stage]), kStepN);
+        multiply_heads<kTile>(scores, q, k);
         hopper::wgmma_commit();
-        multiply_heads(gradients, d_o, kTileM, hopper::shared_address(s.v[stage]), kStepN);
+        multiply_heads<kTile>(gradients, d_o, v);
         hopper::wgmma_commit();
         hopper::wgmma_wait<2>();
         if (pending >= 0) release(s.empty[pending]);
         hopper::wgmma_wait<1>();
         hopper::hold(scores);
-        hopper::hold(a);
+        hopper::hold(differences);
         if (first + kStepN > tile.first + 64 * consumer) {
 #pragma unroll
           for (int i = 0; i < kStepN / 2; i++) {
-            const int column = 8 * (i / 4) + 2 * (lane % 4) + i % 2;
-            if (first + column > local + 8 * (i / 2 % 2)) scores[i] = -kInfinity;
+            if (first + column_of(i) > local + 8 * half_of(i)) scores[i] = -kInfinity;
           }
         }
 #pragma unroll
-        for (int i = 0; i < kStepN / 2; i++) scores[i] = exp2_approx(scores[i] * p.scale - lse[i / 2 % 2]);
+        for (int i = 0; i < kStepN / 2; i++) scores[i] = exp2_approx(scores[i] * p.scale - lse[half_of(i)]);
         hopper::wgmma_wait<0>();
         hopper::hold(gradients);
 #pragma unroll
-        for (int i = 0; i < kStepN / 2; i++) gradients[i] = scores[i] * (gradients[i] - delta[i / 2 % 2]);
-        pack(a, gradients);
-        hopper::hold(a);
+        for (int i = 0; i < kStepN / 2; i++) gradients[i] = scores[i] * (gradients[i] - delta[half_of(i)]);
+        pack(differences, gradients);
+        hopper::hold(differences);
         hopper::hold(dq);
         hopper::wgmma_fence();
-        multiply_rows<kStepN>(dq, a, hopper::shared_address(s.k[stage]));
+        multiply_rows<kStepN>(dq, differences, k);
         hopper::wgmma_commit();
-        pending = stage;
+        pending = at.stage;
       }
       hopper::wgmma_wait<0>();
       hopper::hold(dq);
-      hopper::hold(a);
+      hopper::hold(differences);
       release(s.empty[pending]);
       release(s.tile_empty);
       filled++;
       const float scale = p.scale / kLog2E;
-      store_rows(p.dq + token * p.dq_stride + head * kHeadDim, p.dq_stride, dq, scale, scale, low_row, high_row);
+      store_rows(p.dq + token * p.dq_stride + head * kHeadDim, p.dq_stride, dq, {scale, scale}, stored);
     }
   }
 }
