@@ -158,11 +158,11 @@ __device__ __forceinline__ constexpr int half_of(int i) { return i / 2 % 2; }
 __device__ __forceinline__ void transpose_quad(uint32_t (&x)[4]) {
   const bool odd = threadIdx.x & 1, high = threadIdx.x & 2;
   const uint32_t a = ptx::shfl_xor(odd ? x[0] : x[1], 1), b = ptx::shfl_xor(odd ? x[2] : x[3], 1);
-  x[odd ? 0 : 1] = a;
-  x[odd ? 2 : 3] = b;
+  x[0] = odd ? a : x[0], x[1] = odd ? x[1] : a;   // an index that is not a constant would take x out of its registers
+  x[2] = odd ? b : x[2], x[3] = odd ? x[3] : b;
   const uint32_t c = ptx::shfl_xor(high ? x[0] : x[2], 2), d = ptx::shfl_xor(high ? x[1] : x[3], 2);
-  x[high ? 0 : 2] = c;
-  x[high ? 1 : 3] = d;
+  x[0] = high ? c : x[0], x[2] = high ? x[2] : c;
+  x[1] = high ? d : x[1], x[3] = high ? x[3] : d;
 }
 
 // d · scale to this thread's two rows, out and out + 8 · stride, 16 bytes at a time.
