@@ -195,6 +195,20 @@ __device__ __forceinline__ void store_rows(
   }
 }
 
+// Scores that a query may not see become −∞. ahead = first column − first row; rows are queries and columns keys, or the other way round.
+template <bool kTransposed, int kBlocks>
+__device__ __forceinline__ void mask(float (&s)[kBlocks][4], int ahead) {
+  const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
+#pragma unroll
+  for (int n = 0; n < kBlocks; n++) {
+#pragma unroll
+    for (int e = 0; e < 4; e++) {
+      const int row = g + e / 2 * 8, column = ahead + 8 * n + 2 * t + e % 2;
+      if (kTransposed ? row > column : column > row) s[n][e] = -kInfinity;
+    }
+  }
+}
+
 __device__ __forceinline__ float quad_max(float x) {
   x = fmaxf(x, ptx::shfl_xor(x, 1));
   return fmaxf(x, ptx::shfl_xor(x, 2));
@@ -268,6 +282,7 @@ struct BackwardKeysShared {
 
 constexpr int kDecodeKeys = 16;     // keys of a warp's step
 constexpr int kDecodeStages = 2;
+constexpr int kSplitKeys = 128;     // keys of a split at least
 
 struct DecodeRing {
   Tile<kDecodeKeys> k[kDecodeStages], v[kDecodeStages];
@@ -281,6 +296,13 @@ struct DecodeShared {
   };
   float max[kWarps][16], sum[kWarps][16];
 };
+
+// The launcher says how much shared memory it gives; it computes that from the same constants.
+#ifdef kForwardBytes
+static_assert(sizeof(ForwardShared) == kForwardBytes && sizeof(BackwardQueriesShared) == kBackwardQueriesBytes &&
+                  sizeof(BackwardKeysShared) == kBackwardKeysBytes && sizeof(DecodeShared) == kDecodeBytes,
+              "same sizes as in AttentionVariant.cs");
+#endif
 
 }  // namespace
 
@@ -360,15 +382,7 @@ Z1_KERNEL(kThreads, 1, attention_forward, AttentionForwardParams) {
       }
       if (key + kTileN - 1 > row) {   // the diagonal; keys after the sequence's end are after every row that counts
 #pragma unroll
-        for (int a = 0; a < kAtoms; a++) {
-#pragma unroll
-          for (int n = 0; n < kTileN / 8; n++) {
-#pragma unroll
-            for (int e = 0; e < 4; e++) {
-              if (key + 8 * n + 2 * t + e % 2 > row + 16 * a + g + e / 2 * 8) score[a][n][e] = -kInfinity;
-            }
-          }
-        }
+        for (int a = 0; a < kAtoms; a++) mask<false>(score[a], key - row - 16 * a);
       }
     }
     slot = slot + 1 == kStages ? 0 : slot + 1;
@@ -480,7 +494,7 @@ Z1_KERNEL(kThreads, 2, attention_backward_queries, AttentionBackwardParams) {
 #pragma unroll
   for (int i = 0; i < kBackwardStages - 1; i++) load_next();
 
-  const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
+  const int g = threadIdx.x % kWarp / 4;
   const int warp_row = threadIdx.x / kWarp * 16;
   const int row = tile.first + warp_row;
   const float scale_log2 = p.scale * kLog2E;
@@ -506,14 +520,14 @@ Z1_KERNEL(kThreads, 2, attention_backward_queries, AttentionBackwardParams) {
     if (row < tile.length && key < row + 16) {
       float ps[kStepN / 8][4], dp[kStepN / 8][4];
       scores(ps, s.q, warp_row, s.k[slot]);
+      if (key + kStepN - 1 > row) mask<false>(ps, key - row);
       scores(dp, s.d, warp_row, s.v[slot]);
       uint32_t ds[kStepN / 16][4];
 #pragma unroll
       for (int n = 0; n < kStepN / 8; n++) {
 #pragma unroll
         for (int e = 0; e < 4; e++) {
-          const bool seen = key + 8 * n + 2 * t + e % 2 <= row + g + e / 2 * 8;
-          const float prob = seen ? exp2_approx(ps[n][e] * scale_log2 - lse_log2[e / 2]) : 0.f;
+          const float prob = exp2_approx(ps[n][e] * scale_log2 - lse_log2[e / 2]);   // 0 where masked
           ps[n][e] = prob * (dp[n][e] - delta[e / 2]);
         }
       }
@@ -577,7 +591,7 @@ Z1_KERNEL(kThreads, 2, attention_backward_keys, AttentionBackwardParams) {
     store_staged();
   }
 
-  const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
+  const int t = threadIdx.x % 4;
   const int warp_row = threadIdx.x / kWarp * 16;
   const int row = tile.first + warp_row;                   // the warp's first key
   const float scale_log2 = p.scale * kLog2E;
@@ -594,6 +608,7 @@ Z1_KERNEL(kThreads, 2, attention_backward_keys, AttentionBackwardParams) {
       if (row < tile.length && row < query + kStepM) {     // else: no key, or every score of the warp is masked
         float ps[kStepM / 8][4], dp[kStepM / 8][4];        // transposed: rows are keys, columns queries
         scores(ps, s.k, warp_row, s.q[slot]);
+        if (row + 15 > query) mask<true>(ps, query - row);
         scores(dp, s.v, warp_row, s.d[slot]);
         uint32_t prob[kStepM / 16][4], ds[kStepM / 16][4];
 #pragma unroll
@@ -601,8 +616,7 @@ Z1_KERNEL(kThreads, 2, attention_backward_keys, AttentionBackwardParams) {
 #pragma unroll
           for (int e = 0; e < 4; e++) {
             const int column = 8 * n + 2 * t + e % 2;
-            const bool seen = row + g + e / 2 * 8 <= query + column;
-            ps[n][e] = seen ? exp2_approx(ps[n][e] * scale_log2 - s.rows[slot][0][column] * kLog2E) : 0.f;
+            ps[n][e] = exp2_approx(ps[n][e] * scale_log2 - s.rows[slot][0][column] * kLog2E);   // 0 where masked
             dp[n][e] = ps[n][e] * (dp[n][e] - s.rows[slot][1][column]);
           }
         }
@@ -630,22 +644,32 @@ struct AttentionDecodeParams {
   const int* slots;         // [B]
   const int* lengths;       // [B]
   bf16* o;                  // [B, N·H]
+  float* parts;             // [B, N, splits, H + 4]: of one split the sums of p·v, then max and Σ p; unused when splits is 1
   int64_t q_stride;
-  int heads, kv_heads, capacity;
+  int heads, kv_heads, capacity, splits;
   float scale;
 };
-static_assert(sizeof(AttentionDecodeParams) == 72, "same layout as Attention.DecodeParams in Attention.Cuda.cs");
+static_assert(sizeof(AttentionDecodeParams) == 88, "same layout as Attention.DecodeParams in Attention.Cuda.cs");
 
-// Grid: B × K × groups of 16 query heads. The heads that share a key/value head are the rows of the product, so the cache is read once.
-// Warp w takes the steps w, w + 4, … of kDecodeKeys keys with a softmax of its own; the four are merged in order of the warps. The bits
-// of a row depend on its own length alone. Bound by the bytes of the cache.
+// Keys of one split of a row: its length over the splits, in whole rounds of the block, but not so few that merging costs more.
+__device__ __forceinline__ int split_keys(int length, int splits) {
+  constexpr int kRound = kWarps * kDecodeKeys;
+  return max(kSplitKeys, (length + splits * kRound - 1) / (splits * kRound) * kRound);
+}
+
+// Grid: B × K × groups of 16 query heads, splits. The heads that share a key/value head are the rows of the product, so the cache is
+// read once. Warp w takes the steps w, w + 4, … of kDecodeKeys keys with a softmax of its own; the four are merged in order of the
+// warps, then the splits by attention_decode_merge in theirs. The bits of a row depend on its own length and the number of splits.
+// Bound by the bytes of the cache.
 Z1_KERNEL(kThreads, 1, attention_decode, AttentionDecodeParams) {
   auto& s = *shared_memory<DecodeShared>();
   const int group = p.heads / p.kv_heads, parts = (group + 15) / 16;
   const int part = blockIdx.x % parts, kv_head = blockIdx.x / parts % p.kv_heads, batch = blockIdx.x / parts / p.kv_heads;
   const int first = part * 16, rows = min(16, group - first);
   const int head = kv_head * group + first;
-  const int length = p.lengths[batch];
+  const int length = p.lengths[batch], split = split_keys(length, p.splits), begin = blockIdx.y * split;
+  const int end = min(length, begin + split);
+  if (begin >= length) return;
   const int64_t stride = int64_t(p.kv_heads) * kHeadDim;
   const int64_t offset = int64_t(p.slots[batch]) * p.capacity * stride + kv_head * kHeadDim;
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
@@ -659,11 +683,11 @@ Z1_KERNEL(kThreads, 1, attention_decode, AttentionDecodeParams) {
       ptx::cp_async_16_zfill(to.at(r, chunk), valid ? from + r * stride + chunk * 8 : from, valid);
     }
   };
-  int next = warp * kDecodeKeys, next_slot = 0;
+  int next = begin + warp * kDecodeKeys, next_slot = 0;
   const auto load_next = [&] {
-    if (next < length) {
-      load_warp_tile(ring.k[next_slot], p.k_cache + offset + next * stride, length - next);
-      load_warp_tile(ring.v[next_slot], p.v_cache + offset + next * stride, length - next);
+    if (next < end) {
+      load_warp_tile(ring.k[next_slot], p.k_cache + offset + next * stride, end - next);
+      load_warp_tile(ring.v[next_slot], p.v_cache + offset + next * stride, end - next);
     }
     next += kWarps * kDecodeKeys;
     next_slot = next_slot + 1 == kDecodeStages ? 0 : next_slot + 1;
@@ -682,7 +706,7 @@ Z1_KERNEL(kThreads, 1, attention_decode, AttentionDecodeParams) {
   float out[kDim / 8][4], max[2] = {-kInfinity, -kInfinity}, sum[2] = {0.f, 0.f};
   clear(out);
   int slot = 0;
-  for (int key = warp * kDecodeKeys; key < length; key += kWarps * kDecodeKeys) {
+  for (int key = begin + warp * kDecodeKeys; key < end; key += kWarps * kDecodeKeys) {
     ptx::cp_async_wait<kDecodeStages - 2>();
     ptx::sync_warp();
     load_next();
@@ -697,12 +721,12 @@ Z1_KERNEL(kThreads, 1, attention_decode, AttentionDecodeParams) {
         mma_pair(score[2 * n], score[2 * n + 1], q[k], fb);
       }
     }
-    if (key + kDecodeKeys > length) {
+    if (key + kDecodeKeys > end) {
 #pragma unroll
       for (int n = 0; n < kDecodeKeys / 8; n++) {
 #pragma unroll
         for (int e = 0; e < 4; e++) {
-          if (key + 8 * n + 2 * t + e % 2 >= length) score[n][e] = -kInfinity;
+          if (key + 8 * n + 2 * t + e % 2 >= end) score[n][e] = -kInfinity;
         }
       }
     }
@@ -747,11 +771,41 @@ Z1_KERNEL(kThreads, 1, attention_decode, AttentionDecodeParams) {
 #pragma unroll
       for (int i = 0; i < 8; i++) merged[i] += weight * s.o[w][r][8 * chunk + i];
     }
+    const int64_t row = int64_t(batch) * p.heads + head + r;
+    if (split >= length) {      // the only split
 #pragma unroll
-    for (int i = 0; i < 8; i++) merged[i] /= total;
-    merged.store(p.o + (int64_t(batch) * p.heads + head + r) * kHeadDim + chunk * 8);
+      for (int i = 0; i < 8; i++) merged[i] /= total;
+      merged.store(p.o + row * kHeadDim + chunk * 8);
+    } else {
+      float* to = p.parts + (row * p.splits + blockIdx.y) * (kHeadDim + 4);
+#pragma unroll
+      for (int i = 0; i < 8; i++) to[chunk * 8 + i] = merged[i];
+      if (chunk == 0) {
+        to[kHeadDim] = top;
+        to[kHeadDim + 1] = total;
+      }
+    }
   }
 }
+
+// Grid: B × N, one thread per column. Rows of one split are already in place.
+Z1_KERNEL(kThreads, 1, attention_decode_merge, AttentionDecodeParams) {
+  const int64_t row = blockIdx.x;
+  const int length = p.lengths[row / p.heads], split = split_keys(length, p.splits), count = (length + split - 1) / split;
+  const int column = threadIdx.x;
+  if (count == 1 || column >= kHeadDim) return;
+  const float* from = p.parts + row * p.splits * (kHeadDim + 4);
+  float top = from[kHeadDim];
+  for (int i = 1; i < count; i++) top = fmaxf(top, from[i * (kHeadDim + 4) + kHeadDim]);
+  float total = 0.f, sum = 0.f;
+  for (int i = 0; i < count; i++, from += kHeadDim + 4) {
+    const float weight = exp2_approx((from[kHeadDim] - top) * p.scale * kLog2E);
+    total += weight * from[kHeadDim + 1];
+    sum += weight * from[column];
+  }
+  p.o[row * kHeadDim + column] = to_bf16(sum / total);
+}
+
 
 struct AttentionAppendParams {
   const bf16* qkv;          // [T, (N + 2K)·H]

@@ -9,9 +9,11 @@ namespace Z1Coder.Kernels;
 /// head n. The T × T scores never exist: Dao 2023, arXiv:2307.08691.
 /// </summary>
 /// <remarks>
-/// Elements are float or <see cref="BFloat16"/>; all arithmetic is float, and only what is stored in o and dqkv is rounded (HF rounds the
-/// probabilities to bfloat16 too). One row of qkv holds N query heads, K key heads and K value heads, each of H elements. The bits of a
-/// result depend neither on the number of workers nor on the other sequences of the batch.
+/// Elements are float or <see cref="BFloat16"/>; sums are float. On the CPU only what is stored in o and dqkv is rounded; a CUDA device
+/// (bfloat16, head dims that are multiples of 8 up to 128) rounds p and ds to bfloat16 too before it multiplies them, as HF rounds p. One
+/// row of qkv holds N query heads, K key heads and K value heads, each of H elements. The bits of a result depend neither on the number
+/// of workers nor on the other sequences of the batch. Slots, positions and lengths in device memory are not checked here: who wrote
+/// them there has.
 /// </remarks>
 public static partial class Attention
 {
@@ -40,6 +42,11 @@ public static partial class Attention
         if (stream is CpuStream cpu)
         {
             ForwardCpu(cpu, qkv, o, lse, workspace);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            Expect.BFloat16<T>("Attention.Forward");
+            ForwardCuda(cuda, qkv.As<BFloat16>(), o.As<BFloat16>(), lse, workspace);
         }
         else
         {
@@ -80,6 +87,11 @@ public static partial class Attention
         {
             BackwardCpu(cpu, dO, qkv, o, lse, dqkv, workspace);
         }
+        else if (stream is CudaStream cuda)
+        {
+            Expect.BFloat16<T>("Attention.Backward");
+            BackwardCuda(cuda, dO.As<BFloat16>(), qkv.As<BFloat16>(), o.As<BFloat16>(), lse, dqkv.As<BFloat16>(), workspace);
+        }
         else
         {
             Expect.NoDevice(stream);
@@ -115,19 +127,26 @@ public static partial class Attention
         Expect.Shape(slots, rows);
         Expect.Shape(lengths, rows);
         var (count, capacity) = CheckCache(kCache, vCache, kvHeads, headDim);
-        var cpu = stream as CpuStream ?? Expect.NoDevice(stream);
-        foreach (var slot in slots.Span)
+        workspace.Check(stream, heads, kvHeads, headDim, backward: false);
+        if (stream is CpuStream cpu)
         {
-            Expect.That((uint)slot < (uint)count, "slots must lie in the cache's first axis");
-        }
+            CheckIndices(slots.Span, count, "slots must lie in the cache's first axis");
+            foreach (var length in lengths.Span)
+            {
+                Expect.That(length >= 1 && length <= capacity, "lengths must be 1 .. the cache's capacity");
+            }
 
-        foreach (var length in lengths.Span)
+            DecodeCpu(cpu, q, kCache, vCache, slots, lengths, o, workspace);
+        }
+        else if (stream is CudaStream cuda)
         {
-            Expect.That(length >= 1 && length <= capacity, "lengths must be 1 .. the cache's capacity");
+            Expect.BFloat16<T>("Attention.Decode");
+            DecodeCuda(cuda, q.As<BFloat16>(), kCache.As<BFloat16>(), vCache.As<BFloat16>(), slots, lengths, o.As<BFloat16>(), workspace);
         }
-
-        workspace.Check(cpu, heads, kvHeads, headDim, backward: false);
-        DecodeCpu(cpu, q, kCache, vCache, slots, lengths, o, workspace);
+        else
+        {
+            Expect.NoDevice(stream);
+        }
     }
 
     /// <summary>Copies the keys and values of row t of qkv to kCache[slots[t], positions[t]] and vCache[slots[t], positions[t]]:
@@ -153,18 +172,22 @@ public static partial class Attention
         Expect.Shape(slots, tokens);
         Expect.Shape(positions, tokens);
         var (count, capacity) = CheckCache(kCache, vCache, kvHeads, headDim);
-        var cpu = stream as CpuStream ?? Expect.NoDevice(stream);
-        foreach (var slot in slots.Span)
+        if (stream is CpuStream cpu)
         {
-            Expect.That((uint)slot < (uint)count, "slots must lie in the cache's first axis");
+            CheckIndices(slots.Span, count, "slots must lie in the cache's first axis");
+            CheckIndices(positions.Span, capacity, "positions must be 0 .. the cache's capacity − 1");
+            AppendToCacheCpu(cpu, qkv, slots, positions, kCache, vCache, heads, kvHeads, headDim);
         }
-
-        foreach (var position in positions.Span)
+        else if (stream is CudaStream cuda)
         {
-            Expect.That((uint)position < (uint)capacity, "positions must be 0 .. the cache's capacity − 1");
+            Expect.BFloat16<T>("Attention.AppendToCache");
+            AppendToCacheCuda(
+                cuda, qkv.As<BFloat16>(), slots, positions, kCache.As<BFloat16>(), vCache.As<BFloat16>(), heads, kvHeads, headDim);
         }
-
-        AppendToCacheCpu(cpu, qkv, slots, positions, kCache, vCache, heads, kvHeads, headDim);
+        else
+        {
+            Expect.NoDevice(stream);
+        }
     }
 
     /// <summary>Pairs (i, j) with j ≤ i in the same sequence: Σ len (len + 1) / 2.</summary>
@@ -216,6 +239,14 @@ public static partial class Attention
             throw new ArgumentException(
                 $"heads must be a positive multiple of kvHeads and headDim positive; got heads {heads}, kvHeads {kvHeads}, "
                 + $"headDim {headDim}");
+        }
+    }
+
+    private static void CheckIndices(ReadOnlySpan<int> indices, int end, string message)
+    {
+        foreach (var index in indices)
+        {
+            Expect.That((uint)index < (uint)end, message);
         }
     }
 

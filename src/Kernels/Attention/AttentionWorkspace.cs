@@ -3,13 +3,16 @@ using Z1Coder.Runtime;
 namespace Z1Coder.Kernels;
 
 /// <summary>
-/// What <see cref="Attention"/> needs beside its inputs and outputs: keys and values of one layer as float, the key and value gradients
-/// of one layer before rounding, and one tile of scores per worker; and the sequences of the batch (<see cref="Load"/>). Linear in the
-/// tokens; one workspace serves every layer in turn.
+/// What <see cref="Attention"/> needs beside its inputs and outputs, and the sequences of the batch (<see cref="Load"/>). In host memory:
+/// keys and values of one layer as float, the key and value gradients of one layer before rounding, and one tile of scores per worker. In
+/// device memory: lists of tiles, dO·o per token and head, and key and value gradients of one layer for a backward pass in place. Linear
+/// in the tokens; one workspace serves every layer in turn.
 /// </summary>
 /// <remarks>Nothing but the sequences survives a call. Not for two streams at once.</remarks>
 public sealed class AttentionWorkspace
 {
+    private readonly CudaDevice? _device;
+    private readonly bool _backward;
     private long[] _items;
     private int[] _cuSeqlens;
     private int _sequences = -1;
@@ -22,26 +25,36 @@ public sealed class AttentionWorkspace
     /// <param name="kvHeads">K</param>
     /// <param name="headDim">H</param>
     /// <param name="backward">whether <see cref="Attention.Backward"/> is called too</param>
-    public AttentionWorkspace(Arena arena, int workers, int maxTokens, int heads, int kvHeads, int headDim, bool backward)
+    /// <param name="maxSequences">sequences of a batch with at least one token, at most; 0: <paramref name="maxTokens"/>. On a device a
+    /// captured launch has maxTokens/64 + maxSequences blocks per head, so a graph wants it small</param>
+    /// <param name="decodeRows">on a device, rows of <see cref="Attention.Decode"/> at most, whose keys are then split over several blocks;
+    /// 0: any number, not split</param>
+    /// <exception cref="NotSupportedException">the arena is on a device and the head dim is not a multiple of 8 up to 128</exception>
+    public AttentionWorkspace(
+        Arena arena, int workers, int maxTokens, int heads, int kvHeads, int headDim, bool backward, int maxSequences = 0, int decodeRows = 0)
     {
         ArgumentNullException.ThrowIfNull(arena);
         ArgumentOutOfRangeException.ThrowIfLessThan(workers, 1);
         ArgumentOutOfRangeException.ThrowIfNegative(maxTokens);
+        ArgumentOutOfRangeException.ThrowIfNegative(maxSequences);
+        ArgumentOutOfRangeException.ThrowIfNegative(decodeRows);
         Attention.CheckHeads(heads, kvHeads, headDim);
         Workers = workers;
         MaxTokens = maxTokens;
         Heads = heads;
         KvHeads = kvHeads;
         HeadDim = headDim;
-        var padded = Attention.Padded(headDim);
-        Scratch = arena.Declare<float>(workers, Attention.ScratchFloats(headDim));
-        if (maxTokens > 0)
+        MaxSequences = maxSequences == 0 ? maxTokens : maxSequences;
+        DecodeRows = decodeRows;
+        _device = arena.Device;
+        _backward = backward;
+        if (_device is null)
         {
-            KeysValues = arena.Declare<float>(2 * kvHeads, maxTokens + Attention.RowBlock, padded);
-            if (backward)
-            {
-                Gradients = arena.Declare<float>(2 * kvHeads * Attention.Chunks(heads, kvHeads), maxTokens, padded);
-            }
+            DeclareHost(arena);
+        }
+        else
+        {
+            DeclareDevice(arena);
         }
 
         _items = new long[(maxTokens / Attention.Tile) + 256];
@@ -53,6 +66,12 @@ public sealed class AttentionWorkspace
 
     /// <summary>Packed tokens it has room for.</summary>
     public int MaxTokens { get; }
+
+    /// <summary>Sequences with at least one token that it has room for.</summary>
+    public int MaxSequences { get; }
+
+    /// <summary>Rows of <see cref="Attention.Decode"/> that it has room for; 0: any number.</summary>
+    public int DecodeRows { get; }
 
     /// <summary>N, query heads.</summary>
     public int Heads { get; }
@@ -70,13 +89,31 @@ public sealed class AttentionWorkspace
     internal ReadOnlySpan<int> CuSeqlens => _cuSeqlens.AsSpan(0, _sequences + 1);
 
     /// <summary>[workers, ScratchFloats]: one tile per worker.</summary>
-    internal Tensor<float> Scratch { get; }
+    internal Tensor<float> Scratch { get; private set; }
 
     /// <summary>[2K, T + RowBlock, padded H]: K key heads, then K value heads, as float.</summary>
-    internal Tensor<float> KeysValues { get; }
+    internal Tensor<float> KeysValues { get; private set; }
 
     /// <summary>[2 · K · chunks, T, padded H]: dK, then dV, per key head and chunk of its query heads.</summary>
-    internal Tensor<float> Gradients { get; }
+    internal Tensor<float> Gradients { get; private set; }
+
+    /// <summary>Tiles of queries for forward, on a device.</summary>
+    internal AttentionTileList? QueryTiles { get; private set; }
+
+    /// <summary>Tiles of queries for backward, on a device.</summary>
+    internal AttentionTileList? BackwardQueryTiles { get; private set; }
+
+    /// <summary>Tiles of keys for backward, on a device.</summary>
+    internal AttentionTileList? KeyTiles { get; private set; }
+
+    /// <summary>[T, N]: dO·o, on a device.</summary>
+    internal Tensor<float> Delta { get; private set; }
+
+    /// <summary>[T, 2K · H]: dk, then dv, on a device, while dqkv lies over qkv.</summary>
+    internal Tensor<BFloat16> KeyValueGradients { get; private set; }
+
+    /// <summary>[rows, N, splits, H + 4], on a device: what <see cref="Attention.Decode"/> merges.</summary>
+    internal Tensor<float> DecodeParts { get; private set; }
 
     /// <summary>Takes the sequences of a batch, for every <see cref="Attention.Forward"/> and <see cref="Attention.Backward"/> until the next
     /// call; once per batch, not per layer.</summary>
@@ -99,6 +136,18 @@ public sealed class AttentionWorkspace
             throw new ArgumentException($"the attention workspace is for {MaxTokens} tokens; the batch has {cuSeqlens[^1]}");
         }
 
+        CheckDevice(stream);
+        var sequences = 0;
+        for (var s = 1; s < cuSeqlens.Length; s++)
+        {
+            sequences += cuSeqlens[s] > cuSeqlens[s - 1] ? 1 : 0;
+        }
+
+        if (sequences > MaxSequences)
+        {
+            throw new ArgumentException($"the attention workspace is for {MaxSequences} sequences; the batch has {sequences}");
+        }
+
         if (_cuSeqlens.Length < cuSeqlens.Length)
         {
             _cuSeqlens = new int[Math.Max(cuSeqlens.Length, 2 * _cuSeqlens.Length)];
@@ -106,6 +155,12 @@ public sealed class AttentionWorkspace
 
         cuSeqlens.CopyTo(_cuSeqlens);
         _sequences = cuSeqlens.Length - 1;
+        if (stream is CudaStream cuda)
+        {
+            QueryTiles!.Load(cuda, cuSeqlens);
+            BackwardQueryTiles?.Load(cuda, cuSeqlens);
+            KeyTiles?.Load(cuda, cuSeqlens);
+        }
     }
 
     /// <summary>Room for a list of work items; grows on the first call that needs more.</summary>
@@ -134,7 +189,7 @@ public sealed class AttentionWorkspace
         }
     }
 
-    /// <summary>The call fits: same heads, enough workers.</summary>
+    /// <summary>The call fits: same heads, same device, enough workers.</summary>
     internal void Check(ComputeStream stream, int heads, int kvHeads, int headDim, bool backward)
     {
         if (heads != Heads || kvHeads != KvHeads || headDim != HeadDim)       // messages are made only when they are needed
@@ -144,11 +199,53 @@ public sealed class AttentionWorkspace
                 + $"{kvHeads}, {headDim}");
         }
 
+        CheckDevice(stream);
         if (stream is CpuStream cpu && cpu.Workers > Workers)
         {
             throw new ArgumentException($"the attention workspace is for {Workers} workers; the stream has {cpu.Workers}");
         }
 
-        Expect.That(!backward || MaxTokens == 0 || !Gradients.IsEmpty, "the attention workspace was declared without backward");
+        Expect.That(!backward || MaxTokens == 0 || _backward, "the attention workspace was declared without backward");
+    }
+
+    private void CheckDevice(ComputeStream stream)
+    {
+        if (!ReferenceEquals(_device, (stream as CudaStream)?.Device))
+        {
+            throw new ArgumentException(
+                $"the attention workspace is in the memory of {_device?.Name ?? "the host"}; the stream runs on {stream.DeviceName}");
+        }
+    }
+
+    private void DeclareHost(Arena arena)
+    {
+        var padded = Attention.Padded(HeadDim);
+        Scratch = arena.Declare<float>(Workers, Attention.ScratchFloats(HeadDim));
+        if (MaxTokens > 0)
+        {
+            KeysValues = arena.Declare<float>(2 * KvHeads, MaxTokens + Attention.RowBlock, padded);
+            if (_backward)
+            {
+                Gradients = arena.Declare<float>(2 * KvHeads * Attention.Chunks(Heads, KvHeads), MaxTokens, padded);
+            }
+        }
+    }
+
+    private void DeclareDevice(Arena arena)
+    {
+        var tile = AttentionVariant.Of(HeadDim).TileM;
+        QueryTiles = new(arena, tile, keys: false, MaxTokens, MaxSequences);
+        if (_backward && MaxTokens > 0)
+        {
+            BackwardQueryTiles = new(arena, AttentionVariant.BackwardTile, keys: false, MaxTokens, MaxSequences);
+            KeyTiles = new(arena, AttentionVariant.BackwardTile, keys: true, MaxTokens, MaxSequences);
+            Delta = arena.Declare<float>(MaxTokens, Heads);
+            KeyValueGradients = arena.Declare<BFloat16>(MaxTokens, 2 * KvHeads * HeadDim);
+        }
+
+        if (DecodeRows > 0)
+        {
+            DecodeParts = arena.Declare<float>(DecodeRows, Heads, Attention.DecodeSplits, Attention.SplitFloats(HeadDim));
+        }
     }
 }

@@ -1,0 +1,214 @@
+// Launches of native/kernels/Attention.cu: grids and parameters. Which tile sizes, and the shared memory they take, is AttentionVariant's.
+using Z1Coder.Runtime;
+
+namespace Z1Coder.Kernels;
+
+public static partial class Attention
+{
+    /// <summary>Splits of the keys of one row of <see cref="Decode"/> at most.</summary>
+    internal const int DecodeSplits = 8;
+
+    /// <summary>Every entry point under the constants of the head dims of the models: Qwen2.5-Coder has 64 and 128, the test models 16.</summary>
+    internal static IEnumerable<CudaKernel> CudaKernels => new[] { 16, 64, 128 }.SelectMany(h => AttentionVariant.Of(h).Kernels);
+
+    /// <summary>Floats per query head, row and split between the two kernels of <see cref="Decode"/>.</summary>
+    internal static int SplitFloats(int headDim) => headDim + 4;
+
+    private static unsafe void ForwardCuda(
+        CudaStream stream, Tensor<BFloat16> qkv, Tensor<BFloat16> o, Tensor<float> lse, AttentionWorkspace workspace)
+    {
+        var (variant, tiles) = (AttentionVariant.Of(workspace.HeadDim), workspace.QueryTiles!);
+        var blocks = tiles.Blocks(stream);
+        if (blocks == 0)
+        {
+            return;
+        }
+
+        var parameters = new ForwardParams
+        {
+            Qkv = qkv.Pointer,
+            O = o.Pointer,
+            Lse = lse.Pointer,
+            Tiles = tiles.Tiles.Pointer,
+            Heads = workspace.Heads,
+            KvHeads = workspace.KvHeads,
+            Scale = Scale(workspace.HeadDim),
+        };
+        stream.Launch(variant.Forward, new(checked(blocks * workspace.Heads)), AttentionVariant.Threads, parameters, variant.ForwardBytes);
+    }
+
+    /// <summary>The gradients of the keys come first: they may read all queries, and are written beside qkv when dqkv lies over it. Then
+    /// those of the queries, whose blocks read no queries but their own; then, where dqkv is qkv, the former are put in their place.</summary>
+    private static unsafe void BackwardCuda(
+        CudaStream stream, Tensor<BFloat16> dO, Tensor<BFloat16> qkv, Tensor<BFloat16> o, Tensor<float> lse, Tensor<BFloat16> dqkv,
+        AttentionWorkspace workspace)
+    {
+        var variant = AttentionVariant.Of(workspace.HeadDim);
+        var (heads, kvHeads, headDim, tokens) = (workspace.Heads, workspace.KvHeads, workspace.HeadDim, qkv.Shape[0]);
+        if (tokens == 0)
+        {
+            return;
+        }
+
+        var rows = (long)tokens * heads;
+        var delta = new DeltaParams { DO = dO.Pointer, O = o.Pointer, Delta = workspace.Delta.Pointer, Rows = rows };
+        const int RowsPerBlock = AttentionVariant.Threads / 16;
+        stream.Launch(variant.Delta, new(checked((int)((rows + RowsPerBlock - 1) / RowsPerBlock))), AttentionVariant.Threads, delta);
+
+        var inPlace = dqkv.Pointer == qkv.Pointer;
+        var columns = qkv.Shape.Columns;
+        var keysAt = inPlace ? workspace.KeyValueGradients.Pointer : dqkv.Pointer + (heads * headDim);
+        var parameters = new BackwardParams
+        {
+            DO = dO.Pointer,
+            Qkv = qkv.Pointer,
+            Lse = lse.Pointer,
+            Delta = workspace.Delta.Pointer,
+            Dq = dqkv.Pointer,
+            Dk = keysAt,
+            Dv = keysAt + (kvHeads * headDim),
+            Tiles = workspace.KeyTiles!.Tiles.Pointer,
+            DqStride = columns,
+            DkvStride = inPlace ? 2 * kvHeads * headDim : columns,
+            Heads = heads,
+            KvHeads = kvHeads,
+            Scale = Scale(headDim),
+        };
+        stream.Launch(
+            variant.BackwardKeys, new(checked(workspace.KeyTiles.Blocks(stream) * kvHeads)), AttentionVariant.Threads, parameters,
+            variant.BackwardKeysBytes);
+        parameters.Tiles = workspace.BackwardQueryTiles!.Tiles.Pointer;
+        stream.Launch(
+            variant.BackwardQueries, new(checked(workspace.BackwardQueryTiles.Blocks(stream) * heads)), AttentionVariant.Threads, parameters,
+            variant.BackwardQueriesBytes);
+        if (inPlace)
+        {
+            var copy = new CopyParams
+            {
+                From = workspace.KeyValueGradients.Pointer,
+                To = dqkv.Pointer + (heads * headDim),
+                ToStride = columns,
+                Columns = 2 * kvHeads * headDim,
+            };
+            stream.Launch(variant.Copy, new(tokens), AttentionVariant.Threads, copy);
+        }
+    }
+
+    private static unsafe void DecodeCuda(
+        CudaStream stream, Tensor<BFloat16> q, Tensor<BFloat16> kCache, Tensor<BFloat16> vCache, Tensor<int> slots, Tensor<int> lengths,
+        Tensor<BFloat16> o, AttentionWorkspace workspace)
+    {
+        var (variant, rows) = (AttentionVariant.Of(workspace.HeadDim), q.Shape[0]);
+        if (rows == 0)
+        {
+            return;
+        }
+
+        var split = workspace.DecodeRows > 0;
+        if (split && rows > workspace.DecodeRows)
+        {
+            throw new ArgumentException($"the attention workspace is for {workspace.DecodeRows} rows of Decode; the call has {rows}");
+        }
+
+        var parameters = new DecodeParams
+        {
+            Q = q.Pointer,
+            KCache = kCache.Pointer,
+            VCache = vCache.Pointer,
+            Slots = slots.Pointer,
+            Lengths = lengths.Pointer,
+            O = o.Pointer,
+            Parts = split ? workspace.DecodeParts.Pointer : null,
+            QStride = q.Shape.Columns,
+            Heads = workspace.Heads,
+            KvHeads = workspace.KvHeads,
+            Capacity = kCache.Shape[1],
+            Splits = split ? DecodeSplits : 1,
+            Scale = Scale(workspace.HeadDim),
+        };
+        var groups = ((workspace.Heads / workspace.KvHeads) + AttentionVariant.DecodeHeads - 1) / AttentionVariant.DecodeHeads;
+        stream.Launch(
+            variant.Decode, new(checked(rows * workspace.KvHeads * groups), parameters.Splits), AttentionVariant.Threads, parameters,
+            variant.DecodeBytes);
+        if (split)
+        {
+            stream.Launch(variant.DecodeMerge, new(checked(rows * workspace.Heads)), AttentionVariant.Threads, parameters);
+        }
+    }
+
+    private static unsafe void AppendToCacheCuda(
+        CudaStream stream, Tensor<BFloat16> qkv, Tensor<int> slots, Tensor<int> positions, Tensor<BFloat16> kCache, Tensor<BFloat16> vCache,
+        int heads, int kvHeads, int headDim)
+    {
+        if (qkv.Shape[0] == 0)
+        {
+            return;
+        }
+
+        var parameters = new AppendParams
+        {
+            Qkv = qkv.Pointer,
+            Slots = slots.Pointer,
+            Positions = positions.Pointer,
+            KCache = kCache.Pointer,
+            VCache = vCache.Pointer,
+            Heads = heads,
+            KvHeads = kvHeads,
+            Capacity = kCache.Shape[1],
+        };
+        stream.Launch(AttentionVariant.Of(headDim).Append, new(qkv.Shape[0]), AttentionVariant.Threads, parameters);
+    }
+
+    private unsafe struct ForwardParams
+    {
+        public BFloat16* Qkv, O;
+        public float* Lse;
+        public int* Tiles;
+        public int Heads, KvHeads;
+        public float Scale;
+    }
+
+    private unsafe struct DeltaParams
+    {
+        public BFloat16* DO, O;
+        public float* Delta;
+        public long Rows;
+    }
+
+    private unsafe struct BackwardParams
+    {
+        public BFloat16* DO, Qkv;
+        public float* Lse, Delta;
+        public BFloat16* Dq, Dk, Dv;
+        public int* Tiles;
+        public long DqStride, DkvStride;
+        public int Heads, KvHeads;
+        public float Scale;
+    }
+
+    private unsafe struct DecodeParams
+    {
+        public BFloat16* Q, KCache, VCache;
+        public int* Slots, Lengths;
+        public BFloat16* O;
+        public float* Parts;
+        public long QStride;
+        public int Heads, KvHeads, Capacity, Splits;
+        public float Scale;
+    }
+
+    private unsafe struct AppendParams
+    {
+        public BFloat16* Qkv;
+        public int* Slots, Positions;
+        public BFloat16* KCache, VCache;
+        public int Heads, KvHeads, Capacity;
+    }
+
+    private unsafe struct CopyParams
+    {
+        public BFloat16* From, To;
+        public long ToStride;
+        public int Columns;
+    }
+}
