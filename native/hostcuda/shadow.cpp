@@ -232,12 +232,26 @@ void land(size_t offset, const void* from, size_t bytes, uintptr_t site) {
 using namespace hostcuda;
 
 #define SITE reinterpret_cast<uintptr_t>(__builtin_return_address(0))
+
+namespace {
+
+bool own_stack(const void* p) {
+  return reinterpret_cast<uintptr_t>(p) - self().stack_low < self().stack_bytes;
+}
+
+// Out of line, so that an access to the stack returns before any register is saved.
+template <size_t kBytes, Access kAccess> __attribute__((noinline)) void check_memory(void* p, uintptr_t site) {
+  check_access<kBytes, kAccess>(reinterpret_cast<uintptr_t>(p), site);
+}
+
+}  // namespace
+
 #define TSAN_ACCESS(bytes)                                                                   \
   HOSTCUDA_TWIN void __tsan_read##bytes(void* p) {                                           \
-    check_access<bytes, Access::kRead>(reinterpret_cast<uintptr_t>(p), SITE);                \
+    if (!own_stack(p)) check_memory<bytes, Access::kRead>(p, SITE);                          \
   }                                                                                          \
   HOSTCUDA_TWIN void __tsan_write##bytes(void* p) {                                          \
-    check_access<bytes, Access::kWrite>(reinterpret_cast<uintptr_t>(p), SITE);               \
+    if (!own_stack(p)) check_memory<bytes, Access::kWrite>(p, SITE);                         \
   }
 
 TSAN_ACCESS(1)

@@ -10,6 +10,8 @@ using namespace hostcuda;
 
 namespace {
 
+typedef float Floats4 __attribute__((vector_size(16)));
+
 float bf16_to_float(uint32_t bits) {
   bits <<= 16;
   float x;
@@ -118,9 +120,19 @@ HOSTCUDA_TWIN HostFloat4 hostcuda_mma_m16n8k16(HostFloat4 d, HostWord4 a, uint32
           }
           for (int i = 0; i < 2; i++) unpack(s.b[i], &right[t + 8 * i][g], &right[t + 8 * i + 1][g]);
         }
-        for (int row = 0; row < 16; row++)
-          for (int k = 0; k < 16; k++)
-            for (int column = 0; column < 8; column++) sum[row][column] += left[row][k] * right[k][column];
+        for (int row = 0; row < 16; row++) {
+          Floats4 low, high;
+          memcpy(&low, &sum[row][0], sizeof low);
+          memcpy(&high, &sum[row][4], sizeof high);
+          for (int k = 0; k < 16; k++) {
+            Floats4 r[2];
+            memcpy(r, right[k], sizeof r);
+            low += left[row][k] * r[0];
+            high += left[row][k] * r[1];
+          }
+          memcpy(&sum[row][0], &low, sizeof low);
+          memcpy(&sum[row][4], &high, sizeof high);
+        }
         for (int lane = 0; lane < kWarpLanes; lane++) {
           const int g = lane / 4, t = 2 * (lane % 4);
           for (int i = 0; i < 4; i++) slots[lane].d[i] = sum[g + 8 * (i / 2)][t + i % 2];

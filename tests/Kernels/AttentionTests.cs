@@ -94,7 +94,7 @@ public sealed class AttentionTests
         var oracle = new Oracle([Tokens], 1, 1, Dim);
         var (expected, expectedLse) = oracle.Forward(KernelBench.Doubles(qkv));
         var call = new Call<float>(bench, [Tokens], 1, 1, Dim, qkv);
-        call.Forward(bench.Stream);
+        call.Forward(bench.Cpu);
 
         // a score s carries an absolute error of a few 2^-24 · s, a probability that relative error, and so does o relative to max |v| = 1
         KernelBench.Within(call.O, expected, 0, 8 * Math.Abs(score) * KernelBench.Ulp<float>());

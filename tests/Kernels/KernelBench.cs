@@ -13,8 +13,61 @@ public sealed class KernelBench : IDisposable
     private readonly List<Arena> _arenas = [];
     private ulong _counter;
 
-    /// <summary>Two workers, so that splitting over threads is exercised even on one core.</summary>
-    public CpuStream Stream { get; } = new(2);
+    /// <summary>A bench on the CPU with two workers, so that splitting over threads is exercised even on one core.</summary>
+    public KernelBench()
+        : this("cpu")
+    {
+    }
+
+    /// <summary>A bench on "cpu" or "hostcuda" (<see cref="KernelDevices"/>); skips the test when the device is absent.</summary>
+    public KernelBench(string device) => Stream = device switch
+    {
+        "cpu" => Cpu,
+        "hostcuda" => new CudaStream(KernelDevices.HostCuda),
+        _ => throw new ArgumentException($"no device '{device}'", nameof(device)),
+    };
+
+    /// <summary>Where the operation under test runs. Inputs and outputs are host tensors: see <see cref="Put"/> and <see cref="Get"/>.</summary>
+    public ComputeStream Stream { get; }
+
+    /// <summary>The CPU stream, whatever <see cref="Stream"/> is.</summary>
+    public CpuStream Cpu { get; } = new(2);
+
+    /// <summary>Whether the operation under test runs on a device.</summary>
+    public bool IsDevice => Stream is CudaStream;
+
+    /// <summary>The tensor where the stream's kernels can use it: itself on the CPU, a copy in an allocation of its own on a device, with an
+    /// inaccessible red zone on both sides. The empty tensor stays empty.</summary>
+    public Tensor<T> Put<T>(Tensor<T> host)
+        where T : unmanaged
+    {
+        if (host.IsEmpty || Stream is not CudaStream cuda)
+        {
+            return host;
+        }
+
+        var arena = Keep(cuda.CreateArena("test"));
+        Span<int> extents = stackalloc int[host.Shape.Rank];
+        for (var axis = 0; axis < host.Shape.Rank; axis++)
+        {
+            extents[axis] = host.Shape[axis];
+        }
+
+        var tensor = arena.Declare<T>(extents);
+        arena.Allocate();
+        cuda.Upload<T>(host.Span, tensor);
+        return tensor;
+    }
+
+    /// <summary>Copies a result of <see cref="Put"/> back, after all work of the stream; nothing to do on the CPU.</summary>
+    public void Get<T>(Tensor<T> device, Tensor<T> host)
+        where T : unmanaged
+    {
+        if (Stream is CudaStream cuda && !device.IsEmpty)
+        {
+            cuda.Download(device, host.Span);
+        }
+    }
 
     /// <summary>Uniform values in (-1, 1), multiples of 2^-7, times <paramref name="scale"/> (a power of two keeps them exact in bfloat16).</summary>
     public Tensor<T> Input<T>(Shape shape, float scale = 1f)
@@ -75,8 +128,7 @@ public sealed class KernelBench : IDisposable
         }
 
         var tensor = arena.Declare<T>(extents);
-        arena.Allocate();
-        _arenas.Add(arena);
+        Keep(arena).Allocate();
         return tensor;
     }
 
@@ -137,7 +189,14 @@ public sealed class KernelBench : IDisposable
     public void Dispose()
     {
         Stream.Dispose();
+        Cpu.Dispose();
         _arenas.ForEach(a => a.Dispose());
+    }
+
+    private Arena Keep(Arena arena)
+    {
+        _arenas.Add(arena);
+        return arena;
     }
 
     private ulong Next()

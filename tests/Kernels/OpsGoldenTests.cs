@@ -68,7 +68,7 @@ public sealed class OpsGoldenTests
             using var arena = new Arena("rope");
             var table = new RopeTable(arena, positions.Max() + 1, headDim, theta);
             arena.Allocate();
-            table.Fill(golden.Bench.Stream);
+            table.Fill(golden.Bench.Cpu);
             var (cos, sin) = (golden.Doubles($"{i}.cos"), golden.Doubles($"{i}.sin"));
             for (var t = 0; t < positions.Length; t++)
             {
@@ -153,7 +153,7 @@ public sealed class OpsGoldenTests
             var (o, lse) = (bench.Output<float>(new Shape(tokens, heads * headDim)), bench.Output<float>(new Shape(tokens, heads)));
             var dqkv = bench.Output<float>(qkv.Shape);
             using var arena = new Arena("workspace");
-            var workspace = new AttentionWorkspace(arena, bench.Stream.Workers, tokens, heads, kvHeads, headDim, backward: true);
+            var workspace = new AttentionWorkspace(arena, bench.Cpu.Workers, tokens, heads, kvHeads, headDim, backward: true);
             arena.Allocate();
             workspace.Load(bench.Stream, cu);
             Attention.Forward(bench.Stream, qkv, o, lse, heads, kvHeads, headDim, workspace);

@@ -48,7 +48,7 @@ public sealed class RopeTests
     {
         using var bench = new KernelBench();
         using var arena = new Arena("rope");
-        var table = Table(arena, bench.Stream, 8, 4);
+        var table = Table(arena, bench.Cpu, 8, 4);
         var qkv = bench.Input<float>(new Shape(3, 12));
         var before = KernelCheck.Bits(qkv);
         var e = Assert.Throws<ArgumentOutOfRangeException>(() => Rope.Forward(bench.Stream, qkv, bench.Ints(7, bad, 0), table, 2, 4));
@@ -61,7 +61,7 @@ public sealed class RopeTests
     {
         using var bench = new KernelBench();
         using var arena = new Arena("rope");
-        var table = Table(arena, bench.Stream, 100, 64);
+        var table = Table(arena, bench.Cpu, 100, 64);
         var (positions, source) = (bench.Ints([.. Enumerable.Range(0, 100)]), bench.Input<BFloat16>(new Shape(100, 5 * 64)));
         KernelCheck.SameBitsForAnyWorkers(stream =>
         {
@@ -83,7 +83,7 @@ public sealed class RopeTests
         using var bench = new KernelBench();
         using var arena = new Arena("rope");
         const int MaxPositions = 5000;
-        var table = Table(arena, bench.Stream, MaxPositions, headDim);
+        var table = Table(arena, bench.Cpu, MaxPositions, headDim);
         int[] at = [.. Enumerable.Range(0, tokens).Select(t => t == 0 ? MaxPositions - 1 : t * t * 37 % MaxPositions)];
         var positions = bench.Ints(at);
         var (rotated, heads) = (queryHeads + keyHeads, queryHeads + (2 * keyHeads));

@@ -178,7 +178,7 @@ Z1_KERNEL(1024, 1, fault_endless_wait, FaultParams) {
   if (threadIdx.x == 40 && !p.planted) ptx::atomic_add(p.other, 1);
 }
 
-static int of_the_module = 1;
+static __device__ int of_the_module = 1;
 Z1_KERNEL(1024, 1, fault_module_data, FaultParams) {
   p.data[threadIdx.x] = of_the_module;
   if (p.planted && threadIdx.x == 2) of_the_module = p.data[2];
