@@ -560,6 +560,13 @@ struct BackwardQueriesShared {
   hopper::Barrier full[kStepStages], empty[kStepStages];
 };
 
+// The launcher says how much shared memory it gives; it computes that from the same constants.
+#ifdef kForwardBytes
+static_assert(sizeof(ForwardShared) == kForwardBytes && sizeof(BackwardKeysShared) == kBackwardKeysBytes &&
+                  sizeof(BackwardQueriesShared) == kBackwardQueriesBytes,
+              "same sizes as in AttentionHopper.Cuda.cs");
+#endif
+
 // Grid: as many blocks as the device holds at once.
 Z1_KERNEL(kThreads, 1, attention_hopper_backward_queries, AttentionHopperBackwardParams) {
   auto& s = *shared_memory<BackwardQueriesShared>();
