@@ -2,11 +2,10 @@
 // by section name). On a GPU it is the instruction; with Z1_HOSTCUDA it is a call into libhostcuda.so, which runs each
 // thread of a block as a fiber and checks the use. Warp operations need all 32 lanes of the warp (of the last warp:
 // those that exist).
-#pragma once
-
 #ifndef Z1_BASE
-#error include z1.cuh: it defines the types used here and includes this file
-#endif
+#include "z1.cuh"  // the types used here; it includes this file after them
+#elif !defined(Z1_PTX)
+#define Z1_PTX
 
 namespace ptx {
 
@@ -196,3 +195,5 @@ __device__ __forceinline__ int atomic_add(int* address, int value) { return atom
 #endif
 
 }  // namespace ptx
+
+#endif

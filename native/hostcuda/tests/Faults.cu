@@ -1,8 +1,9 @@
-// One kernel for each fault that hostcuda reports. With p.planted 0 the same kernel is correct, and must pass.
+// One kernel for each fault that hostcuda reports (HostCudaFaultTests.cs). With p.planted 0 the same kernel is correct, and must
+// pass. p.data has p.count ints, p.other 1024 zeros.
 #include "z1.cuh"
 
 struct FaultParams { int* data; int* other; int count; int planted; };
-static_assert(sizeof(FaultParams) == 24, "same layout as FaultParams in HostCudaTests.cs");
+static_assert(sizeof(FaultParams) == 24, "same layout as FaultParams in HostCudaFaultTests.cs");
 
 struct Words { int word[1024]; };
 struct Tile { alignas(16) bf16 row[32][64]; };
@@ -23,6 +24,11 @@ Z1_KERNEL(1024, 1, fault_vector_partly_outside, FaultParams) {
   if (threadIdx.x == 0) ptx::store_16(p.data + (p.planted ? p.count / 4 * 4 : 0), uint4{1, 2, 3, 4});
 }
 
+// The planted pointer is one that the host has freed.
+Z1_KERNEL(1024, 1, fault_freed_memory, FaultParams) {
+  if (threadIdx.x == 0) p.other[0] = p.data[1];
+}
+
 Z1_KERNEL(1024, 1, fault_no_memory, FaultParams) {
   const int* nowhere = reinterpret_cast<const int*>(uintptr_t(64));
   if (threadIdx.x == 0) p.other[0] = *(p.planted ? nowhere : p.data);
@@ -39,7 +45,7 @@ Z1_KERNEL(1024, 1, fault_misaligned_word, FaultParams) {
 
 Z1_KERNEL(1024, 1, fault_shared_bounds, FaultParams) {
   auto& s = *shared_memory<Words>();
-  if (threadIdx.x == 1) s.word[p.planted ? p.count : p.count - 1] = 3;
+  if (threadIdx.x == 1) s.word[p.planted ? 1024 : 1023] = 3;
 }
 
 Z1_KERNEL(1024, 1, fault_shared_uninitialised, FaultParams) {

@@ -1,8 +1,8 @@
-// What each instruction of ptx.cuh and each helper of z1.cuh does, written out for a test to compare with its definition.
+// What each instruction of ptx.cuh and each helper of z1.cuh does, written out for HostCudaInstructionTests.cs.
 #include "z1.cuh"
 
 struct InstructionParams { const void* in; void* out; int count; int value; };
-static_assert(sizeof(InstructionParams) == 24, "same layout as InstructionParams in HostCudaTests.cs");
+static_assert(sizeof(InstructionParams) == 24, "same layout as InstructionParams in HostCudaInstructionTests.cs");
 
 __device__ __forceinline__ int thread_rank() {
   return int(threadIdx.x + blockDim.x * (threadIdx.y + blockDim.y * threadIdx.z));
