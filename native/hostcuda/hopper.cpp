@@ -325,6 +325,7 @@ HOSTCUDA_TWIN void hostcuda_hopper_barrier_arrive(void* barrier, uint32_t expect
 HOSTCUDA_TWIN void hostcuda_hopper_barrier_wait(void* barrier, uint32_t parity) noexcept {
   const uintptr_t site = SITE;
   Mbarrier& b = find_barrier(barrier, site);
+  if (parity > 1) fail("waits for parity " + std::to_string(parity) + " of an mbarrier", site);
   const int offset = int(reinterpret_cast<uintptr_t>(barrier) - g_engine.shared);
   wait_until({"the mbarrier at %d of shared memory, parity %d", offset, int(parity), site}, [&] {
     if ((b.phase & 1) == parity) land_loads(b);
