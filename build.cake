@@ -6,6 +6,11 @@ var target = Argument("target", "build");
 var word = Argument("word", "");
 var root = Context.Environment.WorkingDirectory.FullPath;
 
+// Where build.sh unpacked NVRTC; every process started here looks there.
+var nvrtc = $"{root}/.tools/nvrtc/usr/lib/x86_64-linux-gnu";
+if (string.IsNullOrEmpty(Environment.GetEnvironmentVariable("Z1_NVRTC")) && DirectoryExists(nvrtc))
+    Environment.SetEnvironmentVariable("Z1_NVRTC", nvrtc);
+
 int Execute(string program, IEnumerable<string> arguments, IReadOnlyDictionary<string, string> environment = null)
 {
     var start = new ProcessStartInfo(program) { WorkingDirectory = root };
@@ -21,7 +26,14 @@ void Expect(int exitCode, string what)
     if (exitCode != 0) throw new CakeException(exitCode, $"{what} failed with exit code {exitCode}");
 }
 
-Task("build").Does(() =>
+// libhostcuda.so: a CUDA driver that runs kernels on the CPU. Without a C++ compiler its tests are skipped.
+Task("hostcuda").Does(() =>
+{
+    var exit = Execute("bash", ["native/hostcuda/build.sh", "artifacts/hostcuda"]);
+    if (exit != 3) Expect(exit, "hostcuda");
+});
+
+Task("build").IsDependentOn("hostcuda").Does(() =>
 {
     Expect(Execute("dotnet", ["build", "Z1Coder.Native.sln", "-c", "Release", "--nologo", "-v", "quiet", "-clp:NoSummary"]), "build");
     Expect(Execute("dotnet", ["publish", "src/Trainer/Trainer.csproj", "-c", "Release", "--no-build", "--nologo", "-v", "quiet", "-o", "artifacts/z1"]), "publish");

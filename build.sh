@@ -16,11 +16,13 @@ if ! command -v dotnet >/dev/null; then
   echo "build.sh: the .NET 10 SDK is not on PATH; install package dotnet-sdk-10.0" >&2; exit 1
 fi
 
-# libdnnl: bf16 and fp32 GEMM (without it the managed GEMM runs, slower); bubblewrap: the sandbox of z1 eval; python3: runs graded programs
+# libdnnl: bf16 and fp32 GEMM (without it the managed GEMM runs, slower); bubblewrap: the sandbox of z1 eval; python3: runs graded programs;
+# g++: hostcuda, which runs the CUDA kernels on the CPU
 missing=()
 if ! ldconfig -p 2>/dev/null | grep -q 'libdnnl\.so'; then missing+=(libdnnl-dev); fi
 if ! command -v bwrap >/dev/null; then missing+=(bubblewrap); fi
 if ! command -v python3 >/dev/null; then missing+=(python3); fi
+if ! command -v g++ >/dev/null && ! command -v clang++ >/dev/null; then missing+=(g++); fi
 if [ ${#missing[@]} -gt 0 ]; then
   install="apt-get install -y ${missing[*]}"
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
@@ -31,6 +33,12 @@ if [ ${#missing[@]} -gt 0 ]; then
   else
     echo "build.sh: package(s) ${missing[*]} missing; run: sudo $install" >&2
   fi
+fi
+
+# NVRTC compiles every kernel in the tests, no GPU needed; what the machine has is preferred to a copy under .tools
+if [ "$target" = test ] && [ -z "${Z1_NVRTC:-}" ] && ! ldconfig -p 2>/dev/null | grep -q 'libnvrtc\.so\.1[23]' \
+  && ! compgen -G '/usr/local/cuda*/lib64/libnvrtc.so.1[23]' >/dev/null; then
+  native/install-nvrtc.sh .tools/nvrtc || true      # it has said what is missing; tests that need it are skipped, not passed
 fi
 
 dotnet tool restore >/dev/null || { echo "build.sh: 'dotnet tool restore' failed; Cake.Tool 7.0.0 must be restorable from your NuGet source" >&2; exit 1; }

@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
 # native/hostcuda/build.sh [OUTPUT_DIR]: compiles every *.cpp of this folder into OUTPUT_DIR/libhostcuda.so (artifacts/hostcuda by default).
-# Objects newer than their source and than every header are kept. CXX names another compiler.
+# Objects newer than their source and than every header are kept. CXX names another compiler. Exit status 3: there is no compiler.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-$here/../../artifacts/hostcuda}
-cxx=${CXX:-g++}
+cxx=${CXX:-$(command -v g++ || command -v clang++ || echo g++)}
 mkdir -p "$out/objects"
 out=$(cd "$out" && pwd)
 if ! command -v "$cxx" >/dev/null; then
   echo "hostcuda: no C++ compiler '$cxx' on PATH; run: apt-get install -y g++" >&2
-  exit 1
+  exit 3
 fi
 
 newest_header=$(ls -t "$here"/*.h "$here"/../include/*.cuh "$here"/build.sh 2>/dev/null | head -1 || true)

@@ -1,13 +1,14 @@
-// Inside of the executor, for the files that implement instructions (warp.cpp, copy.cpp, and hopper.cpp on top of them).
+// Inside of the executor, for the files that implement instructions (warp.cpp, and hopper.cpp on top of it).
 //
-// Each thread of a block is a fiber; one OS thread runs all of them, one block after another, and a fiber runs until it waits. So
-// the code of an instruction is plain sequential code: it may look at anything and change anything until it waits.
+// Each thread of a block is a fiber; one OS thread runs all of them, one block after another, and a fiber runs until it
+// waits. So the code of an instruction is plain sequential code: it may look at anything and change anything until it
+// waits.
 //   self()                      the fiber that runs: its index in the block, its warp and lane
-//   wait_until(reason, f)       lets other fibers run until f() holds; a block in which nobody can go on is a fault that names
-//                               `reason` and the threads that wait for it
+//   wait_until(reason, f)       lets other fibers run until f() holds; a block in which nobody can go on is a fault
+//                               that names `reason` and the threads that wait for it
 //   rendezvous(...)             an operation of a whole warp: the lanes leave operands, the last one computes for all
-//   release / acquire           what orders memory accesses for the race checks: release(clock) by the thread that signals,
-//                               acquire(clock) by the thread that was waiting for it
+//   release / acquire           what orders memory accesses for the race checks: release(clock) by the thread that
+//                               signals, acquire(clock) by the thread that was waiting for it
 //   check_read / check_write    the checks of an access that the instruction makes on behalf of the fiber (shadow.h)
 //   block_storage<T>()          an object of the instruction's own that lives as long as the block
 //   fail(what, site)            ends the launch with a sentence
@@ -31,8 +32,8 @@ constexpr size_t kStackBytes = 256 << 10;
 // Shared memory is placed between two such inaccessible zones; an address in them is still told as an offset.
 constexpr size_t kSharedCapacity = 256 << 10, kSharedZone = 64 << 10;
 
-// How far each warp had come, as far as somebody knows: at[w] = c means that every access of warp w at clock c or before is
-// ordered before what follows.
+// How far each warp had come, as far as somebody knows: at[w] = c means that every access of warp w at clock c or
+// before is ordered before what follows.
 struct Clock {
   uint32_t at[kMaxWarps] = {};
 };
@@ -142,8 +143,8 @@ inline Fiber& self() { return *g_engine.self; }
 // Lets the other fibers run; returns when somebody has called make_ready on this one.
 void wait(const Wait& reason);
 void make_ready(Fiber& fiber);
-// For a fiber that has read kReadsPerTurn times and written nothing: the others go first, since it may be waiting for what they
-// write. After kReaderTurns turns of such fibers, nobody else being able to run, it is a wait without end.
+// For a fiber that has read kReadsPerTurn times and written nothing: the others go first, since it may be waiting for
+// what they write. After kReaderTurns turns of such fibers, nobody else being able to run, it is a wait without end.
 void yield_reading(uintptr_t site);
 
 // Waits until predicate(argument) holds. It is evaluated when no fiber can run.
@@ -167,8 +168,9 @@ template <class T> T& block_storage() {
   return *static_cast<T*>(g_engine.objects.back().object);
 }
 
-// One operation of a whole warp: `fill` leaves this lane's operands, the last lane to arrive calls `compute` on the slots of all
-// lanes, and each lane gets its own slot back. `orders` says whether the operation orders memory accesses between the lanes.
+// One operation of a whole warp: `fill` leaves this lane's operands, the last lane to arrive calls `compute` on the
+// slots of all lanes, and each lane gets its own slot back. `orders` says whether the operation orders memory accesses
+// between the lanes.
 template <class Fill, class Compute>
 WarpSlot& rendezvous(const char* operation, int operand, bool orders, uintptr_t site, Fill fill, Compute compute) {
   Fiber& f = self();

@@ -14,7 +14,8 @@
 
 namespace hostcuda {
 
-// Saves the callee-saved registers on the stack, stores the stack pointer at `save`, and goes on where `load` was saved.
+// Saves the callee-saved registers on the stack, stores the stack pointer at `save`, and goes on where `load` was
+// saved.
 extern "C" __attribute__((visibility("hidden"))) void hostcuda_switch_stack(void** save, void* load);
 asm(R"(
 .pushsection .text
@@ -90,8 +91,8 @@ std::string tuple(uint3 v) {
   return "(" + std::to_string(v.x) + "," + std::to_string(v.y) + "," + std::to_string(v.z) + ")";
 }
 
-// " (RmsNorm.cu:31)" by binutils' addr2line, which comes with the compiler that made the image: the innermost line of a kernel
-// file, not of the headers that wrap instructions. "" when it is not known.
+// " (RmsNorm.cu:31)" by binutils' addr2line, which comes with the compiler that made the image: the innermost line of a
+// kernel file, not of the headers that wrap instructions. "" when it is not known.
 std::string source_line(uintptr_t site) {
   Dl_info info;
   if (site == 0 || dladdr(reinterpret_cast<void*>(site), &info) == 0 || info.dli_fname == nullptr) return "";
@@ -111,7 +112,8 @@ std::string source_line(uintptr_t site) {
     text = text.substr(0, text.find_first_of(" \n"));
     if (const size_t slash = text.rfind('/'); slash != std::string::npos) text = text.substr(slash + 1);
     const size_t colon = text.rfind(':');
-    if (colon == std::string::npos || text[0] == '?' || text.substr(colon) == ":?" || text.substr(colon) == ":0") continue;
+    if (colon == std::string::npos || text[0] == '?' || text.substr(colon) == ":?" || text.substr(colon) == ":0")
+      continue;
     const bool header = text.find(".cuh:") != std::string::npos;
     if (found.empty() || !header) found = " (" + text + ")";
     if (!header) break;

@@ -77,6 +77,16 @@ void find_extent(Module* module) {
   module->end = search.end;
 }
 
+// Modules call functions of this library, which its user may have loaded for itself alone.
+void show_symbols() {
+  static const bool done = [] {
+    Dl_info self;
+    return dladdr(reinterpret_cast<void*>(&show_symbols), &self) != 0 &&
+           dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_GLOBAL) != nullptr;
+  }();
+  (void)done;
+}
+
 size_t constant_of(void* library, const std::string& name, size_t bytes) {
   void* symbol = dlsym(library, name.c_str());
   if (symbol == nullptr) return 0;
@@ -118,6 +128,7 @@ HOSTCUDA_EXPORT Result cuModuleLoadData(void** module, const void* image) {
   // The descriptor stays open while the module lives: dlopen knows libraries by path, and this path must not come to mean another file.
   char path[64];
   snprintf(path, sizeof path, "/proc/self/fd/%d", descriptor);
+  show_symbols();
   void* library = dlopen(path, RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     fprintf(stderr, "hostcuda: %s\n", dlerror());

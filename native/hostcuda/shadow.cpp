@@ -20,7 +20,8 @@ std::vector<ShadowPage*> g_pages, g_free_pages;
 std::vector<std::pair<ShadowPage**, size_t>> g_places;  // where g_pages hang, for forget_shadow
 
 template <class T> T* zeroed(size_t count, const char* what) {
-  void* p = mmap(nullptr, count * sizeof(T), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* p = mmap(nullptr, count * sizeof(T), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
+                 0);
   if (p == MAP_FAILED) {
     fprintf(stderr, "hostcuda: cannot reserve memory for %s\n", what);
     abort();
@@ -58,8 +59,8 @@ std::string action(Access access, uintptr_t address, size_t bytes) {
 }  // namespace
 
 void fail_misaligned(Access access, uintptr_t address, size_t bytes, uintptr_t site) {
-  fail(action(access, address, bytes) + ": misaligned, an access of " + number(bytes) + " bytes needs an address that is "
-           "a multiple of " + number(bytes), site);
+  fail(action(access, address, bytes) + ": misaligned, an access of " + number(bytes) +
+           " bytes needs an address that is a multiple of " + number(bytes), site);
 }
 
 void fail_constant(Access access, uintptr_t, size_t bytes, uintptr_t site) {
@@ -111,8 +112,8 @@ void conflict(uint64_t record, bool record_writes, Access access, uintptr_t addr
     const uint64_t block = serial_of(record) - e.first_serial;
     if (e.acquired && e.released[block]) return;
     const uint3 g = e.grid_dim;
-    fail(action(access, address, bytes) + " that block (" + number(block % g.x) + "," + number(block / g.x % g.y) + "," +
-             number(block / g.x / g.y) + ") " + other_verb + " in the same launch" + kind, site);
+    fail(action(access, address, bytes) + " that block (" + number(block % g.x) + "," + number(block / g.x % g.y) +
+             "," + number(block / g.x / g.y) + ") " + other_verb + " in the same launch" + kind, site);
   }
   const bool itself = thread_of(record) == self().index;  // one of several readers, the others are not known any more
   const std::string other = itself ? "another thread" : describe(e.fibers[thread_of(record)]);

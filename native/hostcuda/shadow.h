@@ -1,12 +1,13 @@
 // The checks of memory accesses: bounds, alignment, initialised shared memory, races.
 //
-// Every two bytes of shared memory and of touched global memory have a cell with the last write and the last read. A record of an
-// access holds who made it: | serial of the block 26 | thread 10 | clock 24 | bytes 2 | several 1 | atomic 1 |. A thread's clock
-// advances whenever it synchronises. An earlier access of another thread of the block is ordered before this one when this thread
-// knows (Fiber::known) that the other's warp has passed that clock; if not, and one of the two writes, it is a race. An access of
-// another block of the same launch is never ordered, unless that block published by a fence and an atomic and this one has since
-// made an atomic. Of several concurrent readers only the newest is kept, with a mark that there were several: a race of a write
-// with an older reader can be missed, none is reported falsely.
+// Every two bytes of shared memory and of touched global memory have a cell with the last write and the last read. A
+// record of an access holds who made it: | serial of the block 26 | thread 10 | clock 24 | bytes 2 | several 1 | atomic
+// 1 |. A thread's clock advances whenever it synchronises. An earlier access of another thread of the block is ordered
+// before this one when this thread knows (Fiber::known) that the other's warp has passed that clock; if not, and one of
+// the two writes, it is a race. An access of another block of the same launch is never ordered, unless that block
+// published by a fence and an atomic and this one has since made an atomic. Of several concurrent readers only the
+// newest is kept, with a mark that there were several: a race of a write with an older reader can be missed, none is
+// reported falsely.
 #pragma once
 #include <cstring>
 
@@ -52,19 +53,20 @@ constexpr int kLeafBits = 17, kDirectoryBits = 18;
 
 enum class Access { kRead, kWrite, kAtomic };
 
-// Slow paths: a fault, or (conflict, refresh_page) the finding that the access is legal.
+// Slow paths: a fault, or (conflict, refresh_page) the finding that the access is legal so far.
 [[noreturn]] void fail_misaligned(Access access, uintptr_t address, size_t bytes, uintptr_t site);
 [[noreturn]] void fail_constant(Access access, uintptr_t address, size_t bytes, uintptr_t site);
 [[noreturn]] void fail_shared_state(Access access, uintptr_t address, size_t bytes, uintptr_t site);
 void conflict(uint64_t record, bool record_writes, Access access, uintptr_t address, size_t bytes, uintptr_t site);
-ShadowPage* refresh_page(Access access, uintptr_t address, size_t bytes, uintptr_t site);  // null: legal and not tracked
+ShadowPage* refresh_page(Access access, uintptr_t address, size_t bytes, uintptr_t site);
 [[noreturn]] void fail_bounds(Access access, uintptr_t address, size_t bytes, uintptr_t site);
 
 void begin_launch_shadow();
 void forget_shadow();  // of global memory: serials start again
 void begin_block_shadow();
 
-// Is the access of `record` not ordered before what `f` does now? `floor`: records below are of earlier launches or blocks.
+// Is the access of `record` not ordered before what `f` does now? `floor`: records below are of earlier launches or
+// blocks.
 inline bool unordered(const Fiber& f, uint64_t record, uint64_t floor) {
   if (record < floor || (record ^ f.stamp) >> kThreadShift == 0) return false;
   if ((record ^ f.stamp) >> kSerialShift != 0) return true;
@@ -85,7 +87,8 @@ __attribute__((always_inline)) inline void check_cell(const Fiber& f, Cell& cell
     if ((r ^ mine) >> kClockShift == 0) {
       cell.read = r | mine;
     } else {
-      const bool several = r >= f.stamp >> kSerialShift << kSerialShift && unordered(f, r, floor);
+      const bool several = (r >> kBytesShift & bytes_mask) != 0 &&
+                           unordered(f, r, f.stamp >> kSerialShift << kSerialShift);
       cell.read = several ? mine | kSeveral : mine;
     }
   } else {
@@ -172,10 +175,8 @@ __attribute__((always_inline)) inline void check_access(uintptr_t address, uintp
     if (leaf != nullptr) [[likely]]
       page = leaf[number & ((1u << kLeafBits) - 1)];
   }
-  if (page == nullptr || page->launch != g_shadow.launch) [[unlikely]] {
+  if (page == nullptr || page->launch != g_shadow.launch) [[unlikely]]
     page = refresh_page(kAccess, address, kBytes, site);
-    if (page == nullptr) return;
-  }
   const size_t in_page = address % kPageBytes;
   if (in_page < page->begin || in_page + kBytes > page->end) [[unlikely]]
     fail_bounds(kAccess, address, kBytes, site);
@@ -192,7 +193,8 @@ template <size_t kBytes> void check_write(void* p, uintptr_t site) {
 // The same for any number of bytes, at any alignment.
 void check_range(Access access, uintptr_t address, size_t bytes, uintptr_t site);
 
-// For instructions that write shared memory later: the offset of [address, address + bytes), which must lie in shared memory.
+// For instructions that write shared memory later: the offset of [address, address + bytes), which must lie in shared
+// memory.
 size_t shared_offset(const void* address, size_t bytes, const char* what, uintptr_t site);
 // From here until land, nobody may touch the bytes.
 void set_in_flight(size_t offset, size_t bytes);

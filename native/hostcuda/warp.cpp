@@ -54,7 +54,8 @@ HOSTCUDA_TWIN uint64_t hostcuda_shuffle(HostShuffle kind, uint64_t value, int op
   }
   // The slots stay as they are until every lane has come back, see rendezvous.
   WarpSlot* const slots = self().warp->slots[self().warp->parity];
-  rendezvous(shuffle_name(kind), 0, true, site, [&](WarpSlot& slot) { slot.value = value; }, [](WarpSlot*, uint32_t) {});
+  rendezvous(shuffle_name(kind), 0, true, site, [&](WarpSlot& slot) { slot.value = value; },
+             [](WarpSlot*, uint32_t) {});
   return slots[from].value;
 }
 

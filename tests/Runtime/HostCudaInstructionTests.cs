@@ -216,6 +216,25 @@ public sealed class HostCudaInstructionTests
         Assert.Equal(Enumerable.Range(0, Blocks).Sum(i => i * i), result[Blocks + 1]);
     }
 
+    /// <summary>The GPU side of every function in the headers, without a spill. Skipped where NVRTC is not installed.</summary>
+    [Theory]
+    [InlineData("sm_80")]
+    [InlineData("sm_90a")]
+    public void The_device_code_of_every_instruction_compiles(string architecture)
+    {
+        if (!KernelCompiler.HasNvrtc(out var reason))
+        {
+            Assert.Skip(reason);
+        }
+
+        foreach (var (source, entries) in new[] { (HostCudaSources.Instructions, 11), (HostCudaSources.Faults, 29) })
+        {
+            var image = KernelCompiler.CompileFor(architecture, source);
+            Assert.Equal(entries, image.Resources.Count);
+            Assert.All(image.Resources, r => Assert.True(r is { SpillStoreBytes: 0, SpillLoadBytes: 0 }, r.ToString()));
+        }
+    }
+
     private static unsafe TOut[] Run<TIn, TOut>(
         string entry,
         CudaGrid grid,

@@ -1,5 +1,5 @@
-// One kernel for each fault that hostcuda reports (HostCudaFaultTests.cs). With p.planted 0 the same kernel is correct, and must
-// pass. p.data has p.count ints, p.other 1024 zeros.
+// One kernel for each fault that hostcuda reports (HostCudaFaultTests.cs). With p.planted 0 the same kernel is correct,
+// and must pass. p.data has p.count ints, p.other 1024 zeros.
 #include "z1.cuh"
 
 struct FaultParams { int* data; int* other; int count; int planted; };

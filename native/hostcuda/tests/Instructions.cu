@@ -135,8 +135,8 @@ Z1_KERNEL(1024, 1, block_reductions, InstructionParams) {
   out[5 * n] = warp_max(double(mine));
 }
 
-// Warps in pairs: the even one fills a buffer, the odd one doubles it; each pair has its own named barrier, and the second
-// half of the exchange uses bar_arrive, so that the consumer does not wait.
+// Warps in pairs: the even one fills a buffer, the odd one doubles it; each pair has its own named barrier, and the
+// second half of the exchange uses bar_arrive, so that the consumer does not wait.
 struct Pairs { int word[16][32]; };
 Z1_KERNEL(1024, 1, named_barriers, InstructionParams) {
   auto& s = *shared_memory<Pairs>();

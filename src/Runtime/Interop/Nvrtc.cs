@@ -33,9 +33,11 @@ internal static unsafe partial class Nvrtc
         static int Major(string name) => int.Parse(name["libnvrtc.so.".Length..].Split('.')[0], CultureInfo.InvariantCulture);
     }
 
-    public static string Describe()
+    public static string Describe() => Describe(NativeLibraries.OpenNamed(Library));
+
+    /// <summary>As <see cref="Describe()"/>, with the library given.</summary>
+    public static string Describe(OpenedLibrary library)
     {
-        var library = NativeLibraries.OpenNamed(Library);
         if (library.Handle == 0)
         {
             return $"NVRTC: {library.NameOrReason}; kernels cannot be compiled for a GPU "

@@ -34,6 +34,7 @@ internal static class HostCompiler
 
             var (unit, image) = (Path.Combine(folder, $"{stem}.o"), Path.Combine(folder, $"{stem}.so"));
             var (code, log) = Run(compiler, [.. options, $"-ffile-prefix-map={folder}=.", "-I", folder, "-x", "c++", "-c", source, "-o", unit]);
+            log = log.Replace(folder + '/', "", StringComparison.Ordinal);
             if (code == 0)
             {
                 // Undefined symbols are those of libhostcuda.so, which is loaded before any module.
