@@ -76,7 +76,7 @@ Task("test").IsDependentOn("build").Does(() =>
 Task("demo").IsDependentOn("build").Does(() => Expect(Execute("artifacts/z1/z1", ["demo"]), "demo"));
 
 Task("perf").IsDependentOn("build").Does(() =>
-    Expect(Execute("artifacts/bin/Perf/release/Z1Coder.Perf", word == "" ? [] : word.Split(' ')), "perf"));
+    Expect(Execute("artifacts/z1/z1", ["perf", "run", .. word == "" ? [] : word.Split(' ')]), "perf"));
 
 Task("publish").IsDependentOn("build").Does(() =>
 {

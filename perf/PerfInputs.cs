@@ -1,3 +1,4 @@
+using Z1Coder.Kernels;
 using Z1Coder.Runtime;
 
 namespace Z1Coder.Perf;
@@ -30,6 +31,16 @@ public sealed class PerfInputs : IDisposable
         var tensor = Empty<int>(values.Length);
         values.CopyTo(tensor.Span);
         return tensor;
+    }
+
+    /// <summary>Room for an 8-bit copy, and its transpose if wanted.</summary>
+    public Fp8Operand Fp8(int rows, int columns, Fp8Format format, bool transposed)
+    {
+        var arena = new Arena("perf");
+        var operand = Fp8Operand.Declare(arena, rows, columns, format, values: true, transposed);
+        arena.Allocate();
+        _arenas.Add(arena);
+        return operand;
     }
 
     /// <summary>Zeroed memory.</summary>

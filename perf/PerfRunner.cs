@@ -28,7 +28,7 @@ public sealed class PerfRunner(CpuStream stream, TextWriter output) : IDisposabl
     }
 
     /// <summary>Times one case and prints its line.</summary>
-    public void Run(PerfCase perfCase)
+    public PerfRow Run(PerfCase perfCase)
     {
         var bytes = Math.Max(1, perfCase.Cost.Bytes);
         using var inputs = new PerfInputs();
@@ -81,6 +81,8 @@ public sealed class PerfRunner(CpuStream stream, TextWriter output) : IDisposabl
         output.WriteLine(
             $"{perfCase.Name,-34}{perfCase.Shape,-16}{samples[count / 5],11:F1}{p50,11:F1}{samples[count * 4 / 5],11:F1}"
             + $"{bytes / p50 / 1e3,8:F1}{perfCase.Cost.Flops / p50 / 1e3,9:F1}{bytes / copy / 1e3,11:F1}{copy / p50 * 100,8:F0}{allocated,7}");
+        return new PerfRow(
+            "kernels", perfCase.Name, perfCase.Shape, samples[count / 5], p50, samples[count * 4 / 5], bytes, perfCase.Cost.Flops, bytes / copy * 1e6, 0, allocated);
     }
 
     /// <inheritdoc/>

@@ -8,6 +8,7 @@ public static class PerfSuite
     [
         .. EmbeddingPerf.Cases(),
         .. MatmulPerf.Cases(),
+        .. Fp8Perf.Cases(),
         .. RmsNormPerf.Cases(),
         .. RopePerf.Cases(),
         .. AttentionPerf.Cases(),
@@ -15,5 +16,6 @@ public static class PerfSuite
         .. CrossEntropyPerf.Cases(),
         .. GlobalNormPerf.Cases(),
         .. AdamWPerf.Cases(),
+        .. CastPerf.Cases(),
     ];
 }

@@ -23,7 +23,7 @@ public static class RopePerf
             arena.Allocate();
             using (var filler = new CpuStream(1))
             {
-                table.Fill(filler);
+                table.Fill();
             }
 
             var qkv = p.Random<T>(tokens, (queryHeads + (2 * keyHeads)) * headDim);

@@ -28,7 +28,7 @@ public static class DecodeSteps
         weights.Arena.Allocate();
         Fill(weights);
         var bytes = weights.Tensors.ToArray().Sum(t => t.Bytes);
-        using var cache = new KvCache<T>(config, batch, Prompt + fresh + 1);
+        using var cache = new KvCache<T>(config, batch, Prompt + fresh + 1, stream);
         using var activations = new DecodeActivations<T>(config, Prompt * batch, batch, Prompt + fresh + 1, stream);
         var model = new Qwen2<T>(weights);
         var random = new Random(0);
@@ -36,7 +36,7 @@ public static class DecodeSteps
         int[] lengths = [.. Enumerable.Repeat(Prompt, batch)], slots = [.. Enumerable.Range(0, batch)];
         var (tokens, positions) = (new int[batch], new int[batch]);
         var (decode, prefill) = (new double[repeats], new double[repeats]);
-        var read = Roofs.Measure(stream, quick: false).ReadBytesPerSecond;
+        var (reads, shares) = (new double[repeats], new double[repeats]);
         long allocated = 0;
         for (var r = -1; r < repeats; r++)
         {
@@ -45,6 +45,7 @@ public static class DecodeSteps
                 Thread.Sleep(120);                      // the tier-1 compiler works in the background
             }
 
+            var read = Roofs.ReadRate(stream, weights.Tensors, passes: 3);
             var start = Stopwatch.GetTimestamp();
             model.Prefill(stream, activations, cache, prompts, lengths, slots);
             var middle = Stopwatch.GetTimestamp();
@@ -57,20 +58,26 @@ public static class DecodeSteps
             }
 
             allocated = GC.GetTotalAllocatedBytes(precise: true) - before;
+            var elapsed = Stopwatch.GetElapsedTime(middle).TotalSeconds;
+            read = Math.Max(read, Roofs.ReadRate(stream, weights.Tensors, passes: 3));
             if (r >= 0)
             {
                 prefill[r] = Stopwatch.GetElapsedTime(start, middle).TotalSeconds;
-                decode[r] = Stopwatch.GetElapsedTime(middle).TotalSeconds;
+                decode[r] = elapsed;
+                reads[r] = read;
+                shares[r] = bytes * fresh / elapsed / read;
             }
         }
 
-        read = Math.Max(read, Roofs.Measure(stream, quick: false).ReadBytesPerSecond);
         Array.Sort(decode);
         Array.Sort(prefill);
+        Array.Sort(reads);
+        Array.Sort(shares);
         var (median, passes) = (decode[repeats / 2], (double)fresh);
         return new DecodeResult(
-            $"{size} {(typeof(T) == typeof(float) ? "fp32" : "bf16")} x{batch}", batch * passes / median, batch * passes / decode[0], bytes * passes / median / 1e9,
-            read / 1e9, batch * Prompt / prefill[repeats / 2], ProcStatus.PeakResidentBytes(), allocated / fresh);
+            $"{size} {(typeof(T) == typeof(float) ? "fp32" : "bf16")} x{batch}", batch * passes / median, batch * passes / decode[0],
+            [decode[repeats / 5] / passes, median / passes, decode[Math.Min(repeats - 1, repeats * 4 / 5)] / passes], bytes, bytes * passes / median / 1e9,
+            reads[repeats / 2] / 1e9, shares[repeats / 2], batch * Prompt / prefill[repeats / 2], ProcStatus.PeakResidentBytes(), allocated / fresh);
     }
 
     /// <summary>Uniform in ±0.035, the deviation of an initial weight; norms too, for speed does not depend on it.</summary>

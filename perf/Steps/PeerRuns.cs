@@ -54,7 +54,7 @@ public static class PeerRuns
     private static JsonElement Ours(StepCase which)
     {
         var start = new ProcessStartInfo(Environment.ProcessPath!);
-        foreach (var argument in (string[])["steps", which.Size, $"{which.Length}", which.Type, "json"])
+        foreach (var argument in (string[])["perf", "run", "--suite", "steps", "--only", which.Size, "--only", $"{which.Length}", "--only", which.Type, "--json"])
         {
             start.ArgumentList.Add(argument);
         }

@@ -11,15 +11,21 @@ namespace Z1Coder.Perf;
 /// <param name="Gflops">GFLOP/s of the median step, by TrainFlops</param>
 /// <param name="RoofGflops">GFLOP/s of the best matrix product of the same type, before or after the steps</param>
 /// <param name="ManagedBytesPerStep">allocated by all threads in the median step; must be 0 (a worker that meets a shape late makes its oneDNN primitive then)</param>
+/// <param name="Seconds">p20, p50 and p80 of a step</param>
 /// <param name="Steps">timed</param>
 /// <param name="Loss">after the warm-up, nats a token: a sanity check</param>
 public sealed record StepResult(
     StepCase Case, double TokensPerSecond, double BestTokensPerSecond, IReadOnlyList<double> Parts, long PeakBytes, double Gflops, double RoofGflops,
-    long ManagedBytesPerStep, int Steps, double Loss)
+    long ManagedBytesPerStep, IReadOnlyList<double> Seconds, int Steps, double Loss)
 {
     /// <summary>The columns of <see cref="ToString"/>.</summary>
     public static string Header =>
         $"{"step",-16}{"tok/s",9}{"best",9}{"fwd ms",9}{"head ms",9}{"bwd ms",9}{"opt ms",9}{"GFLOP/s",9}{"GEMM",7}{"%",5}{"RSS GiB",9}{"alloc",7}{"steps",6}{"load",6}";
+
+    /// <summary>For a file of results.</summary>
+    public PerfRow ToRow() => new(
+        "steps", Case.Size, $"{Case.Length} {Case.Type}", Seconds[0] * 1e6, Seconds[1] * 1e6, Seconds[2] * 1e6, 0, Gflops * 1e9 * Seconds[1], 0,
+        RoofGflops * 1e9, ManagedBytesPerStep);
 
     /// <inheritdoc/>
     public override string ToString() =>

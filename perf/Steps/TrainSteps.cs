@@ -31,9 +31,9 @@ public static class TrainSteps
 
         var roof = Roofs.Measure(stream, quick: true).GemmFlopsPerSecond<T>();
         using var optimizer = new Optimizer<T>(new Qwen2Parameters(config), recipe.AdamW, recipe.DecayAll);
-        using var activations = new Activations<T>(config, which.Length, headRows, Recompute.None, stream.Workers, training: true);
+        using var activations = new Activations<T>(config, which.Length, headRows, Recompute.None, stream, training: true);
         optimizer.Allocate();
-        activations.Allocate(stream);
+        activations.Allocate();
         RandomWeights.Fill(optimizer.Master, 0, 0.02);
         optimizer.PublishMaster();
         var loop = new TrainLoop<T>(
@@ -65,7 +65,7 @@ public static class TrainSteps
         Array.Sort(allocated);
         return new StepResult(
             which, which.Length / seconds[timed / 2], which.Length / seconds[0], parts, peak, flops / seconds[timed / 2] / 1e9, roof / 1e9,
-            allocated[(timed - 1) / 2], timed, loss);
+            allocated[(timed - 1) / 2], [seconds[timed / 5], seconds[timed / 2], seconds[Math.Min(timed - 1, timed * 4 / 5)]], timed, loss);
     }
 
     /// <summary>Median milliseconds of forward, head, backward and optimizer: the same calls as the loop's, with a clock in between.</summary>

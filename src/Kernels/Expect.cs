@@ -5,7 +5,7 @@ using Z1Coder.Runtime;
 namespace Z1Coder.Kernels;
 
 /// <summary>Checks that precede every launch. Each failure names the argument as written, what it was and what would be right.</summary>
-internal static class Expect
+internal static partial class Expect
 {
     public static void Shape<T>(Tensor<T> tensor, int d0, [CallerArgumentExpression(nameof(tensor))] string name = "")
         where T : unmanaged

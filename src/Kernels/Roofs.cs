@@ -1,4 +1,6 @@
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using Z1Coder.Runtime;
 
@@ -12,7 +14,7 @@ namespace Z1Coder.Kernels;
 /// <param name="ReadBytesPerSecond">bytes per second, reading such memory once</param>
 /// <param name="FloatGemmFlopsPerSecond">of the best fp32 matrix product tried</param>
 /// <param name="BFloat16GemmFlopsPerSecond">of the best bf16 matrix product tried</param>
-public sealed record Roofs(
+public sealed partial record Roofs(
     double CopyBytesPerSecond, double ReadBytesPerSecond, double FloatGemmFlopsPerSecond, double BFloat16GemmFlopsPerSecond)
 {
     /// <summary>The GEMM roof for elements of type T, in floating-point operations per second.</summary>
@@ -21,27 +23,67 @@ public sealed record Roofs(
         typeof(T) == typeof(BFloat16) ? BFloat16GemmFlopsPerSecond : FloatGemmFlopsPerSecond;
 
     /// <summary>Measures; the best of several runs each, on random data.</summary>
-    /// <param name="stream">whose workers take part</param>
+    /// <param name="stream">whose workers, or whose device, take part</param>
     /// <param name="quick">about a third of a second and 64 MiB; otherwise some three seconds and 512 MiB</param>
-    public static Roofs Measure(CpuStream stream, bool quick)
+    public static Roofs Measure(ComputeStream stream, bool quick) => stream switch
+    {
+        CpuStream cpu => MeasureCpu(cpu, quick),
+        CudaStream cuda => MeasureCuda(cuda, quick),
+        _ => throw new NotSupportedException($"no roofs for a {stream.GetType().Name}"),
+    };
+
+    private static Roofs MeasureCpu(CpuStream stream, bool quick)
     {
         var seconds = quick ? 0.05 : 0.5;
         var arena = new Arena("roofs");
         var elements = (quick ? 8 : 64) << 20;
         var (from, to) = (arena.Declare<float>(elements), arena.Declare<float>(elements));
-        var sums = arena.Declare<float>((elements / Block) + 1);
         using (arena)
         {
             arena.Allocate();
             Fill(from);
             var copy = Best(seconds, () => stream.For(elements / Block, 4, new CopyJob(from, to)));
-            var read = Best(seconds, () => stream.For(elements / Block, 4, new ReadJob(from, sums)));
-            return new(
-                2.0 * from.Bytes / copy, from.Bytes / read, Gemm<float>(stream, seconds), Gemm<BFloat16>(stream, seconds));
+            var read = ReadRate<float>(stream, [from], passes: 8);
+            return new(2.0 * from.Bytes / copy, read, Gemm<float>(stream, seconds), Gemm<BFloat16>(stream, seconds));
         }
     }
 
+    /// <summary>
+    /// Bytes per second of reading <paramref name="tensors"/> once, every worker a long part of each: the floor of work that must read
+    /// them. The best of <paramref name="passes"/> passes of either order tried. What neighbours of a virtual machine leave of the memory's
+    /// rate changes within seconds: measure next to the work that is compared.
+    /// </summary>
+    /// <param name="stream">whose workers take part</param>
+    /// <param name="tensors">together far larger than the caches; of each, what is left over after whole kilobytes is not read</param>
+    /// <param name="passes">times each order is tried</param>
+    public static double ReadRate<T>(CpuStream stream, ReadOnlySpan<Tensor<T>> tensors, int passes)
+        where T : unmanaged
+    {
+        var best = double.MaxValue;
+        long bytes = 0;
+        for (var pass = 0; pass < 2 * passes; pass++)
+        {
+            var start = Stopwatch.GetTimestamp();
+            bytes = 0;
+            foreach (var tensor in tensors)
+            {
+                var items = (int)(tensor.Bytes / Item);
+                var parts = stream.Workers * (int)Math.Max(1, tensor.Bytes / (stream.Workers * BytesPerPart));
+                stream.For(items, (items + parts - 1) / parts, new ReadJob<T>(tensor, fourRuns: pass % 2 == 1));
+                bytes += (long)items * Item;
+            }
+
+            best = Math.Min(best, Stopwatch.GetElapsedTime(start).TotalSeconds);
+        }
+
+        return bytes / best;
+    }
+
     private const int Block = 1 << 16;             // elements
+    private const int Item = 1024;                 // bytes that a reading part is counted in
+    private const long BytesPerPart = 2L << 20;    // of a part: shorter ones lose up to a third to the start of each
+
+    private static byte s_sink;
 
     private static double Gemm<T>(CpuStream stream, double seconds)
         where T : unmanaged
@@ -102,25 +144,25 @@ public sealed record Roofs(
         }
     }
 
-    private readonly struct ReadJob(Tensor<float> from, Tensor<float> sums) : ICpuJob
+    /// <summary>Reads items begin .. end: straight through, or as four runs side by side, which some memory systems serve better.</summary>
+    private readonly struct ReadJob<T>(Tensor<T> from, bool fourRuns) : ICpuJob
+        where T : unmanaged
     {
         public void Run(int begin, int end, int worker)
         {
-            for (var block = begin; block < end; block++)
+            var (run, elements) = ((nuint)(end - begin) * Item / 4, Item / Unsafe.SizeOf<T>());
+            ref var origin = ref MemoryMarshal.GetReference(MemoryMarshal.AsBytes(from.Span.Slice(begin * elements, (end - begin) * elements)));
+            var (stride, step) = fourRuns ? (run, (nuint)64) : (64, (nuint)256);
+            var (s0, s1, s2, s3) = (Vector512<byte>.Zero, Vector512<byte>.Zero, Vector512<byte>.Zero, Vector512<byte>.Zero);
+            for (nuint i = 0, p = 0; i < run; i += 64, p += step)
             {
-                ref var origin = ref from.Origin;
-                var (s0, s1, s2, s3) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
-                var last = ((nuint)block + 1) * Block;
-                for (var i = (nuint)block * Block; i < last; i += 64)
-                {
-                    s0 += Lanes.Load(ref origin, i);
-                    s1 += Lanes.Load(ref origin, i + 16);
-                    s2 += Lanes.Load(ref origin, i + 32);
-                    s3 += Lanes.Load(ref origin, i + 48);
-                }
-
-                sums.Span[block] = Vector512.Sum(s0 + s1 + s2 + s3);
+                s0 ^= Vector512.LoadUnsafe(ref origin, p);
+                s1 ^= Vector512.LoadUnsafe(ref origin, p + stride);
+                s2 ^= Vector512.LoadUnsafe(ref origin, p + (2 * stride));
+                s3 ^= Vector512.LoadUnsafe(ref origin, p + (3 * stride));
             }
+
+            Volatile.Write(ref s_sink, Vector512.Sum(s0 ^ s1 ^ s2 ^ s3));   // or the reads might be left out
         }
     }
 }

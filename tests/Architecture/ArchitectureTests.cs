@@ -62,7 +62,10 @@ public sealed partial class ArchitectureTests
         foreach (var stem in Directory.GetDirectories(Path.Combine(Root, "src", "Kernels")).Select(d => Path.GetFileName(d)).Where(d => d is not ("bin" or "obj")))
         {
             string[] files =
-                [$"src/Kernels/{stem}/{stem}.cs", $"src/Kernels/{stem}/{stem}.Cpu.cs", $"tests/Kernels/{stem}Tests.cs", $"perf/Kernels/{stem}Perf.cs"];
+            [
+                $"src/Kernels/{stem}/{stem}.cs", $"src/Kernels/{stem}/{stem}.Cpu.cs", $"src/Kernels/{stem}/{stem}.Cuda.cs", $"native/kernels/{stem}.cu",
+                $"tests/Kernels/{stem}Tests.cs", $"perf/Kernels/{stem}Perf.cs",
+            ];
             missing.AddRange(files.Where(f => !File.Exists(Path.Combine(Root, f))));
             var contract = Path.Combine(Root, files[0]);
             if (File.Exists(contract) && !File.ReadAllText(contract).Contains("Cost", StringComparison.Ordinal))
@@ -72,6 +75,21 @@ public sealed partial class ArchitectureTests
         }
 
         Assert.Empty(missing);
+    }
+
+    [Fact]
+    public void A_device_file_includes_native_headers_alone_and_holds_no_assembly()
+    {
+        var headers = Directory.GetFiles(Path.Combine(Root, "native", "include")).Select(f => Path.GetFileName(f)).ToHashSet();
+        var wrong = new List<string>();
+        foreach (var file in Directory.GetFiles(Path.Combine(Root, "native", "kernels"), "*.cu"))
+        {
+            var text = File.ReadAllText(file);
+            wrong.AddRange(Includes().Matches(text).Select(m => m.Groups[1].Value.Trim('"')).Where(i => !headers.Contains(i)).Select(i => $"{Path.GetFileName(file)}: {i}"));
+            wrong.AddRange(Assembly().Matches(text).Select(m => $"{Path.GetFileName(file)}: {m.Value}"));
+        }
+
+        Assert.Empty(wrong);
     }
 
     [Fact]
@@ -166,6 +184,12 @@ public sealed partial class ArchitectureTests
         return [.. new[] { "src", "tests", "perf", "recipes", "docs" }.Select(d => Path.Combine(Root, d)).Where(Directory.Exists)
             .SelectMany(d => Directory.GetFiles(d, "*", SearchOption.AllDirectories)).Select(f => Path.GetRelativePath(Root, f))];
     }
+
+    [GeneratedRegex(@"^\s*#\s*include\s*(\S+)", RegexOptions.Multiline)]
+    private static partial Regex Includes();
+
+    [GeneratedRegex(@"\basm\b|__syncthreads|__shfl\w*|__shared__")]
+    private static partial Regex Assembly();
 
     [GeneratedRegex(@"Z1Coder\.Trainer\.(\w+)")]
     private static partial Regex Uses();

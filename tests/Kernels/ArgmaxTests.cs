@@ -4,69 +4,96 @@ using Z1Coder.Runtime;
 
 namespace Z1Coder.Tests.Kernels;
 
+[Collection("hostcuda")]
 public sealed class ArgmaxTests
 {
     [Theory]
-    [InlineData(1)]
-    [InlineData(2)]
-    [InlineData(15)]
-    [InlineData(16)]
-    [InlineData(17)]
-    [InlineData(31)]
-    [InlineData(33)]
-    [InlineData(97)]
-    [InlineData(256)]
-    [InlineData(5003)]
-    public void The_first_of_the_largest(int columns)
+    [InlineData("cpu", 1)]
+    [InlineData("cpu", 2)]
+    [InlineData("cpu", 15)]
+    [InlineData("cpu", 16)]
+    [InlineData("cpu", 17)]
+    [InlineData("cpu", 31)]
+    [InlineData("cpu", 33)]
+    [InlineData("cpu", 97)]
+    [InlineData("cpu", 256)]
+    [InlineData("cpu", 5003)]
+    [InlineData("hostcuda", 1)]
+    [InlineData("hostcuda", 8)]
+    [InlineData("hostcuda", 97)]
+    [InlineData("hostcuda", 4104)]                      // one vector more than there are threads
+    [InlineData("hostcuda", 5003)]
+    public void The_first_of_the_largest(string device, int columns)
     {
-        Check<float>(columns);
-        Check<BFloat16>(columns);
+        Check<BFloat16>(device, columns);
+        if (device == "cpu")
+        {
+            Check<float>(device, columns);
+        }
     }
 
     [Theory]
-    [InlineData(5)]
-    [InlineData(16)]
-    [InlineData(40)]
-    public void Every_place_wins_alone_and_ties_go_to_the_lower(int columns)
+    [InlineData("cpu", 5)]
+    [InlineData("cpu", 16)]
+    [InlineData("cpu", 40)]
+    [InlineData("hostcuda", 5)]
+    [InlineData("hostcuda", 16)]
+    public void Every_place_wins_alone_and_ties_go_to_the_lower(string device, int columns)
     {
-        using var bench = new KernelBench();
-        var (x, index) = (bench.Allocate<float>(new Shape(columns * columns, columns)), bench.Ints(new int[columns * columns]));
+        using var bench = new KernelBench(device);
+        var (x, index) = (bench.Allocate<BFloat16>(new Shape(columns * columns, columns)), bench.Ints(new int[columns * columns]));
         for (var a = 0; a < columns; a++)
         {
             for (var b = 0; b < columns; b++)
             {
-                (x.Row((a * columns) + b)[a], x.Row((a * columns) + b)[b]) = (2, 2);
+                (x.Row((a * columns) + b)[a], x.Row((a * columns) + b)[b]) = ((BFloat16)2f, (BFloat16)2f);
             }
         }
 
         index.Span.Fill(-1);
-        Argmax.Forward(bench.Stream, x, index);
+        var index1 = bench.Put(index);
+        Argmax.Forward(bench.Stream, bench.Put(x), index1);
+        bench.Get(index1, index);
         Assert.Equal(Enumerable.Range(0, columns * columns).Select(r => Math.Min(r / columns, r % columns)), index.Span.ToArray());
     }
 
-    [Fact]
-    public void What_is_not_a_number_never_wins()
+    [Theory]
+    [MemberData(nameof(KernelDevices.All), MemberType = typeof(KernelDevices))]
+    public void What_is_not_a_number_never_wins(string device)
     {
+        const float Lowest = -3.3895314e38f;                                 // the lowest finite bfloat16
         foreach (var columns in (int[])[1, 16, 21, 64])
         {
             One(columns, v => float.NaN, 0);
             One(columns, v => float.NegativeInfinity, 0);
             One(columns, v => v == columns - 1 ? -5 : float.NaN, columns - 1);
             One(columns, v => v == columns / 2 ? float.PositiveInfinity : v == 0 ? float.NaN : 1, columns == 1 ? 0 : columns / 2);
-            One(columns, v => v == columns - 1 ? float.MinValue : float.NegativeInfinity, columns - 1);
+            One(columns, v => v == columns - 1 ? Lowest : float.NegativeInfinity, columns - 1);
             One(columns, v => v % 2 == 0 ? -0f : 0f, 0);                     // zeros are equal
         }
 
-        static void One(int columns, Func<int, float> value, int expected)
+        void One(int columns, Func<int, float> value, int expected)
         {
-            using var bench = new KernelBench();
-            var (x, index) = (bench.Allocate<float>(new Shape(1, columns)), bench.Ints(-1));
+            Of<BFloat16>(columns, value, expected);
+            if (device == "cpu")
+            {
+                Of<float>(columns, value, expected);
+            }
+        }
+
+        void Of<T>(int columns, Func<int, float> value, int expected)
+            where T : unmanaged
+        {
+            using var bench = new KernelBench(device);
+            var (x, index) = (bench.Allocate<T>(new Shape(1, columns)), bench.Ints(-1));
             for (var v = 0; v < columns; v++)
             {
-                x.Span[v] = value(v);
+                Lanes.Set(ref x.Origin, (nuint)v, value(v));
             }
 
-            Argmax.Forward(bench.Stream, x, index);
+            var index1 = bench.Put(index);
+            Argmax.Forward(bench.Stream, bench.Put(x), index1);
+            bench.Get(index1, index);
             Assert.Equal(expected, index.Span[0]);
         }
     }
@@ -93,14 +120,16 @@ public sealed class ArgmaxTests
         Assert.Throws<ArgumentException>(() => Argmax.Forward(bench.Stream, bench.Input<float>(new Shape(3, 8)), bench.Ints(0, 0)));
     }
 
-    private static void Check<T>(int columns)
+    private static void Check<T>(string device, int columns)
         where T : unmanaged
     {
-        using var bench = new KernelBench();
+        using var bench = new KernelBench(device);
         const int Rows = 37;
         var (x, index) = (bench.Input<T>(new Shape(Rows, columns)), bench.Ints(new int[Rows]));     // 255 values: many ties in a long row
         index.Span.Fill(-1);
-        Argmax.Forward(bench.Stream, x, index);
+        var index1 = bench.Put(index);
+        Argmax.Forward(bench.Stream, bench.Put(x), index1);
+        bench.Get(index1, index);
         var values = KernelBench.Doubles(x);
         for (var r = 0; r < Rows; r++)
         {

@@ -7,10 +7,14 @@ namespace Z1Coder.Tests.Kernels;
 
 /// <summary>
 /// The oracle is the formula in double, itself checked against finite differences. The bound on the largest error is flash-attention's:
-/// twice that of a naive float implementation whose result is rounded to T, plus a rounding floor.
+/// twice that of a naive float implementation whose result is rounded to T, plus a rounding floor. For a device the naive one rounds the
+/// probabilities and their gradients to bfloat16 as well, as the kernels there do.
 /// </summary>
+[Collection("hostcuda")]
 public sealed class AttentionTests
 {
+    private const string Cpu = "cpu", HostCuda = "hostcuda";
+
     /// <summary>Lengths; N, K, H; scale of the inputs.</summary>
     public static TheoryData<int[], int, int, int, float> Cases => new()
     {
@@ -30,25 +34,52 @@ public sealed class AttentionTests
         { [100], 4, 2, 64, 16f },
     };
 
+    /// <summary>The same for hostcuda: lengths of 1, around the tiles of 32, 64 and 128, ratios N/K of 1, 2, 6, 7, padded head dims.</summary>
+    public static TheoryData<int[], int, int, int, float> DeviceCases => new()
+    {
+        { [1], 1, 1, 8, 1f },
+        { [1, 7, 3], 2, 1, 16, 1f },
+        { [17, 0, 33, 2], 4, 2, 16, 1f },
+        { [9, 1, 1, 20], 6, 1, 24, 2f },
+        { [65, 31], 2, 2, 64, 1f },
+        { [64, 1, 63], 6, 1, 16, 1f },
+        { [32, 40], 7, 1, 64, 1f },
+        { [129], 2, 1, 64, 1f },
+        { [70, 5], 2, 1, 80, 1f },
+        { [97], 2, 1, 128, 2f },
+        { [200], 1, 1, 16, 1f },
+        { [50], 2, 2, 64, 16f },
+    };
+
     [Theory]
     [MemberData(nameof(Cases))]
     public void Forward_is_the_formula_in_float(int[] lengths, int n, int k, int h, float scale) =>
-        ForwardIsTheFormula<float>(lengths, n, k, h, scale);
+        ForwardIsTheFormula<float>(Cpu, lengths, n, k, h, scale);
 
     [Theory]
     [MemberData(nameof(Cases))]
     public void Forward_is_the_formula_in_bfloat16(int[] lengths, int n, int k, int h, float scale) =>
-        ForwardIsTheFormula<BFloat16>(lengths, n, k, h, scale);
+        ForwardIsTheFormula<BFloat16>(Cpu, lengths, n, k, h, scale);
+
+    [Theory]
+    [MemberData(nameof(DeviceCases))]
+    public void Forward_on_a_device_is_the_formula(int[] lengths, int n, int k, int h, float scale) =>
+        ForwardIsTheFormula<BFloat16>(HostCuda, lengths, n, k, h, scale);
 
     [Theory]
     [MemberData(nameof(Cases))]
     public void Backward_is_the_formula_in_float(int[] lengths, int n, int k, int h, float scale) =>
-        BackwardIsTheFormula<float>(lengths, n, k, h, scale);
+        BackwardIsTheFormula<float>(Cpu, lengths, n, k, h, scale);
 
     [Theory]
     [MemberData(nameof(Cases))]
     public void Backward_is_the_formula_in_bfloat16(int[] lengths, int n, int k, int h, float scale) =>
-        BackwardIsTheFormula<BFloat16>(lengths, n, k, h, scale);
+        BackwardIsTheFormula<BFloat16>(Cpu, lengths, n, k, h, scale);
+
+    [Theory]
+    [MemberData(nameof(DeviceCases))]
+    public void Backward_on_a_device_is_the_formula(int[] lengths, int n, int k, int h, float scale) =>
+        BackwardIsTheFormula<BFloat16>(HostCuda, lengths, n, k, h, scale);
 
     [Theory]
     [InlineData(4, 2, 3)]
@@ -79,27 +110,38 @@ public sealed class AttentionTests
     [InlineData(60f)]
     [InlineData(-60f)]
     [InlineData(400f)]
-    public void Large_scores_neither_overflow_nor_vanish(float score)
+    public void Large_scores_neither_overflow_nor_vanish(float score) => LargeScores<float>(Cpu, score);
+
+    [Theory]
+    [InlineData(60f)]
+    [InlineData(-60f)]
+    [InlineData(400f)]
+    public void Large_scores_on_a_device_neither_overflow_nor_vanish(float score) => LargeScores<BFloat16>(HostCuda, score);
+
+    private static void LargeScores<T>(string device, float score)
+        where T : unmanaged
     {
-        using var bench = new KernelBench();
+        using var bench = new KernelBench(device);
         const int Tokens = 150, Dim = 16;
-        var qkv = bench.Input<float>(new(Tokens, 3 * Dim));
+        var qkv = bench.Input<T>(new(Tokens, 3 * Dim));
         for (var t = 0; t < Tokens; t++)
         {
             qkv.Row(t)[..(2 * Dim)].Clear();
-            qkv.Row(t)[0] = 2;
-            qkv.Row(t)[Dim] = t % 3 == 0 ? 2 * score : 2 * score * (1 - (t / 1024f));       // 2 · 2 · score / √16 = score, or a little less
+            Lanes.Set(ref qkv.Row(t)[0], 0, 2);
+            Lanes.Set(ref qkv.Row(t)[Dim], 0, t % 3 == 0 ? 2 * score : 2 * score * (1 - (t / 1024f)));  // 2 · 2 · score / √16 = score, or a little less
         }
 
         var oracle = new Oracle([Tokens], 1, 1, Dim);
         var (expected, expectedLse) = oracle.Forward(KernelBench.Doubles(qkv));
-        var call = new Call<float>(bench, [Tokens], 1, 1, Dim, qkv);
-        call.Forward(bench.Cpu);
+        var call = new Call<T>(bench, [Tokens], 1, 1, Dim, qkv);
+        call.Forward(bench.Stream);
 
-        // a score s carries an absolute error of a few 2^-24 · s, a probability that relative error, and so does o relative to max |v| = 1
-        KernelBench.Within(call.O, expected, 0, 8 * Math.Abs(score) * KernelBench.Ulp<float>());
+        // a score s carries an absolute error of a few 2^-24 · s, a probability that relative error, and so does o relative to max |v| = 1;
+        // where T is bfloat16, the probabilities and o are rounded too
+        var rounding = typeof(T) == typeof(float) ? 0 : 2 * KernelBench.Ulp<T>();
+        KernelBench.Within(call.O, expected, 0, rounding + (8 * Math.Abs(score) * KernelBench.Ulp<float>()));
         KernelBench.Within(call.Lse, expectedLse, 4 * KernelBench.Ulp<float>(), 1e-6);
-        call.Backward(bench.Stream, bench.Input<float>(new(Tokens, Dim)));
+        call.Backward(bench.Stream, bench.Input<T>(new(Tokens, Dim)));
         Assert.All(KernelBench.Doubles(call.Dqkv), v => Assert.True(double.IsFinite(v)));
     }
 
@@ -138,38 +180,140 @@ public sealed class AttentionTests
         }
     }
 
-    [Fact]
-    public void Gradients_may_overwrite_qkv()
+    [Theory]
+    [InlineData(4, 2, 16)]
+    [InlineData(2, 1, 64)]
+    public void Bits_on_a_device_repeat_and_do_not_depend_on_neighbours(int n, int k, int h)
     {
-        using var bench = new KernelBench();
-        int[] lengths = [70, 30];
-        var call = new Call<float>(bench, lengths, 4, 2, 16);
-        var d = bench.Input<float>(new(100, 64));
+        using var bench = new KernelBench(HostCuda);
+        int[] lengths = [70, 3, 1, 33];
+        var call = new Call<BFloat16>(bench, lengths, n, k, h);
+        var d = bench.Input<BFloat16>(new(lengths.Sum(), n * h));
         call.Forward(bench.Stream);
         call.Backward(bench.Stream, d);
-        Attention.Backward(bench.Stream, d, call.Qkv, call.O, call.Lse, call.Qkv, 4, 2, 16, call.Workspace);
-        SameBits(call.Dqkv.Span, call.Qkv.Span);
+        var again = new Call<BFloat16>(bench, lengths, n, k, h, call.Qkv);
+        again.Forward(bench.Stream);
+        again.Backward(bench.Stream, d);
+        SameBits(call.O.Span, again.O.Span);
+        SameBits(call.Lse.Span, again.Lse.Span);
+        SameBits(call.Dqkv.Span, again.Dqkv.Span);
+
+        // the sequences around it are NaN: none of their elements may be read for this one
+        var at = 0;
+        foreach (var length in lengths)
+        {
+            var (qkv, dO) = (bench.Output<BFloat16>(call.Qkv.Shape), bench.Output<BFloat16>(d.Shape));
+            call.Qkv.Rows(at, length).Span.CopyTo(qkv.Rows(at, length).Span);
+            d.Rows(at, length).Span.CopyTo(dO.Rows(at, length).Span);
+            var alone = new Call<BFloat16>(bench, lengths, n, k, h, qkv);
+            alone.Forward(bench.Stream);
+            alone.Backward(bench.Stream, dO);
+            SameBits(call.O.Rows(at, length).Span, alone.O.Rows(at, length).Span);
+            SameBits(call.Lse.Rows(at, length).Span, alone.Lse.Rows(at, length).Span);
+            SameBits(call.Dqkv.Rows(at, length).Span, alone.Dqkv.Rows(at, length).Span);
+            at += length;
+        }
     }
 
     [Fact]
-    public void Calls_allocate_nothing()
+    public void A_captured_call_serves_any_batch_that_fits()
     {
-        using var bench = new KernelBench();
-        var call = new Call<BFloat16>(bench, [70, 30, 1], 4, 2, 16);
-        var d = bench.Input<BFloat16>(new(101, 64));
-        var cache = new Cache<BFloat16>(bench, 3, 80, 2 * 16);
-        var slots = bench.Ints(2, 0, 1);
-        var lengths = bench.Ints(70, 80, 1);
-        var positions = bench.Ints(69, 79, 0);
-        var o = bench.Output<BFloat16>(new(3, 64));
-        var before = 0L;
-        for (var repeat = 0; repeat < 20; repeat++)
+        using var bench = new KernelBench(HostCuda);
+        var stream = (CudaStream)bench.Stream;
+        int[] first = [40, 33], second = [1, 70, 2];
+        var call = new Call<BFloat16>(bench, first, 2, 1, 16, maxSequences: 3);
+        var d = bench.Input<BFloat16>(new(73, 32));
+        var (qkv, dO) = (bench.Put(call.Qkv), bench.Put(d));
+        var (o, lse, dqkv) = (bench.Put(call.O), bench.Put(call.Lse), bench.Put(call.Dqkv));
+        Attention.Forward(stream, qkv, o, lse, 2, 1, 16, call.Workspace);      // compiles: a capture cannot
+        Attention.Backward(stream, dO, qkv, o, lse, dqkv, 2, 1, 16, call.Workspace);
+        using var graph = stream.Capture(() =>
         {
-            before = repeat == 10 ? GC.GetAllocatedBytesForCurrentThread() : before;
-            Attention.Forward(bench.Stream, call.Qkv, call.O, call.Lse, 4, 2, 16, call.Workspace);
-            Attention.Backward(bench.Stream, d, call.Qkv, call.O, call.Lse, call.Dqkv, 4, 2, 16, call.Workspace);
-            Attention.AppendToCache(bench.Stream, call.Qkv.Rows(0, 3), slots, positions, cache.K, cache.V, 4, 2, 16);
-            Attention.Decode(bench.Stream, call.Qkv.Rows(0, 3), cache.K, cache.V, slots, lengths, o, 4, 2, 16, call.Workspace);
+            Attention.Forward(stream, qkv, o, lse, 2, 1, 16, call.Workspace);
+            Attention.Backward(stream, dO, qkv, o, lse, dqkv, 2, 1, 16, call.Workspace);
+        });
+        foreach (var lengths in (int[][])[second, first])
+        {
+            var direct = new Call<BFloat16>(bench, lengths, 2, 1, 16, call.Qkv);
+            direct.Forward(stream);
+            direct.Backward(stream, d);
+            call.Load(lengths);
+            TensorCopy.Fill(stream, o, 0xFF);
+            TensorCopy.Fill(stream, dqkv, 0xFF);
+            stream.Launch(graph);
+            bench.Get(o, call.O);
+            bench.Get(dqkv, call.Dqkv);
+            SameBits(direct.O.Span, call.O.Span);
+            SameBits(direct.Dqkv.Span, call.Dqkv.Span);
+        }
+    }
+
+    [Theory]
+    [InlineData(64, 16, 2, 16, 16, 3)]
+    [InlineData(64, 64, 3, 32, 64, 2)]
+    [InlineData(128, 48, 2, 64, 32, 3)]
+    public void Other_tile_sizes_compute_the_same(int tileM, int tileN, int stages, int stepM, int stepN, int backwardStages)
+    {
+        const int HeadDim = 32;
+        AttentionVariant.Use(HeadDim, new(HeadDim, tileM, tileN, stages, stepM, stepN, backwardStages));
+        try
+        {
+            ForwardIsTheFormula<BFloat16>(HostCuda, [130, 1, 20], 2, 1, HeadDim, 1f);
+            BackwardIsTheFormula<BFloat16>(HostCuda, [130, 1, 20], 2, 1, HeadDim, 1f);
+        }
+        finally
+        {
+            AttentionVariant.Use(HeadDim, null);
+        }
+    }
+
+    [Fact]
+    public void Gradients_may_overwrite_qkv() => GradientsOverwrite<float>(Cpu);
+
+    [Fact]
+    public void Gradients_on_a_device_may_overwrite_qkv() => GradientsOverwrite<BFloat16>(HostCuda);
+
+    private static void GradientsOverwrite<T>(string device)
+        where T : unmanaged
+    {
+        using var bench = new KernelBench(device);
+        int[] lengths = [70, 30];
+        var call = new Call<T>(bench, lengths, 4, 2, 16);
+        var d = bench.Input<T>(new(100, 64));
+        call.Forward(bench.Stream);
+        call.Backward(bench.Stream, d);
+        call.Dirty();
+        var qkv = bench.Put(call.Qkv);
+        Attention.Backward(bench.Stream, bench.Put(d), qkv, bench.Put(call.O), bench.Put(call.Lse), qkv, 4, 2, 16, call.Workspace);
+        bench.Get(qkv, call.Qkv);
+        SameBits(call.Dqkv.Span, call.Qkv.Span);
+    }
+
+    [Theory]
+    [MemberData(nameof(KernelDevices.All), MemberType = typeof(KernelDevices))]
+    public void Calls_allocate_nothing(string device)
+    {
+        using var bench = new KernelBench(device);
+        var repeats = bench.IsDevice ? 2 : 20;
+        int[] ends = [0, 30, 31];
+        var call = new Call<BFloat16>(bench, [30, 1], 4, 2, 16);
+        var d = bench.Put(bench.Input<BFloat16>(new(31, 64)));
+        var (qkv, dqkv) = (bench.Put(call.Qkv), bench.Put(call.Dqkv));
+        var (output, lse) = (bench.Put(call.O), bench.Put(call.Lse));
+        var cache = new Cache<BFloat16>(bench, 3, 80, 2 * 16);
+        var slots = bench.Put(bench.Ints(2, 0, 1));
+        var lengths = bench.Put(bench.Ints(70, 80, 1));
+        var positions = bench.Put(bench.Ints(69, 79, 0));
+        var o = bench.Put(bench.Output<BFloat16>(new(3, 64)));
+        var before = 0L;
+        for (var repeat = 0; repeat < repeats; repeat++)
+        {
+            before = repeat == repeats / 2 ? GC.GetAllocatedBytesForCurrentThread() : before;
+            call.Workspace.Load(bench.Stream, ends);
+            Attention.Forward(bench.Stream, qkv, output, lse, 4, 2, 16, call.Workspace);
+            Attention.Backward(bench.Stream, d, qkv, output, lse, dqkv, 4, 2, 16, call.Workspace);
+            Attention.AppendToCache(bench.Stream, qkv.Rows(0, 3), slots, positions, cache.K, cache.V, 4, 2, 16);
+            Attention.Decode(bench.Stream, qkv.Rows(0, 3), cache.K, cache.V, slots, lengths, o, 4, 2, 16, call.Workspace);
         }
 
         Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
@@ -180,13 +324,21 @@ public sealed class AttentionTests
     [InlineData(7, 1, 10)]
     [InlineData(3, 3, 128)]
     [InlineData(70, 1, 16)]
-    public void Decode_is_the_last_row_of_forward_in_float(int n, int k, int h) => DecodeIsTheLastRow<float>(n, k, h);
+    public void Decode_is_the_last_row_of_forward_in_float(int n, int k, int h) => DecodeIsTheLastRow<float>(Cpu, n, k, h);
 
     [Theory]
     [InlineData(4, 2, 64)]
     [InlineData(14, 2, 64)]
     [InlineData(6, 2, 17)]
-    public void Decode_is_the_last_row_of_forward_in_bfloat16(int n, int k, int h) => DecodeIsTheLastRow<BFloat16>(n, k, h);
+    public void Decode_is_the_last_row_of_forward_in_bfloat16(int n, int k, int h) => DecodeIsTheLastRow<BFloat16>(Cpu, n, k, h);
+
+    [Theory]
+    [InlineData(4, 2, 16, 0)]
+    [InlineData(7, 1, 64, 5)]
+    [InlineData(20, 1, 24, 5)]
+    [InlineData(2, 2, 128, 5)]
+    public void Decode_on_a_device_is_the_last_row_of_forward(int n, int k, int h, int decodeRows) =>
+        DecodeIsTheLastRow<BFloat16>(HostCuda, n, k, h, decodeRows);
 
     [Fact]
     public void Wrong_arguments_are_named()
@@ -228,6 +380,32 @@ public sealed class AttentionTests
     }
 
     [Fact]
+    public void What_a_device_cannot_do_is_said()
+    {
+        using var bench = new KernelBench(HostCuda);
+        using var arena = bench.Stream.CreateArena("workspace");
+        static string Message<TException>(Action action)
+            where TException : Exception => Assert.Throws<TException>(action).Message;
+
+        Assert.Contains("multiples of 8 up to 128, not 10", Message<NotSupportedException>(() => Workspace(10)));
+        Assert.Contains("multiples of 8 up to 128, not 136", Message<NotSupportedException>(() => Workspace(136)));
+        var call = new Call<float>(bench, [5], 4, 2, 8);
+        Assert.Contains("bfloat16", Message<NotSupportedException>(() => call.Forward(bench.Stream)));
+        Assert.Contains("in the memory of", Message<ArgumentException>(() => call.Workspace.Load(bench.Cpu, [0, 5])));
+        var host = new Call<BFloat16>(bench, [5], 4, 2, 8);
+        Assert.Contains("qkv must be in the memory", Message<ArgumentException>(
+            () => Attention.Forward(bench.Stream, host.Qkv, host.O, host.Lse, 4, 2, 8, host.Workspace)));
+        var two = new AttentionWorkspace(arena, 1, 9, 4, 2, 8, backward: false, maxSequences: 2, decodeRows: 3);
+        Assert.Contains("for 2 sequences; the batch has 3", Message<ArgumentException>(() => two.Load(bench.Stream, [0, 1, 1, 2, 3])));
+        var cache = new Cache<BFloat16>(bench, 1, 4, 16);
+        var (q, slots) = (bench.Put(bench.Input<BFloat16>(new(4, 32))), bench.Put(bench.Ints(0, 0, 0, 0)));
+        Assert.Contains("for 3 rows of Decode; the call has 4", Message<ArgumentException>(
+            () => Attention.Decode(bench.Stream, q, cache.K, cache.V, slots, slots, q, 4, 2, 8, two)));
+
+        void Workspace(int headDim) => _ = new AttentionWorkspace(arena, 1, 8, 4, 2, headDim, backward: true);
+    }
+
+    [Fact]
     public void Costs_count_causal_pairs()
     {
         int[] ends = [0, 1, 1, 4];
@@ -237,24 +415,24 @@ public sealed class AttentionTests
         Assert.Equal((4 * 6 * 8 * 2) + (4 * 2 * 4), Attention.ForwardCost(ends, 2, 1, 8, 2).Bytes);
     }
 
-    private static void ForwardIsTheFormula<T>(int[] lengths, int n, int k, int h, float scale)
+    private static void ForwardIsTheFormula<T>(string device, int[] lengths, int n, int k, int h, float scale)
         where T : unmanaged
     {
-        using var bench = new KernelBench();
+        using var bench = new KernelBench(device);
         var call = new Call<T>(bench, lengths, n, k, h, scale: scale);
         var oracle = new Oracle(lengths, n, k, h);
         var (expected, expectedLse) = oracle.Forward(KernelBench.Doubles(call.Qkv));
-        var (naive, naiveLse) = oracle.NaiveForward(call.Qkv);
+        var (naive, naiveLse) = oracle.NaiveForward(call.Qkv, bench.IsDevice);
         call.Forward(bench.Stream);
         NoWorseThanTwice(call.O, expected, naive, scale);
         NoWorseThanTwice(call.Lse, expectedLse, naiveLse, scale * scale * Math.Sqrt(h));
         KernelBench.RmsWithin(call.O, expected, RmsBound<T>(scale));
     }
 
-    private static void BackwardIsTheFormula<T>(int[] lengths, int n, int k, int h, float scale)
+    private static void BackwardIsTheFormula<T>(string device, int[] lengths, int n, int k, int h, float scale)
         where T : unmanaged
     {
-        using var bench = new KernelBench();
+        using var bench = new KernelBench(device);
         var call = new Call<T>(bench, lengths, n, k, h, scale: scale);
         var d = bench.Input<T>(call.O.Shape);
         var oracle = new Oracle(lengths, n, k, h);
@@ -262,7 +440,7 @@ public sealed class AttentionTests
         var (o, lse) = oracle.Forward(qkv);
         var expected = oracle.Backward(KernelBench.Doubles(d), qkv, o, lse);
         call.Forward(bench.Stream);
-        var naive = oracle.NaiveBackward(d, call.Qkv, call.O, call.Lse);
+        var naive = oracle.NaiveBackward(d, call.Qkv, call.O, call.Lse, bench.IsDevice);
         call.Backward(bench.Stream, d);
         var columns = call.Qkv.Shape.Columns;
         for (var part = 0; part < 3; part++)            // dq, dk and dv have their own size, and so their own largest error
@@ -289,21 +467,21 @@ public sealed class AttentionTests
         KernelBench.RmsWithin(call.Dqkv, expected, 4 * RmsBound<T>(scale));
     }
 
-    private static void DecodeIsTheLastRow<T>(int n, int k, int h)
+    private static void DecodeIsTheLastRow<T>(string device, int n, int k, int h, int decodeRows = 0)
         where T : unmanaged
     {
-        using var bench = new KernelBench();
+        using var bench = new KernelBench(device);
         int[] lengths = [1, 64, 130, 7, 65];
         int[] slotOf = [4, 0, 5, 2, 1];
         const int Capacity = 131;
-        var call = new Call<T>(bench, lengths, n, k, h);
+        var call = new Call<T>(bench, lengths, n, k, h, decodeRows: decodeRows);
         call.Forward(bench.Stream);
         var (expected, _) = new Oracle(lengths, n, k, h).Forward(KernelBench.Doubles(call.Qkv));
-        var (naive, _) = new Oracle(lengths, n, k, h).NaiveForward(call.Qkv);
+        var (naive, _) = new Oracle(lengths, n, k, h).NaiveForward(call.Qkv, bench.IsDevice);
         var cache = new Cache<T>(bench, 6, Capacity, k * h);
         var rowSlots = bench.Ints([.. lengths.SelectMany((length, s) => Enumerable.Repeat(slotOf[s], length))]);
         var positions = bench.Ints([.. lengths.SelectMany(length => Enumerable.Range(0, length))]);
-        Attention.AppendToCache(bench.Stream, call.Qkv, rowSlots, positions, cache.K, cache.V, n, k, h);
+        Attention.AppendToCache(bench.Stream, bench.Put(call.Qkv), bench.Put(rowSlots), bench.Put(positions), cache.K, cache.V, n, k, h);
         int[] ends = [.. lengths.Select((_, s) => lengths[..(s + 1)].Sum() - 1)];
         var rows = bench.Output<T>(new(5, call.Qkv.Shape.Columns));
         var q = bench.Output<T>(new(5, n * h));
@@ -314,18 +492,27 @@ public sealed class AttentionTests
         }
 
         var o = bench.Output<T>(new(5, n * h));
-        call.Dirty();
-        Attention.Decode(bench.Stream, rows, cache.K, cache.V, bench.Ints(slotOf), bench.Ints(lengths), o, n, k, h, call.Workspace);
+        Decode(rows, slotOf, lengths, o);
         NoWorseThanTwice(o, Last(expected), Last(naive), 1);
+
+        // two roundings of o; on a device, of the probabilities too, relative to another maximum: Σ p |v| ≤ 1
+        var absolute = bench.IsDevice ? 2 * KernelBench.Ulp<T>() : 16 * KernelBench.Ulp<float>();
         for (var s = 0; s < 5; s++)
         {
-            KernelBench.Within(
-                o.Rows(s, 1), KernelBench.Doubles(call.O.Rows(ends[s], 1)), 2 * KernelBench.Ulp<T>(), 16 * KernelBench.Ulp<float>());
+            KernelBench.Within(o.Rows(s, 1), KernelBench.Doubles(call.O.Rows(ends[s], 1)), 2 * KernelBench.Ulp<T>(), absolute);
             var alone = bench.Output<T>(new(1, n * h));
-            call.Dirty();
-            Attention.Decode(bench.Stream, q.Rows(s, 1), cache.K, cache.V, bench.Ints(slotOf[s]), bench.Ints(lengths[s]), alone, n, k, h,
-                call.Workspace);
+            Decode(q.Rows(s, 1), [slotOf[s]], [lengths[s]], alone);
             SameBits(o.Row(s), alone.Span);
+        }
+
+        void Decode(Tensor<T> from, int[] slots, int[] present, Tensor<T> to)
+        {
+            call.Dirty();
+            var output = bench.Put(to);
+            Attention.Decode(
+                bench.Stream, bench.Put(from), cache.K, cache.V, bench.Put(bench.Ints(slots)), bench.Put(bench.Ints(present)), output, n, k, h,
+                call.Workspace);
+            bench.Get(output, to);
         }
 
         double[] Last(double[] all) => [.. ends.SelectMany(e => all.Skip(e * n * h).Take(n * h))];
@@ -343,24 +530,27 @@ public sealed class AttentionTests
         KernelBench.Within(actual, expected, 0, (2 * naiveError) + (4 * KernelBench.Ulp<float>() * size));
     }
 
-    /// <summary>Tensors of one forward and backward, with a workspace that is full of NaN before each call.</summary>
+    /// <summary>Tensors of one forward and backward in host memory, with a workspace that is full of NaN before each call.</summary>
     private sealed class Call<T>
         where T : unmanaged
     {
+        private readonly KernelBench _bench;
         private readonly int _n, _k, _h;
 
-        public Call(KernelBench bench, int[] lengths, int n, int k, int h, Tensor<T> qkv = default, float scale = 1f)
+        public Call(
+            KernelBench bench, int[] lengths, int n, int k, int h, Tensor<T> qkv = default, float scale = 1f, int decodeRows = 0,
+            int maxSequences = 0)
         {
-            (_n, _k, _h) = (n, k, h);
+            (_bench, _n, _k, _h) = (bench, n, k, h);
             var tokens = lengths.Sum();
             Qkv = qkv.IsEmpty ? bench.Input<T>(new(tokens, (n + (2 * k)) * h), scale) : qkv;
             O = bench.Output<T>(new(tokens, n * h));
             Lse = bench.Output<float>(new(tokens, n));
             Dqkv = bench.Output<T>(Qkv.Shape);
-            var arena = new Arena("attention workspace", guarded: true);
-            Workspace = new(arena, 3, tokens, n, k, h, backward: true);
+            var arena = bench.Keep(bench.IsDevice ? bench.Stream.CreateArena("workspace") : new Arena("attention workspace", guarded: true));
+            Workspace = new(arena, 3, tokens, n, k, h, backward: true, maxSequences, decodeRows);
             arena.Allocate();
-            Workspace.Load(bench.Stream, [0, .. lengths.Select((_, s) => lengths[..(s + 1)].Sum())]);
+            Load(lengths);
         }
 
         public Tensor<T> Qkv { get; }
@@ -373,32 +563,52 @@ public sealed class AttentionTests
 
         public AttentionWorkspace Workspace { get; }
 
+        public void Load(int[] lengths) => Workspace.Load(_bench.Stream, [0, .. lengths.Select((_, s) => lengths[..(s + 1)].Sum())]);
+
         public void Dirty()
         {
-            Workspace.Scratch.Span.Fill(float.NaN);
-            Workspace.KeysValues.Span.Fill(float.NaN);
-            Workspace.Gradients.Span.Fill(float.NaN);
+            Fill(Workspace.Scratch);
+            Fill(Workspace.KeysValues);
+            Fill(Workspace.Gradients);
+            Fill(Workspace.Delta);
+            Fill(Workspace.KeyValueGradients);
+            Fill(Workspace.DecodeParts);
+
+            void Fill<TElement>(Tensor<TElement> tensor)
+                where TElement : unmanaged
+            {
+                if (!tensor.IsEmpty)
+                {
+                    TensorCopy.Fill(_bench.Stream, tensor, 0xFF);
+                }
+            }
         }
 
-        public void Forward(CpuStream stream)
+        public void Forward(ComputeStream stream)
         {
             Dirty();
-            Attention.Forward(stream, Qkv, O, Lse, _n, _k, _h, Workspace);
+            var (o, lse) = (_bench.Put(O), _bench.Put(Lse));
+            Attention.Forward(stream, _bench.Put(Qkv), o, lse, _n, _k, _h, Workspace);
+            _bench.Get(o, O);
+            _bench.Get(lse, Lse);
         }
 
-        public void Backward(CpuStream stream, Tensor<T> d)
+        public void Backward(ComputeStream stream, Tensor<T> d)
         {
             Dirty();
-            Attention.Backward(stream, d, Qkv, O, Lse, Dqkv, _n, _k, _h, Workspace);
+            var dqkv = _bench.Put(Dqkv);
+            Attention.Backward(stream, _bench.Put(d), _bench.Put(Qkv), _bench.Put(O), _bench.Put(Lse), dqkv, _n, _k, _h, Workspace);
+            _bench.Get(dqkv, Dqkv);
         }
     }
 
+    /// <summary>Where the stream's kernels can use it, full of NaN.</summary>
     private sealed class Cache<T>(KernelBench bench, int slots, int capacity, int width)
         where T : unmanaged
     {
-        public Tensor<T> K { get; } = bench.Output<T>(new(slots, capacity, width));
+        public Tensor<T> K { get; } = bench.Put(bench.Output<T>(new(slots, capacity, width)));
 
-        public Tensor<T> V { get; } = bench.Output<T>(new(slots, capacity, width));
+        public Tensor<T> V { get; } = bench.Put(bench.Output<T>(new(slots, capacity, width)));
     }
 
     /// <summary>Causal attention from the formula: in double, and naively in float.</summary>
@@ -459,8 +669,8 @@ public sealed class AttentionTests
             return gradient;
         }
 
-        /// <summary>Float at every step, o rounded to T.</summary>
-        public (double[] O, double[] Lse) NaiveForward<T>(Tensor<T> tensor)
+        /// <summary>Float at every step, o rounded to T, and p too if it is said.</summary>
+        public (double[] O, double[] Lse) NaiveForward<T>(Tensor<T> tensor, bool roundsP)
             where T : unmanaged
         {
             var qkv = Floats(tensor);
@@ -489,7 +699,7 @@ public sealed class AttentionTests
                     var x = 0f;
                     for (var j = start; j <= i; j++)
                     {
-                        x += p[j - start] / sum * qkv[Value(j, head) + c];
+                        x += Rounded<T>(p[j - start] / sum, roundsP) * qkv[Value(j, head) + c];
                     }
 
                     o[(i * n * h) + (head * h) + c] = Rounded<T>(x);
@@ -498,8 +708,8 @@ public sealed class AttentionTests
             return (o, lse);
         }
 
-        /// <summary>Float at every step, from the stored o and lse, gradients rounded to T.</summary>
-        public double[] NaiveBackward<T>(Tensor<T> dTensor, Tensor<T> tensor, Tensor<T> oTensor, Tensor<float> lse)
+        /// <summary>Float at every step, from the stored o and lse, gradients rounded to T, and p and ds too if it is said.</summary>
+        public double[] NaiveBackward<T>(Tensor<T> dTensor, Tensor<T> tensor, Tensor<T> oTensor, Tensor<float> lse, bool roundsP)
             where T : unmanaged
         {
             var (d, qkv, o) = (Floats(dTensor), Floats(tensor), Floats(oTensor));
@@ -513,7 +723,8 @@ public sealed class AttentionTests
                 for (var j = start; j <= i; j++)
                 {
                     var p = MathF.Exp((Dot(qkv, q, qkv, Key(j, head)) * scale) - lse.Span[(i * n) + head]);
-                    var ds = p * (Dot(d, at, qkv, Value(j, head)) - total) * scale;
+                    var ds = Rounded<T>(p * (Dot(d, at, qkv, Value(j, head)) - total), roundsP) * scale;
+                    p = Rounded<T>(p, roundsP);
                     for (var c = 0; c < h; c++)
                     {
                         gradient[Value(j, head) + c] += p * d[at + c];
@@ -528,7 +739,7 @@ public sealed class AttentionTests
         private static float[] Floats<T>(Tensor<T> tensor)
             where T : unmanaged => [.. KernelBench.Doubles(tensor).Select(x => (float)x)];
 
-        private static float Rounded<T>(float x) => typeof(T) == typeof(float) ? x : (float)(BFloat16)x;
+        private static float Rounded<T>(float x, bool rounds = true) => !rounds || typeof(T) == typeof(float) ? x : (float)(BFloat16)x;
 
         private int Key(int token, int head) => (token * Width) + ((n + (head / (n / k))) * h);
 

@@ -29,16 +29,19 @@ public sealed class CrossEntropyHeadTests
         var workspace = Workspace<float>(arena, 3, 2, 8, 11);
         var (x, w) = (bench.Input<float>(new Shape(3, 8)), bench.Input<float>(new Shape(11, 8)));
         var (dx, dw, losses) = (bench.Output<float>(new Shape(3, 8)), bench.Output<float>(new Shape(11, 8)), bench.Output<float>(new Shape(3)));
-        var targets = bench.Ints(-100, -100, -100);
-        Assert.Equal(0, CrossEntropy.HeadForwardBackward(bench.Stream, x, w, targets, workspace, dx, dw, false, Scale, out var sum));
-        Assert.Equal(0, sum);
+        var sum = bench.Allocate<double>(new Shape(1));
+        sum.Span[0] = 7;
+        workspace.Load(bench.Stream, [-100, -100, -100]);
+        Assert.Equal(0, CrossEntropy.HeadForwardBackward(bench.Stream, x, w, workspace, dx, dw, false, Scale, sum));
+        Assert.Equal(7, sum.Span[0]);
         Assert.All(dx.Span.ToArray(), v => Assert.Equal(0f, v));
         Assert.All(dw.Span.ToArray(), v => Assert.Equal(0f, v));
 
         dw.Span.Fill(5);
-        CrossEntropy.HeadForwardBackward(bench.Stream, x, w, targets, workspace, dx, dw, true, Scale, out _);
+        CrossEntropy.HeadForwardBackward(bench.Stream, x, w, workspace, dx, dw, true, Scale, sum);
         Assert.All(dw.Span.ToArray(), v => Assert.Equal(5f, v));
-        Assert.Equal(0, CrossEntropy.HeadForward(bench.Stream, x, w, targets, workspace, losses, out sum));
+        Assert.Equal(0, CrossEntropy.HeadForward(bench.Stream, x, w, workspace, losses, sum));
+        Assert.Equal(7, sum.Span[0]);
         Assert.All(losses.Span.ToArray(), v => Assert.Equal(0f, v));
     }
 
@@ -50,11 +53,16 @@ public sealed class CrossEntropyHeadTests
         var workspace = Workspace<float>(arena, 3, 2, 8, 11);
         var (x, w) = (bench.Input<float>(new Shape(3, 8)), bench.Input<float>(new Shape(11, 8)));
         var (dx, dw) = (bench.Output<float>(new Shape(3, 8)), bench.Output<float>(new Shape(11, 8)));
-        Assert.Throws<ArgumentOutOfRangeException>(
-            () => CrossEntropy.HeadForwardBackward(bench.Stream, x, w, bench.Ints(1, 2, 11), workspace, dx, dw, false, Scale, out _));
+        var sum = bench.Allocate<double>(new Shape(1));
+        workspace.Load(bench.Stream, [3, -100]);
+        var e = Assert.Throws<ArgumentOutOfRangeException>(() => workspace.Load(bench.Stream, [1, 2, 11]));
+        Assert.Contains("row 2 is 11", e.Message);
+        Assert.Equal((2, 1, 3), (workspace.Tokens, workspace.LossRows, workspace.Targets.Span[0]));
+        Assert.Throws<ArgumentException>(() => workspace.Load(bench.Stream, [1, 2, 3, 4]));
+
+        // two targets for three rows
+        Assert.Throws<ArgumentException>(() => CrossEntropy.HeadForwardBackward(bench.Stream, x, w, workspace, dx, dw, false, Scale, sum));
         Assert.All(dw.Span.ToArray(), v => Assert.True(float.IsNaN(v)));
-        Assert.Throws<ArgumentException>(() => CrossEntropy.HeadForwardBackward(
-            bench.Stream, bench.Input<float>(new Shape(4, 8)), w, bench.Ints(1, 2, 3, 4), workspace, bench.Output<float>(new Shape(4, 8)), dw, false, Scale, out _));
     }
 
     [Fact]
@@ -63,12 +71,13 @@ public sealed class CrossEntropyHeadTests
         using var bench = new KernelBench();
         using var arena = new Arena("head");
         var workspace = Workspace<float>(arena, 9, 2, 8, 11);
-        var (x, w, targets) = (bench.Input<float>(new Shape(9, 8)), bench.Input<float>(new Shape(11, 8)), bench.Ints(1, -100, 3, 4, 5, 6, -100, 8, 9));
+        var (x, w, sum) = (bench.Input<float>(new Shape(9, 8)), bench.Input<float>(new Shape(11, 8)), bench.Allocate<double>(new Shape(1)));
         var (dx, dw, losses) = (bench.Output<float>(new Shape(9, 8)), bench.Output<float>(new Shape(11, 8)), bench.Output<float>(new Shape(9)));
         KernelCheck.AllocatesNothing(stream =>
         {
-            CrossEntropy.HeadForwardBackward(stream, x, w, targets, workspace, dx, dw, false, Scale, out _);
-            CrossEntropy.HeadForward(stream, x, w, targets, workspace, losses, out _);
+            workspace.Load(stream, [1, -100, 3, 4, 5, 6, -100, 8, 9]);
+            CrossEntropy.HeadForwardBackward(stream, x, w, workspace, dx, dw, false, Scale, sum);
+            CrossEntropy.HeadForward(stream, x, w, workspace, losses, sum);
         });
     }
 
@@ -80,7 +89,7 @@ public sealed class CrossEntropyHeadTests
         var workspace = Workspace<T>(arena, tokens + 2, chunkRows, hidden, vocabulary);
         var (x, w) = (bench.Input<T>(new Shape(tokens, hidden)), bench.Input<T>(new Shape(vocabulary, hidden)));
         int[] ids = [.. Enumerable.Range(0, tokens).Select(t => t % 4 == 2 ? -100 : t * 13 % vocabulary)];
-        var targets = bench.Ints(ids);
+        workspace.Load(bench.Stream, ids);
         var (xs, ws) = (KernelBench.Doubles(x), KernelBench.Doubles(w));
         var (expectedDx, expectedDw, expectedLosses) = (new double[xs.Length], new double[ws.Length], new double[tokens]);
         for (var t = 0; t < tokens; t++)
@@ -92,9 +101,11 @@ public sealed class CrossEntropyHeadTests
         }
 
         var (dx, dw, losses) = (bench.Output<T>(x.Shape), bench.Output<float>(w.Shape), bench.Output<float>(new Shape(tokens)));
-        var count = CrossEntropy.HeadForwardBackward(bench.Stream, x, w, targets, workspace, dx, dw, false, Scale, out var lossSum);
+        var lossSum = bench.Allocate<double>(new Shape(1));
+        var count = CrossEntropy.HeadForwardBackward(bench.Stream, x, w, workspace, dx, dw, false, Scale, lossSum);
         Assert.Equal(ids.Count(i => i >= 0), count);
-        Assert.Equal(expectedLosses.Sum(), lossSum, tolerance * expectedLosses.Sum());
+        var scaled = lossSum.Span[0];
+        Assert.Equal(Scale * expectedLosses.Sum(), scaled, tolerance * expectedLosses.Sum());
         KernelBench.RmsWithin(dx, expectedDx, tolerance);
         KernelBench.RmsWithin(dw, expectedDw, tolerance);
         for (var t = 0; t < tokens; t++)
@@ -105,12 +116,12 @@ public sealed class CrossEntropyHeadTests
             }
         }
 
-        Assert.Equal(count, CrossEntropy.HeadForward(bench.Stream, x, w, targets, workspace, losses, out var evaluated));
-        Assert.Equal(lossSum, evaluated);
+        Assert.Equal(count, CrossEntropy.HeadForward(bench.Stream, x, w, workspace, losses, lossSum));
+        Assert.Equal(scaled + (scaled / Scale), lossSum.Span[0], 1e-12 * scaled);        // the scale is a power of two
         KernelCheck.EachWithin(losses, expectedLosses, t => tolerance * expectedLosses[t]);
 
         // Twice the gradient when it accumulates; the hidden rows may be overwritten by their gradient.
-        CrossEntropy.HeadForwardBackward(bench.Stream, x, w, targets, workspace, x, dw, true, Scale, out _);
+        CrossEntropy.HeadForwardBackward(bench.Stream, x, w, workspace, x, dw, true, Scale, lossSum);
         KernelBench.RmsWithin(dw, [.. expectedDw.Select(v => 2 * v)], tolerance);
         Assert.Equal(KernelCheck.Bits(dx), KernelCheck.Bits(x));
     }

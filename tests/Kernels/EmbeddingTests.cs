@@ -4,18 +4,54 @@ using Z1Coder.Runtime;
 
 namespace Z1Coder.Tests.Kernels;
 
+[Collection("hostcuda")]
 public sealed class EmbeddingTests
 {
     [Theory]
-    [InlineData(1, 1, 1)]
-    [InlineData(7, 5, 17)]
-    [InlineData(97, 31, 63)]
-    [InlineData(130, 40, 65)]
-    [InlineData(1280, 300, 896)]
-    public void Forward_and_backward_are_exact(int tokens, int vocabulary, int hidden)
+    [InlineData("cpu", 1, 1, 1)]
+    [InlineData("cpu", 7, 5, 17)]
+    [InlineData("cpu", 97, 31, 63)]
+    [InlineData("cpu", 130, 40, 65)]
+    [InlineData("cpu", 1280, 300, 896)]
+    [InlineData("hostcuda", 1, 1, 1)]
+    [InlineData("hostcuda", 7, 5, 17)]
+    [InlineData("hostcuda", 97, 31, 64)]
+    [InlineData("hostcuda", 130, 40, 1033)]
+    [InlineData("hostcuda", 1100, 1, 8)]                // one token, beyond a chunk of 1,024
+    [InlineData("hostcuda", 1100, 900, 40)]
+    [InlineData("hostcuda", 37, 30, 3584)]
+    public void Forward_and_backward_are_exact(string device, int tokens, int vocabulary, int hidden)
     {
-        Exact<float>(tokens, vocabulary, hidden);
-        Exact<BFloat16>(tokens, vocabulary, hidden);
+        Exact<BFloat16>(device, tokens, vocabulary, hidden);
+        if (device == "cpu")
+        {
+            Exact<float>(device, tokens, vocabulary, hidden);
+        }
+    }
+
+    [Theory]
+    [InlineData(64)]
+    [InlineData(63)]
+    public void A_device_adds_equal_tokens_in_the_order_of_the_cpu(int hidden)
+    {
+        using var bench = new KernelBench("hostcuda");
+        var (tokens, dy) = (Tokens(bench, 201, 11), bench.Rows<BFloat16>(201, hidden));
+        foreach (var accumulate in (bool[])[false, true])
+        {
+            var start = bench.Input<float>(new Shape(11, hidden));
+            var (expected, actual) = (bench.Copy<float>(start.Shape, KernelBench.Doubles(start)), bench.Put(start));
+            Embedding.Backward(bench.Cpu, tokens, dy, expected, accumulate);
+            Embedding.Backward(bench.Stream, bench.Put(tokens), bench.Put(dy), actual, accumulate);
+            Assert.Equal(KernelCheck.Bits(expected), bench.Bits(actual));
+        }
+    }
+
+    [Fact]
+    public void The_host_refuses_tokens_before_they_are_uploaded()
+    {
+        var e = Assert.Throws<ArgumentOutOfRangeException>(() => Embedding.CheckTokens([0, 8, 9], 9));
+        Assert.Contains("position 2 is 9", e.Message);
+        Embedding.CheckTokens([0, 8], 9);
     }
 
     [Theory]
@@ -62,14 +98,16 @@ public sealed class EmbeddingTests
         });
     }
 
-    private static void Exact<T>(int count, int vocabulary, int hidden)
+    private static void Exact<T>(string device, int count, int vocabulary, int hidden)
         where T : unmanaged
     {
-        using var bench = new KernelBench();
+        using var bench = new KernelBench(device);
         var tokens = Tokens(bench, count, vocabulary);
         var weight = bench.Rows<T>(vocabulary, hidden);
         var y = bench.Output<T>(new Shape(count, hidden));
-        Embedding.Forward(bench.Stream, tokens, weight, y);
+        var (tokens1, y1) = (bench.Put(tokens), bench.Put(y));
+        Embedding.Forward(bench.Stream, tokens1, bench.Put(weight), y1);
+        bench.Get(y1, y);
         for (var t = 0; t < count; t++)
         {
             Assert.True(weight.Row(tokens.Span[t]).SequenceEqual(y.Row(t)));
@@ -78,7 +116,9 @@ public sealed class EmbeddingTests
         // Multiples of 2^-7 below 1: their sums are exact in float.
         var dy = bench.Input<T>(new Shape(count, hidden));
         var dweight = bench.Output<float>(new Shape(vocabulary, hidden));
-        Embedding.Backward(bench.Stream, tokens, dy, dweight, accumulate: false);
+        var (dy1, dweight1) = (bench.Put(dy), bench.Put(dweight));
+        Embedding.Backward(bench.Stream, tokens1, dy1, dweight1, accumulate: false);
+        bench.Get(dweight1, dweight);
         var expected = new double[vocabulary * hidden];
         for (var t = 0; t < count; t++)
         {
@@ -89,7 +129,8 @@ public sealed class EmbeddingTests
         }
 
         KernelBench.Within(dweight, expected, 0, 0);
-        Embedding.Backward(bench.Stream, tokens, dy, dweight, accumulate: true);
+        Embedding.Backward(bench.Stream, tokens1, dy1, dweight1, accumulate: true);
+        bench.Get(dweight1, dweight);
         KernelBench.Within(dweight, [.. expected.Select(v => 2 * v)], 0, 0);
     }
 

@@ -4,49 +4,71 @@ using Z1Coder.Runtime;
 
 namespace Z1Coder.Tests.Kernels;
 
+[Collection("hostcuda")]
 public sealed class GlobalNormTests
 {
     [Theory]
-    [InlineData(1)]
-    [InlineData(7)]
-    [InlineData(31)]
-    [InlineData(65535)]
-    [InlineData(65536)]
-    [InlineData(65537)]
-    [InlineData(1000003)]
-    public void Sum_of_squares_over_several_tensors(int count)
+    [InlineData("cpu", 1)]
+    [InlineData("cpu", 7)]
+    [InlineData("cpu", 31)]
+    [InlineData("cpu", 65535)]
+    [InlineData("cpu", 65536)]
+    [InlineData("cpu", 65537)]
+    [InlineData("cpu", 1000003)]
+    [InlineData("hostcuda", 1)]
+    [InlineData("hostcuda", 7)]
+    [InlineData("hostcuda", 65535)]
+    [InlineData("hostcuda", 65536)]
+    [InlineData("hostcuda", 65537)]
+    [InlineData("hostcuda", 300003)]
+    public void Sum_of_squares_over_several_tensors(string device, int count)
     {
-        using var bench = new KernelBench();
+        using var bench = new KernelBench(device);
         var (a, b, c) = (bench.Input<float>(new Shape(count)), bench.Input<float>(new Shape(3, 5)), bench.Input<float>(new Shape(2, 17), 1 << 20));
         var expected = new[] { a, b, c }.Sum(t => KernelBench.Doubles(t).Sum(v => v * v));
-        var actual = GlobalNorm.SumOfSquares(bench.Stream, a, b, c);
+        var actual = GlobalNorm.SumOfSquares(bench.Stream, bench.Put(a), bench.Put(b), bench.Put(c));
         Assert.True(Math.Abs(actual - expected) <= 1e-12 * expected, $"{actual:R} {expected:R}");
     }
 
-    [Fact]
-    public void Squares_neither_overflow_nor_vanish()
+    [Theory]
+    [MemberData(nameof(KernelDevices.All), MemberType = typeof(KernelDevices))]
+    public void Squares_neither_overflow_nor_vanish(string device)
     {
-        using var bench = new KernelBench();
-        var big = bench.Copy<float>(new Shape(2), [3e30, 4e30]);
-        var small = bench.Copy<float>(new Shape(2), [3e-30, 4e-30]);
+        using var bench = new KernelBench(device);
+        var big = bench.Put(bench.Copy<float>(new Shape(2), [3e30, 4e30]));
+        var small = bench.Put(bench.Copy<float>(new Shape(2), [3e-30, 4e-30]));
         Assert.Equal(5e30, Math.Sqrt(GlobalNorm.SumOfSquares(bench.Stream, big)), 5e30 * 1e-7);
         Assert.Equal(5e-30, Math.Sqrt(GlobalNorm.SumOfSquares(bench.Stream, small)), 5e-30 * 1e-7);
         Assert.Equal(0, GlobalNorm.SumOfSquares(bench.Stream));
     }
 
     [Theory]
-    [InlineData(float.NaN)]
-    [InlineData(float.PositiveInfinity)]
-    [InlineData(float.NegativeInfinity)]
-    public void One_element_that_is_not_finite_is_visible_wherever_it_is(float bad)
+    [InlineData("cpu", float.NaN)]
+    [InlineData("cpu", float.PositiveInfinity)]
+    [InlineData("cpu", float.NegativeInfinity)]
+    [InlineData("hostcuda", float.NaN)]
+    [InlineData("hostcuda", float.NegativeInfinity)]
+    public void One_element_that_is_not_finite_is_visible_wherever_it_is(string device, float bad)
     {
-        using var bench = new KernelBench();
+        using var bench = new KernelBench(device);
         foreach (var at in (int[])[0, 15, 16, 65535, 65536, 70000])
         {
             var gradient = bench.Input<float>(new Shape(70001));
             gradient.Span[at] = bad;
-            Assert.False(double.IsFinite(GlobalNorm.SumOfSquares(bench.Stream, gradient)));
+            Assert.False(double.IsFinite(GlobalNorm.SumOfSquares(bench.Stream, bench.Put(gradient))));
         }
+    }
+
+    [Fact]
+    public void A_device_takes_more_tensors_than_fit_its_stack_and_gives_the_same_bits_twice()
+    {
+        using var bench = new KernelBench("hostcuda");
+        Tensor<float>[] host = [.. Enumerable.Range(0, 600).Select(i => bench.Input<float>(new Shape(i % 7)))];
+        Tensor<float>[] tensors = [.. host.Select(bench.Put)];
+        var expected = host.Sum(t => KernelBench.Doubles(t).Sum(v => v * v));
+        var actual = GlobalNorm.SumOfSquares(bench.Stream, tensors);
+        Assert.Equal(expected, actual, 1e-12 * expected);
+        Assert.Equal(BitConverter.DoubleToInt64Bits(actual), BitConverter.DoubleToInt64Bits(GlobalNorm.SumOfSquares(bench.Stream, tensors)));
     }
 
     [Theory]

@@ -193,7 +193,8 @@ public sealed class KernelBench : IDisposable
         _arenas.ForEach(a => a.Dispose());
     }
 
-    private Arena Keep(Arena arena)
+    /// <summary>Disposes <paramref name="arena"/> with the bench.</summary>
+    public Arena Keep(Arena arena)
     {
         _arenas.Add(arena);
         return arena;

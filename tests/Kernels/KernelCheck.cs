@@ -54,6 +54,15 @@ internal static class KernelCheck
     public static byte[] Bits<T>(Tensor<T> tensor)
         where T : unmanaged => MemoryMarshal.AsBytes(tensor.Span).ToArray();
 
+    /// <summary>The bytes of a tensor that <see cref="KernelBench.Put"/> gave.</summary>
+    public static byte[] Bits<T>(this KernelBench bench, Tensor<T> tensor)
+        where T : unmanaged
+    {
+        var values = new T[tensor.Count];
+        TensorCopy.Download(bench.Stream, tensor, values);
+        return MemoryMarshal.AsBytes(values.AsSpan()).ToArray();
+    }
+
     /// <summary>Runs the same work on 1, 2 and 3 workers and compares every output bit for bit.</summary>
     public static void SameBitsForAnyWorkers(Func<CpuStream, byte[][]> run)
     {
@@ -70,6 +79,22 @@ internal static class KernelCheck
             }
         }
     }
+
+    /// <summary>Runs the same work twice and compares every output bit for bit: what a device promises.</summary>
+    public static void SameBitsTwice(Func<byte[][]> run)
+    {
+        var (first, second) = (run(), run());
+        Assert.Equal(first.Length, second.Length);
+        for (var i = 0; i < first.Length; i++)
+        {
+            Assert.True(first[i].AsSpan().SequenceEqual(second[i]), $"output {i} differs between two runs");
+        }
+    }
+
+    /// <summary>Additions in the longest chain of one thread when a block of a device sums a row: eight columns at a time where the row has a
+    /// multiple of eight, else one. The block then adds by two butterflies, ten additions more.</summary>
+    public static int Chain(int columns, int threads) =>
+        columns % 8 == 0 ? 8 * ((columns + (8 * threads) - 1) / (8 * threads)) : (columns + threads - 1) / threads;
 
     /// <summary>No managed byte per call after warm-up: on one worker, where this thread does everything, and on two.</summary>
     public static void AllocatesNothing(Action<CpuStream> call)

@@ -10,27 +10,12 @@ public sealed class MatmulTests : IDisposable
 {
     private readonly KernelBench _bench = new();
 
-    public enum Op
+    public static TheoryData<MatmulBackend, MatmulOp, bool> Cases()
     {
-        Forward,
-        ForwardBias,
-        BackwardInput,
-        BackwardWeight,
-    }
-
-    // 1, odd, prime, one beside a register tile, a granule or a block of K (256), and enough rows or columns for several tiles
-    public static readonly (int M, int N, int K)[] Sizes =
-    [
-        (1, 1, 1), (1, 7, 3), (2, 3, 17), (3, 64, 16), (5, 31, 33), (7, 129, 65), (12, 32, 256), (13, 33, 257), (64, 127, 255),
-        (127, 97, 131), (241, 257, 61), (255, 513, 40), (520, 200, 48), (17, 1376, 64), (1, 1000, 896), (4, 515, 300), (300, 61, 520),
-    ];
-
-    public static TheoryData<MatmulBackend, Op, bool> Cases()
-    {
-        var cases = new TheoryData<MatmulBackend, Op, bool>();
+        var cases = new TheoryData<MatmulBackend, MatmulOp, bool>();
         foreach (var backend in Enum.GetValues<MatmulBackend>())
         {
-            foreach (var op in Enum.GetValues<Op>())
+            foreach (var op in Enum.GetValues<MatmulOp>())
             {
                 cases.Add(backend, op, false);
                 cases.Add(backend, op, true);
@@ -42,12 +27,12 @@ public sealed class MatmulTests : IDisposable
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void Float_products_are_sums_of_products(MatmulBackend backend, Op op, bool accumulate) =>
+    public void Float_products_are_sums_of_products(MatmulBackend backend, MatmulOp op, bool accumulate) =>
         Check<float>(backend, op, accumulate);
 
     [Theory]
     [MemberData(nameof(Cases))]
-    public void BFloat16_products_are_sums_of_products(MatmulBackend backend, Op op, bool accumulate) =>
+    public void BFloat16_products_are_sums_of_products(MatmulBackend backend, MatmulOp op, bool accumulate) =>
         Check<BFloat16>(backend, op, accumulate);
 
     [Theory]
@@ -57,8 +42,8 @@ public sealed class MatmulTests : IDisposable
     {
         foreach (var (m, n) in new[] { (1, 1), (3, 63), (17, 64), (129, 65), (70, 1376), (1, 200) })
         {
-            BiasCase<float>(m, n, accumulate);
-            BiasCase<BFloat16>(m, n, accumulate);
+            MatmulCases.CheckBias<float>(_bench, m, n, accumulate);
+            MatmulCases.CheckBias<BFloat16>(_bench, m, n, accumulate);
         }
     }
 
@@ -106,17 +91,11 @@ public sealed class MatmulTests : IDisposable
     [Fact]
     public void Row_slices_are_operands_like_any_other()
     {
-        var all = _bench.Input<BFloat16>(new(200, 96));
-        var (w, x) = (all.Rows(10, 40), all.Rows(60, 128));
         foreach (var backend in new[] { MatmulBackend.Auto, MatmulBackend.Managed })
         {
             Use(backend);
-            var y = _bench.Output<BFloat16>(new(130, 40));
-            Matmul.Forward(_bench.Stream, x, w, default, y.Rows(1, 128));
-            var expected = new Oracle(KernelBench.Doubles(x), KernelBench.Doubles(w), 128, 40, 96, 96, 1, 1, 96);
-            expected.Compare(y.Rows(1, 128), accumulated: null, bias: null);
-            Assert.All(y.Row(0).ToArray(), v => Assert.True(float.IsNaN(v)));
-            Assert.All(y.Row(129).ToArray(), v => Assert.True(float.IsNaN(v)));
+            MatmulCases.CheckSlices(_bench, columns: 96);
+            MatmulCases.CheckSlices(_bench, columns: 33);
         }
     }
 
@@ -239,61 +218,11 @@ public sealed class MatmulTests : IDisposable
         Matmul.Backend = backend;
     }
 
-    private void Check<T>(MatmulBackend backend, Op op, bool accumulate)
+    private void Check<T>(MatmulBackend backend, MatmulOp op, bool accumulate)
         where T : unmanaged
     {
         Use(backend);
-        foreach (var (m, n, k) in Sizes)
-        {
-            var (x, w, dy) = (_bench.Input<T>(new(m, k)), _bench.Input<T>(new(n, k)), _bench.Input<T>(new(m, n)));
-            switch (op)
-            {
-                case Op.Forward or Op.ForwardBias:
-                {
-                    var bias = op == Op.ForwardBias ? _bench.Input<T>(new(n)) : default;
-                    var y = accumulate ? _bench.Input<T>(new(m, n), 4) : _bench.Output<T>(new(m, n));
-                    var old = accumulate ? KernelBench.Doubles(y) : null;
-                    Matmul.Forward(_bench.Stream, x, w, bias, y, accumulate);
-                    new Oracle(KernelBench.Doubles(x), KernelBench.Doubles(w), m, n, k, k, 1, 1, k)
-                        .Compare(y, old, bias.IsEmpty ? null : KernelBench.Doubles(bias));
-                    break;
-                }
-
-                case Op.BackwardInput:
-                {
-                    var dx = accumulate ? _bench.Input<T>(new(m, k), 4) : _bench.Output<T>(new(m, k));
-                    var old = accumulate ? KernelBench.Doubles(dx) : null;
-                    Matmul.BackwardInput(_bench.Stream, dy, w, dx, accumulate);
-                    new Oracle(KernelBench.Doubles(dy), KernelBench.Doubles(w), m, k, n, n, 1, k, 1).Compare(dx, old, null);
-                    break;
-                }
-
-                default:
-                {
-                    var dw = accumulate ? _bench.Input<float>(new(n, k), 4) : _bench.Output<float>(new(n, k));
-                    var old = accumulate ? KernelBench.Doubles(dw) : null;
-                    Matmul.BackwardWeight(_bench.Stream, dy, x, dw, accumulate);
-                    new Oracle(KernelBench.Doubles(dy), KernelBench.Doubles(x), n, k, m, 1, n, k, 1).Compare(dw, old, null);
-                    break;
-                }
-            }
-        }
-    }
-
-    private void BiasCase<T>(int m, int n, bool accumulate)
-        where T : unmanaged
-    {
-        var dy = _bench.Input<T>(new(m, n));
-        var dbias = accumulate ? _bench.Input<float>(new(n)) : _bench.Output<float>(new(n));
-        var expected = accumulate ? KernelBench.Doubles(dbias) : new double[n];
-        var values = KernelBench.Doubles(dy);
-        for (var i = 0; i < values.Length; i++)
-        {
-            expected[i % n] += values[i];
-        }
-
-        Matmul.BackwardBias(_bench.Stream, dy, dbias, accumulate);
-        KernelBench.Within(dbias, expected, 0, (m + 1) * (m + 1) * KernelBench.Ulp<float>());
+        MatmulCases.Check<T>(_bench, op, accumulate);
     }
 
     private void WorkersCase<T>(MatmulBackend backend, int m, int n, int k)
@@ -316,66 +245,6 @@ public sealed class MatmulTests : IDisposable
             Assert.Equal(dx1 ??= dx.Span.ToArray(), dx.Span.ToArray());
             Assert.Equal(dw1 ??= dw.Span.ToArray(), dw.Span.ToArray());
             Assert.Equal(dbias1 ??= dbias.Span.ToArray(), dbias.Span.ToArray());
-        }
-    }
-
-    /// <summary>C = A·B in double, and Σ|a||b| for the bound; strides in elements.</summary>
-    private sealed class Oracle
-    {
-        private readonly double[] _sums, _magnitudes;
-        private readonly int _n, _k;
-
-        public Oracle(double[] a, double[] b, int m, int n, int k, int aRow, int aColumn, int bRow, int bColumn)
-        {
-            (_n, _k) = (n, k);
-            (_sums, _magnitudes) = (new double[m * n], new double[m * n]);
-            for (var i = 0; i < m; i++)
-            {
-                for (var p = 0; p < k; p++)
-                {
-                    var value = a[(i * aRow) + (p * aColumn)];
-                    for (var j = 0; j < n; j++)
-                    {
-                        var product = value * b[(p * bRow) + (j * bColumn)];
-                        _sums[(i * n) + j] += product;
-                        _magnitudes[(i * n) + j] += Math.Abs(product);
-                    }
-                }
-            }
-        }
-
-        /// <summary>Relative error of one correct rounding: 24 bits of significand, or 8.</summary>
-        private static double Rounding<T>() => Math.ScaleB(1, typeof(T) == typeof(float) ? -24 : -8);
-
-        /// <summary>
-        /// At most K + 2 roundings of partial sums that are each at most Σ|a||b| + |bias| + |old|, in fp32; then one rounding to T.
-        /// </summary>
-        public void Compare<T>(Tensor<T> actual, double[]? accumulated, double[]? bias)
-            where T : unmanaged
-        {
-            Assert.Equal(_sums.Length, actual.Count);
-            double error = 0, norm = 0;
-            for (var i = 0; i < _sums.Length; i++)
-            {
-                var old = accumulated is null ? 0 : accumulated[i];
-                var shift = bias is null ? 0 : bias[i % _n];
-                var expected = _sums[i] + old + shift;
-                var bound = ((_k + 2) * KernelBench.Ulp<float>() * (_magnitudes[i] + Math.Abs(old) + Math.Abs(shift)))
-                    + (Rounding<T>() * Math.Abs(expected) * 1.01);
-                double value = Lanes.Get(ref actual.Origin, (nuint)i);
-                if (!(Math.Abs(value - expected) <= bound))
-                {
-                    Assert.Fail($"[{i / _n}, {i % _n}] of {actual.Shape}, K = {_k}: {value:R}, expected {expected:R} within {bound:E2}");
-                }
-
-                error += (value - expected) * (value - expected);
-                norm += expected * expected;
-            }
-
-            // the errors of single elements are independent: a systematic one shows here long before it reaches its own bound
-            Assert.True(
-                _sums.Length < 64 || error <= Math.Pow(typeof(T) == typeof(float) ? 1e-6 : 2.5e-3, 2) * norm,
-                $"differs by {Math.Sqrt(error / norm):E2} of its norm");
         }
     }
 }

@@ -68,7 +68,7 @@ public sealed class OpsGoldenTests
             using var arena = new Arena("rope");
             var table = new RopeTable(arena, positions.Max() + 1, headDim, theta);
             arena.Allocate();
-            table.Fill(golden.Bench.Cpu);
+            table.Fill();
             var (cos, sin) = (golden.Doubles($"{i}.cos"), golden.Doubles($"{i}.sin"));
             for (var t = 0; t < positions.Length; t++)
             {

@@ -4,37 +4,60 @@ using Z1Coder.Runtime;
 
 namespace Z1Coder.Tests.Kernels;
 
+[Collection("hostcuda")]
 public sealed class RmsNormTests
 {
     private const float Eps = 1e-6f;
 
-    public static TheoryData<int, int> Shapes => new()
+    public static TheoryData<string, int, int> Shapes
     {
-        { 1, 1 }, { 3, 7 }, { 5, 16 }, { 7, 31 }, { 13, 33 }, { 65, 97 }, { 129, 127 }, { 5, 896 }, { 6, 1536 }, { 5, 3585 },
-    };
+        get
+        {
+            var data = new TheoryData<string, int, int>();
+            foreach (var device in (string[])["cpu", "hostcuda"])
+            {
+                foreach (var (rows, columns) in ((int, int)[])
+                    [(1, 1), (3, 7), (5, 16), (7, 31), (13, 33), (65, 97), (129, 127), (33, 72), (5, 896), (6, 1536), (5, 3584), (5, 3585)])
+                {
+                    data.Add(device, rows, columns);
+                }
+            }
 
-    [Theory]
-    [MemberData(nameof(Shapes))]
-    public void Forward_is_the_paper_formula(int rows, int columns)
-    {
-        Forward<float>(rows, columns);
-        Forward<BFloat16>(rows, columns);
+            return data;
+        }
     }
 
     [Theory]
     [MemberData(nameof(Shapes))]
-    public void ForwardResidual_normalises_the_stored_sum(int rows, int columns)
+    public void Forward_is_the_paper_formula(string device, int rows, int columns)
     {
-        ForwardResidual<float>(rows, columns);
-        ForwardResidual<BFloat16>(rows, columns);
+        Forward<BFloat16>(device, rows, columns);
+        if (device == "cpu")
+        {
+            Forward<float>(device, rows, columns);
+        }
     }
 
     [Theory]
     [MemberData(nameof(Shapes))]
-    public void Backward_is_the_derivative(int rows, int columns)
+    public void ForwardResidual_normalises_the_stored_sum(string device, int rows, int columns)
     {
-        Backward<float>(rows, columns);
-        Backward<BFloat16>(rows, columns);
+        ForwardResidual<BFloat16>(device, rows, columns);
+        if (device == "cpu")
+        {
+            ForwardResidual<float>(device, rows, columns);
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Shapes))]
+    public void Backward_is_the_derivative(string device, int rows, int columns)
+    {
+        Backward<BFloat16>(device, rows, columns);
+        if (device == "cpu")
+        {
+            Backward<float>(device, rows, columns);
+        }
     }
 
     [Fact]
@@ -64,11 +87,53 @@ public sealed class RmsNormTests
         }
     }
 
-    [Fact]
-    public void Outputs_may_be_inputs()
+    [Theory]
+    [InlineData("cpu", 37)]
+    [InlineData("cpu", 64)]
+    [InlineData("hostcuda", 37)]
+    [InlineData("hostcuda", 64)]
+    public void Outputs_may_be_inputs(string device, int columns)
     {
-        Alias<float>();
-        Alias<BFloat16>();
+        Alias<BFloat16>(device, columns);
+        if (device == "cpu")
+        {
+            Alias<float>(device, columns);
+        }
+    }
+
+    [Theory]
+    [InlineData(200)]
+    [InlineData(201)]
+    public void Two_runs_on_a_device_give_the_same_bits(int columns)
+    {
+        using var bench = new KernelBench("hostcuda");
+        const int Rows = 133;
+        var shape = new Shape(Rows, columns);
+        var (x, dy, w) = (bench.Put(bench.Input<BFloat16>(shape)), bench.Put(bench.Input<BFloat16>(shape)), bench.Put(bench.Input<BFloat16>(new Shape(columns))));
+        KernelCheck.SameBitsTwice(() =>
+        {
+            var (y, sum, dx) = (bench.Output<BFloat16>(shape), bench.Output<BFloat16>(shape), bench.Output<BFloat16>(shape));
+            var (rstd, dw) = (bench.Output<float>(new Shape(Rows)), bench.Output<float>(new Shape(columns)));
+            var (y1, sum1, dx1, rstd1, dw1) = (bench.Put(y), bench.Put(sum), bench.Put(dx), bench.Put(rstd), bench.Put(dw));
+            RmsNorm.ForwardResidual(bench.Stream, x, dy, w, sum1, y1, rstd1, Eps);
+            RmsNorm.Backward(bench.Stream, dy, sum1, w, rstd1, x, dx1, dw1, false);
+            bench.Get(y1, y);
+            bench.Get(rstd1, rstd);
+            bench.Get(dx1, dx);
+            bench.Get(dw1, dw);
+            return [KernelCheck.Bits(y), KernelCheck.Bits(rstd), KernelCheck.Bits(dx), KernelCheck.Bits(dw)];
+        });
+    }
+
+    [Fact]
+    public void A_device_refuses_other_elements_and_host_memory()
+    {
+        using var bench = new KernelBench("hostcuda");
+        var (x, w, rstd) = (bench.Input<float>(new Shape(3, 8)), bench.Input<float>(new Shape(8)), bench.Output<float>(new Shape(3)));
+        var e = Assert.Throws<NotSupportedException>(() => RmsNorm.Forward(bench.Stream, x, w, x, rstd, Eps));
+        Assert.Contains("RmsNorm.Forward", e.Message);
+        var (x16, w16) = (bench.Input<BFloat16>(new Shape(3, 8)), bench.Input<BFloat16>(new Shape(8)));
+        Assert.Throws<ArgumentException>(() => RmsNorm.Forward(bench.Stream, x16, w16, x16, rstd, Eps));
     }
 
     [Fact]
@@ -112,59 +177,77 @@ public sealed class RmsNormTests
         Assert.Throws<ArgumentException>(() => RmsNorm.Forward(bench.Stream, x, bench.Input<float>(new Shape(8)), rstd, rstd, Eps));
     }
 
-    private static void Forward<T>(int rows, int columns)
+    private static void Forward<T>(string device, int rows, int columns)
         where T : unmanaged
     {
-        using var bench = new KernelBench();
+        using var bench = new KernelBench(device);
         var (x, w) = (bench.Rows<T>(rows, columns), bench.Input<T>(new Shape(columns)));
         var (y, rstd) = (bench.Output<T>(new Shape(rows, columns)), bench.Output<float>(new Shape(rows)));
-        RmsNorm.Forward(bench.Stream, x, w, y, rstd, Eps);
-        CheckForward(x, w, y, rstd, rows, columns);
+        var (y1, rstd1) = (bench.Put(y), bench.Put(rstd));
+        RmsNorm.Forward(bench.Stream, bench.Put(x), bench.Put(w), y1, rstd1, Eps);
+        bench.Get(y1, y);
+        bench.Get(rstd1, rstd);
+        CheckForward(x, w, y, rstd, rows, columns, bench.IsDevice);
     }
 
-    private static void ForwardResidual<T>(int rows, int columns)
+    private static void ForwardResidual<T>(string device, int rows, int columns)
         where T : unmanaged
     {
-        using var bench = new KernelBench();
+        using var bench = new KernelBench(device);
         var (x, residual, w) = (bench.Rows<T>(rows, columns), bench.Input<T>(new Shape(rows, columns)), bench.Input<T>(new Shape(columns)));
         var (sum, y, rstd) = (bench.Output<T>(x.Shape), bench.Output<T>(x.Shape), bench.Output<float>(new Shape(rows)));
-        RmsNorm.ForwardResidual(bench.Stream, x, residual, w, sum, y, rstd, Eps);
+        var (sum1, y1, rstd1) = (bench.Put(sum), bench.Put(y), bench.Put(rstd));
+        RmsNorm.ForwardResidual(bench.Stream, bench.Put(x), bench.Put(residual), bench.Put(w), sum1, y1, rstd1, Eps);
+        bench.Get(sum1, sum);
+        bench.Get(y1, y);
+        bench.Get(rstd1, rstd);
         var (a, b) = (KernelBench.Doubles(x), KernelBench.Doubles(residual));
         double[] expected = [.. a.Zip(b, (p, q) => p + q)];
         KernelBench.Within(sum, expected, KernelCheck.Rounding<T>() + KernelCheck.Eps, 0);
-        CheckForward(sum, w, y, rstd, rows, columns);
+        CheckForward(sum, w, y, rstd, rows, columns, bench.IsDevice);
     }
 
-    private static void CheckForward<T>(Tensor<T> x, Tensor<T> w, Tensor<T> y, Tensor<float> rstd, int rows, int columns)
+    /// <summary>Roundings in rstd, with the products of y. CPU: two chains of fma over columns/32 vectors and five levels of halves, halved by
+    /// the root; then root, quotient and the products. Device: a square, a thread's chain and ten additions, halved; then the same.</summary>
+    private static double Roundings(int columns, bool device) =>
+        device ? ((KernelCheck.Chain(columns, 128) + 11) / 2.0) + 8 : (columns / 64) + 8;
+
+    private static void CheckForward<T>(Tensor<T> x, Tensor<T> w, Tensor<T> y, Tensor<float> rstd, int rows, int columns, bool device)
         where T : unmanaged
     {
         var (xs, ws) = (KernelBench.Doubles(x), KernelBench.Doubles(w));
 
-        // Two chains of fma over columns/32 vectors and five levels of halves, halved by the root; then root, quotient and the products.
-        var relative = ((columns / 64) + 8) * KernelCheck.Eps;
+        var relative = Roundings(columns, device) * KernelCheck.Eps;
         double[] expectedRstd = [.. Enumerable.Range(0, rows).Select(r => Rstd(xs, r, columns))];
         KernelBench.Within(rstd, expectedRstd, relative, 0);
         KernelBench.Within(y, Normalized(xs, ws, rows, columns), (1.01 * KernelCheck.Rounding<T>()) + relative, 0);
     }
 
-    private static void Backward<T>(int rows, int columns)
+    private static void Backward<T>(string device, int rows, int columns)
         where T : unmanaged
     {
         foreach (var withResidual in (bool[])[false, true])
         {
-            using var bench = new KernelBench();
+            using var bench = new KernelBench(device);
             var shape = new Shape(rows, columns);
             var (dy, x, w) = (bench.Input<T>(shape), bench.Rows<T>(rows, columns), bench.Input<T>(new Shape(columns)));
             var residual = withResidual ? bench.Input<T>(shape) : default;
             var (y, dx) = (bench.Output<T>(shape), bench.Output<T>(shape));
             var (rstd, dw) = (bench.Output<float>(new Shape(rows)), bench.Output<float>(new Shape(columns)));
-            RmsNorm.Forward(bench.Stream, x, w, y, rstd, Eps);
-            RmsNorm.Backward(bench.Stream, dy, x, w, rstd, residual, dx, dw, accumulate: false);
+            var (dy1, x1, w1, residual1) = (bench.Put(dy), bench.Put(x), bench.Put(w), bench.Put(residual));
+            var (dx1, dw1, rstd1) = (bench.Put(dx), bench.Put(dw), bench.Put(rstd));
+            RmsNorm.Forward(bench.Stream, x1, w1, bench.Put(y), rstd1, Eps);
+            RmsNorm.Backward(bench.Stream, dy1, x1, w1, rstd1, residual1, dx1, dw1, accumulate: false);
+            bench.Get(dx1, dx);
+            bench.Get(dw1, dw);
 
             var (dys, xs, ws) = (KernelBench.Doubles(dy), KernelBench.Doubles(x), KernelBench.Doubles(w));
             var drs = withResidual ? KernelBench.Doubles(residual) : new double[rows * columns];
             var (expectedDx, expectedDw) = Gradients(dys, xs, ws, drs, rows, columns);
-            var roundings = ((columns / 16) + 16) * KernelCheck.Eps;
+
+            // Device: rstd up to three times, the dot product (a chain, ten additions, two products), eight more.
+            var roundings = KernelCheck.Eps
+                * (bench.IsDevice ? (3 * Roundings(columns, device: true)) + KernelCheck.Chain(columns, 128) + 20 : (columns / 16) + 16);
             KernelCheck.EachWithin(dx, expectedDx, i =>
             {
                 var r = i / columns;
@@ -178,52 +261,63 @@ public sealed class RmsNormTests
                 return (terms * roundings) + (1.01 * KernelCheck.Rounding<T>() * Math.Abs(expectedDx[i]));
             });
 
-            double DwBound(int c) => ((columns / 64) + rows + 12) * KernelCheck.Eps
+            double DwBound(int c) => ((bench.IsDevice ? Roundings(columns, device: true) : columns / 64) + rows + 12) * KernelCheck.Eps
                 * Enumerable.Range(0, rows).Sum(r => Math.Abs(dys[(r * columns) + c] * xs[(r * columns) + c]) * Rstd(xs, r, columns));
             KernelCheck.EachWithin(dw, expectedDw, DwBound);
-            RmsNorm.Backward(bench.Stream, dy, x, w, rstd, residual, dx, dw, accumulate: true);
+            RmsNorm.Backward(bench.Stream, dy1, x1, w1, rstd1, residual1, dx1, dw1, accumulate: true);
+            bench.Get(dw1, dw);
             KernelCheck.EachWithin(dw, [.. expectedDw.Select(v => 2 * v)], c => 3 * DwBound(c));
         }
     }
 
-    private static void Alias<T>()
+    private static void Alias<T>(string device, int columns)
         where T : unmanaged
     {
-        using var bench = new KernelBench();
-        var shape = new Shape(9, 37);
-        var (x, r, w, dy) = (bench.Rows<T>(9, 37), bench.Input<T>(shape), bench.Input<T>(new Shape(37)), bench.Input<T>(shape));
-        var (y, sum, rstd) = (bench.Output<T>(shape), bench.Output<T>(shape), bench.Output<float>(new Shape(9)));
-        var (dx, dw) = (bench.Output<T>(shape), bench.Output<float>(new Shape(37)));
+        using var bench = new KernelBench(device);
+        var shape = new Shape(9, columns);
+        var (x, r, dy) = (bench.Rows<T>(9, columns), bench.Input<T>(shape), bench.Input<T>(shape));
+        var w = bench.Put(bench.Input<T>(new Shape(columns)));
+        var (y, sum, dx) = (Fresh(), Fresh(), Fresh());
+        var (rstd, dw) = (bench.Put(bench.Output<float>(new Shape(9))), bench.Put(bench.Output<float>(new Shape(columns))));
 
-        RmsNorm.Forward(bench.Stream, x, w, y, rstd, Eps);
-        var inPlace = Clone(bench, x);
+        RmsNorm.Forward(bench.Stream, Clone(x), w, y, rstd, Eps);
+        var inPlace = Clone(x);
         RmsNorm.Forward(bench.Stream, inPlace, w, inPlace, rstd, Eps);
-        Assert.Equal(KernelCheck.Bits(y), KernelCheck.Bits(inPlace));
+        Assert.Equal(Bits(y), Bits(inPlace));
 
-        RmsNorm.ForwardResidual(bench.Stream, x, r, w, sum, y, rstd, Eps);
-        var (x2, r2) = (Clone(bench, x), Clone(bench, r));
+        RmsNorm.ForwardResidual(bench.Stream, Clone(x), Clone(r), w, sum, y, rstd, Eps);
+        var (x2, r2) = (Clone(x), Clone(r));
         RmsNorm.ForwardResidual(bench.Stream, x2, r2, w, r2, x2, rstd, Eps);
-        Assert.Equal(KernelCheck.Bits(sum), KernelCheck.Bits(r2));
-        Assert.Equal(KernelCheck.Bits(y), KernelCheck.Bits(x2));
+        Assert.Equal(Bits(sum), Bits(r2));
+        Assert.Equal(Bits(y), Bits(x2));
+        x2 = Clone(x);
+        RmsNorm.ForwardResidual(bench.Stream, x2, Clone(r), w, x2, y, rstd, Eps);
+        Assert.Equal(Bits(sum), Bits(x2));
 
-        RmsNorm.Backward(bench.Stream, dy, sum, w, rstd, r, dx, dw, false);
-        var expected = (KernelCheck.Bits(dx), KernelCheck.Bits(dw));
+        RmsNorm.Backward(bench.Stream, Clone(dy), sum, w, rstd, Clone(r), dx, dw, false);
+        var expected = (Bits(dx), Bits(dw));
+        var stored = bench.Output<T>(shape);
+        TensorCopy.Download(bench.Stream, sum, stored.Span);
         foreach (var which in (int[])[0, 1, 2])
         {
-            var (dy2, x3, r3) = (Clone(bench, dy), Clone(bench, sum), Clone(bench, r));
+            var (dy2, x3, r3) = (Clone(dy), Clone(stored), Clone(r));
             var target = which == 0 ? dy2 : which == 1 ? x3 : r3;
             RmsNorm.Backward(bench.Stream, dy2, x3, w, rstd, r3, target, dw, false);
-            Assert.Equal(expected.Item1, KernelCheck.Bits(target));
-            Assert.Equal(expected.Item2, KernelCheck.Bits(dw));
+            Assert.Equal(expected.Item1, Bits(target));
+            Assert.Equal(expected.Item2, Bits(dw));
         }
-    }
 
-    private static Tensor<T> Clone<T>(KernelBench bench, Tensor<T> tensor)
-        where T : unmanaged
-    {
-        var copy = bench.Output<T>(tensor.Shape);
-        tensor.Span.CopyTo(copy.Span);
-        return copy;
+        Tensor<T> Fresh() => bench.Put(bench.Output<T>(shape));
+
+        Tensor<T> Clone(Tensor<T> tensor)
+        {
+            var copy = bench.Output<T>(tensor.Shape);
+            tensor.Span.CopyTo(copy.Span);
+            return bench.Put(copy);
+        }
+
+        byte[] Bits<TElement>(Tensor<TElement> tensor)
+            where TElement : unmanaged => bench.Bits(tensor);
     }
 
     private static double Rstd(double[] x, int row, int columns)

@@ -4,20 +4,53 @@ using Z1Coder.Runtime;
 
 namespace Z1Coder.Tests.Kernels;
 
+[Collection("hostcuda")]
 public sealed class RopeTests
 {
     private const double Theta = 1_000_000;
 
     [Theory]
-    [InlineData(1, 1, 1, 2)]
-    [InlineData(5, 3, 1, 6)]
-    [InlineData(17, 2, 1, 34)]
-    [InlineData(33, 14, 2, 64)]
-    [InlineData(19, 12, 2, 128)]
-    public void Forward_and_backward_are_rotations(int tokens, int queryHeads, int keyHeads, int headDim)
+    [InlineData("cpu", 1, 1, 1, 2)]
+    [InlineData("cpu", 5, 3, 1, 6)]
+    [InlineData("cpu", 17, 2, 1, 34)]
+    [InlineData("cpu", 33, 14, 2, 64)]
+    [InlineData("cpu", 19, 12, 2, 128)]
+    [InlineData("hostcuda", 1, 1, 1, 2)]
+    [InlineData("hostcuda", 5, 3, 1, 6)]
+    [InlineData("hostcuda", 7, 2, 1, 34)]
+    [InlineData("hostcuda", 9, 2, 1, 16)]
+    [InlineData("hostcuda", 7, 14, 2, 64)]
+    [InlineData("hostcuda", 5, 28, 4, 128)]
+    public void Forward_and_backward_are_rotations(string device, int tokens, int queryHeads, int keyHeads, int headDim)
     {
-        Rotations<float>(tokens, queryHeads, keyHeads, headDim);
-        Rotations<BFloat16>(tokens, queryHeads, keyHeads, headDim);
+        Rotations<BFloat16>(device, tokens, queryHeads, keyHeads, headDim);
+        if (device == "cpu")
+        {
+            Rotations<float>(device, tokens, queryHeads, keyHeads, headDim);
+        }
+    }
+
+    [Fact]
+    public void Two_runs_on_a_device_give_the_same_bits()
+    {
+        using var bench = new KernelBench("hostcuda");
+        using var arena = bench.Stream.CreateArena("rope");
+        var table = Table(arena, 100, 64);
+        var (positions, source) = (bench.Put(bench.Ints([.. Enumerable.Range(0, 20)])), bench.Input<BFloat16>(new Shape(20, 5 * 64)));
+        KernelCheck.SameBitsTwice(() =>
+        {
+            var qkv = bench.Put(source);
+            Rope.Forward(bench.Stream, qkv, positions, table, 4, 64);
+            return [bench.Bits(qkv)];
+        });
+    }
+
+    [Fact]
+    public void The_host_refuses_positions_before_they_are_uploaded()
+    {
+        var e = Assert.Throws<ArgumentOutOfRangeException>(() => Rope.CheckPositions([7, 8, 0], 8));
+        Assert.Contains("token 1 is 8", e.Message);
+        Rope.CheckPositions([7, 0], 8);
     }
 
     [Fact]
@@ -27,7 +60,7 @@ public sealed class RopeTests
         using var stream = new CpuStream(2);
         var table = new RopeTable(arena, 32768, 128, Theta);
         arena.Allocate();
-        table.Fill(stream);
+        table.Fill();
         foreach (var position in (int[])[0, 1, 63, 64, 4097, 32767])
         {
             for (var i = 0; i < 64; i++)
@@ -48,7 +81,7 @@ public sealed class RopeTests
     {
         using var bench = new KernelBench();
         using var arena = new Arena("rope");
-        var table = Table(arena, bench.Cpu, 8, 4);
+        var table = Table(arena, 8, 4);
         var qkv = bench.Input<float>(new Shape(3, 12));
         var before = KernelCheck.Bits(qkv);
         var e = Assert.Throws<ArgumentOutOfRangeException>(() => Rope.Forward(bench.Stream, qkv, bench.Ints(7, bad, 0), table, 2, 4));
@@ -61,7 +94,7 @@ public sealed class RopeTests
     {
         using var bench = new KernelBench();
         using var arena = new Arena("rope");
-        var table = Table(arena, bench.Cpu, 100, 64);
+        var table = Table(arena, 100, 64);
         var (positions, source) = (bench.Ints([.. Enumerable.Range(0, 100)]), bench.Input<BFloat16>(new Shape(100, 5 * 64)));
         KernelCheck.SameBitsForAnyWorkers(stream =>
         {
@@ -77,28 +110,31 @@ public sealed class RopeTests
         });
     }
 
-    private static void Rotations<T>(int tokens, int queryHeads, int keyHeads, int headDim)
+    private static void Rotations<T>(string device, int tokens, int queryHeads, int keyHeads, int headDim)
         where T : unmanaged
     {
-        using var bench = new KernelBench();
-        using var arena = new Arena("rope");
+        using var bench = new KernelBench(device);
+        using var arena = bench.Stream.CreateArena("rope");
         const int MaxPositions = 5000;
-        var table = Table(arena, bench.Cpu, MaxPositions, headDim);
+        var table = Table(arena, MaxPositions, headDim);
         int[] at = [.. Enumerable.Range(0, tokens).Select(t => t == 0 ? MaxPositions - 1 : t * t * 37 % MaxPositions)];
-        var positions = bench.Ints(at);
+        var positions = bench.Put(bench.Ints(at));
         var (rotated, heads) = (queryHeads + keyHeads, queryHeads + (2 * keyHeads));
         foreach (var direction in (int[])[1, -1])
         {
             var qkv = bench.Rows<T>(tokens, heads * headDim);
             var x = KernelBench.Doubles(qkv);
+            var turned = bench.Put(qkv);
             if (direction == 1)
             {
-                Rope.Forward(bench.Stream, qkv, positions, table, rotated, headDim);
+                Rope.Forward(bench.Stream, turned, positions, table, rotated, headDim);
             }
             else
             {
-                Rope.Backward(bench.Stream, qkv, positions, table, rotated, headDim);
+                Rope.Backward(bench.Stream, turned, positions, table, rotated, headDim);
             }
+
+            bench.Get(turned, qkv);
 
             var (expected, size) = (new double[x.Length], new double[x.Length]);
             for (var i = 0; i < x.Length; i++)
@@ -122,11 +158,11 @@ public sealed class RopeTests
         }
     }
 
-    private static RopeTable Table(Arena arena, CpuStream stream, int positions, int headDim)
+    private static RopeTable Table(Arena arena, int positions, int headDim)
     {
         var table = new RopeTable(arena, positions, headDim, Theta);
         arena.Allocate();
-        table.Fill(stream);
+        table.Fill();
         return table;
     }
 }

@@ -28,6 +28,7 @@ public static partial class AdamW
             ref var v0 = ref Unsafe.Add(ref v.Origin, first);
             ref var w0 = ref Unsafe.Add(ref weight.Origin, first);
             var moves = factors.MinusRate != 0;
+            var stochastic = factors.Stochastic && typeof(T) != typeof(float);
             nuint i = 0;
             for (; i + Lanes.Count <= n; i += Lanes.Count)
             {
@@ -35,7 +36,7 @@ public static partial class AdamW
                 Lanes.Store(ref m0, i, m);
                 Lanes.Store(ref v0, i, v);
                 Lanes.Store(ref p0, i, p);
-                Lanes.Store(ref w0, i, p);
+                Lanes.Store(ref w0, i, stochastic ? StochasticRounding.Round(p, factors.Key, (nuint)first + i) : p);
             }
 
             if (i < n)
@@ -46,7 +47,7 @@ public static partial class AdamW
                 Tail.Store(ref m0, i, rest, m);
                 Tail.Store(ref v0, i, rest, v);
                 Tail.Store(ref p0, i, rest, p);
-                Tail.Store(ref w0, i, rest, p);
+                Tail.Store(ref w0, i, rest, stochastic ? StochasticRounding.Round(p, factors.Key, (nuint)first + i) : p);
             }
         }
 

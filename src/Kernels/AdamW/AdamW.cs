@@ -11,7 +11,8 @@ public static partial class AdamW
 {
     /// <summary>
     /// With g = gradient · gradientScale: p ← p·(1 − lr·decay); m ← m + (1 − β1)·(g − m); v ← β2·v + (1 − β2)·g²;
-    /// p ← p − lr/(1 − β1^step) · m/(√v/√(1 − β2^step) + eps); weight ← p rounded. With lr = 0, p keeps its bits.
+    /// p ← p − lr/(1 − β1^step) · m/(√v/√(1 − β2^step) + eps); weight ← p rounded, to nearest even or as
+    /// <see cref="AdamWOptions.StochasticRounding"/> says. With lr = 0, p keeps its bits.
     /// </summary>
     /// <param name="stream">where it runs</param>
     /// <param name="gradient">any shape; read only</param>
@@ -43,6 +44,10 @@ public static partial class AdamW
         {
             StepCpu(cpu, gradient, master, m, v, weight, new Factors(options, step, gradientScale));
         }
+        else if (stream is CudaStream cuda)
+        {
+            StepCuda(cuda, gradient, master, m, v, weight, new Factors(options, step, gradientScale));
+        }
         else
         {
             Expect.NoDevice(stream);
@@ -66,6 +71,8 @@ public static partial class AdamW
             MinusRate = (float)(-options.LearningRate / (1 - Math.Pow(options.Beta1, step)));
             RootScale = (float)(1 / Math.Sqrt(1 - Math.Pow(options.Beta2, step)));
             Epsilon = (float)options.Epsilon;
+            Stochastic = options.StochasticRounding.HasValue;
+            Key = options.StochasticRounding is { } seed ? StochasticRounding.Key(seed, step) : 0;
         }
 
         public float Gradient { get; }
@@ -83,5 +90,9 @@ public static partial class AdamW
         public float RootScale { get; }
 
         public float Epsilon { get; }
+
+        public bool Stochastic { get; }
+
+        public ulong Key { get; }
     }
 }

@@ -15,7 +15,18 @@ public static partial class Argmax
         Expect.Shape(index, x.Shape[0]);
         Expect.Shape(x, x.Shape[0], x.Shape[1]);
         Expect.That(x.Shape[1] > 0, "x must have at least one column");
-        ForwardCpu(stream as CpuStream ?? Expect.NoDevice(stream), x, index);
+        if (stream is CpuStream cpu)
+        {
+            ForwardCpu(cpu, x, index);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            ForwardCuda(cuda, x, index);
+        }
+        else
+        {
+            Expect.NoDevice(stream);
+        }
     }
 
     /// <summary>Each element is read once.</summary>

@@ -17,7 +17,10 @@ public static partial class Attention
     private static unsafe void ForwardCuda(
         CudaStream stream, Tensor<BFloat16> qkv, Tensor<BFloat16> o, Tensor<float> lse, AttentionWorkspace workspace)
     {
-        var (variant, tiles) = (AttentionVariant.Of(workspace.HeadDim), workspace.QueryTiles!);
+        Expect.On(stream, qkv);
+        Expect.On(stream, o);
+        Expect.On(stream, lse);
+        var (variant, tiles) = (workspace.Variant!, workspace.QueryTiles!);
         var blocks = tiles.Blocks(stream);
         if (blocks == 0)
         {
@@ -49,7 +52,12 @@ public static partial class Attention
         CudaStream stream, Tensor<BFloat16> dO, Tensor<BFloat16> qkv, Tensor<BFloat16> o, Tensor<float> lse, Tensor<BFloat16> dqkv,
         AttentionWorkspace workspace)
     {
-        var variant = AttentionVariant.Of(workspace.HeadDim);
+        Expect.On(stream, dO);
+        Expect.On(stream, qkv);
+        Expect.On(stream, o);
+        Expect.On(stream, lse);
+        Expect.On(stream, dqkv);
+        var variant = workspace.Variant!;
         var (heads, kvHeads, headDim, tokens) = (workspace.Heads, workspace.KvHeads, workspace.HeadDim, qkv.Shape[0]);
         if (tokens == 0)
         {
@@ -113,7 +121,13 @@ public static partial class Attention
         CudaStream stream, Tensor<BFloat16> q, Tensor<BFloat16> kCache, Tensor<BFloat16> vCache, Tensor<int> slots, Tensor<int> lengths,
         Tensor<BFloat16> o, AttentionWorkspace workspace)
     {
-        var (variant, rows) = (AttentionVariant.Of(workspace.HeadDim), q.Shape[0]);
+        Expect.On(stream, q);
+        Expect.On(stream, kCache);
+        Expect.On(stream, vCache);
+        Expect.On(stream, slots);
+        Expect.On(stream, lengths);
+        Expect.On(stream, o);
+        var (variant, rows) = (workspace.Variant!, q.Shape[0]);
         if (rows == 0)
         {
             return;
@@ -155,6 +169,11 @@ public static partial class Attention
         CudaStream stream, Tensor<BFloat16> qkv, Tensor<int> slots, Tensor<int> positions, Tensor<BFloat16> kCache, Tensor<BFloat16> vCache,
         int heads, int kvHeads, int headDim)
     {
+        Expect.On(stream, qkv);
+        Expect.On(stream, slots);
+        Expect.On(stream, positions);
+        Expect.On(stream, kCache);
+        Expect.On(stream, vCache);
         if (qkv.Shape[0] == 0)
         {
             return;

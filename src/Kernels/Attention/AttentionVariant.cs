@@ -91,12 +91,17 @@ internal sealed class AttentionVariant
             throw new NotSupportedException($"Attention on CUDA takes head dims that are multiples of 8 up to {MaxHeadDim}, not {headDim}");
         }
 
-        // 32 rows a warp at H = 128 leave registers for 32 keys at a time; smaller heads take 64. A second object made by another thread
-        // at the same time would only compile twice.
-        return s_variants[headDim / 8] ??= headDim > 64
-            ? new(headDim, tileM: 128, tileN: 32, stages: 4, stepM: 32, stepN: 32, backwardStages: 2)
-            : new(headDim, tileM: 128, tileN: 64, stages: 3, stepM: 64, stepN: 64, backwardStages: 2);
+        return s_variants[headDim / 8] ??= Default(headDim);       // made twice by two threads, it would only be compiled twice
     }
+
+    /// <summary>Makes workspaces that are declared from now on use <paramref name="variant"/> for its head dim; null: the default again. For
+    /// the search for tile sizes.</summary>
+    public static void Use(int headDim, AttentionVariant? variant) => s_variants[headDim / 8] = variant;
+
+    /// <summary>32 rows a warp at H = 128 leave registers for 32 keys at a time; smaller heads take 64.</summary>
+    private static AttentionVariant Default(int headDim) => headDim > 64
+        ? new(headDim, tileM: 128, tileN: 32, stages: 4, stepM: 32, stepN: 32, backwardStages: 2)
+        : new(headDim, tileM: 128, tileN: 64, stages: 3, stepM: 64, stepN: 64, backwardStages: 2);
 
     /// <summary>Bytes of a row of a tile in shared memory: padded to 16 elements, and to an odd number of 16-byte chunks unless the device
     /// file swizzles them.</summary>

@@ -48,6 +48,7 @@ public sealed class AttentionWorkspace
         DecodeRows = decodeRows;
         _device = arena.Device;
         _backward = backward;
+        Variant = _device is null ? null : AttentionVariant.Of(headDim);
         if (_device is null)
         {
             DeclareHost(arena);
@@ -96,6 +97,9 @@ public sealed class AttentionWorkspace
 
     /// <summary>[2 · K · chunks, T, padded H]: dK, then dV, per key head and chunk of its query heads.</summary>
     internal Tensor<float> Gradients { get; private set; }
+
+    /// <summary>The kernels of its head dim, on a device: those that were in use when the workspace was declared.</summary>
+    internal AttentionVariant? Variant { get; }
 
     /// <summary>Tiles of queries for forward, on a device.</summary>
     internal AttentionTileList? QueryTiles { get; private set; }
@@ -248,7 +252,7 @@ public sealed class AttentionWorkspace
 
     private void DeclareDevice(Arena arena)
     {
-        var tile = AttentionVariant.Of(HeadDim).TileM;
+        var tile = Variant!.TileM;
         QueryTiles = new(arena, tile, keys: false, MaxTokens, MaxSequences);
         var hopper = AttentionHopper.Takes(HeadDim);
         if (hopper)

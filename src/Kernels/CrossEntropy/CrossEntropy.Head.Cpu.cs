@@ -4,40 +4,33 @@ namespace Z1Coder.Kernels;
 
 public static partial class CrossEntropy
 {
-    private static void Gather<T>(ComputeStream stream, Tensor<T> from, Tensor<int> rows, Tensor<T> to)
-        where T : unmanaged => Cpu(stream).For(rows.Shape[0], 16, new GatherJob<T>(from, rows, to));
+    private static void GatherCpu<T>(CpuStream stream, Tensor<T> from, Tensor<int> rows, Tensor<T> to)
+        where T : unmanaged => stream.For(rows.Shape[0], 16, new GatherJob<T>(from, rows, to));
 
-    private static void Scatter<T>(ComputeStream stream, Tensor<T> from, Tensor<int> rows, Tensor<T> to)
-        where T : unmanaged => Cpu(stream).For(rows.Shape[0], 16, new ScatterJob<T>(from, rows, to));
+    private static void ScatterCpu<T>(CpuStream stream, Tensor<T> from, Tensor<int> rows, Tensor<T> to)
+        where T : unmanaged => stream.For(rows.Shape[0], 16, new ScatterJob<T>(from, rows, to));
 
-    private static void ClearIgnored<T>(ComputeStream stream, Tensor<int> targets, Tensor<T> dhidden)
-        where T : unmanaged => Cpu(stream).For(targets.Shape[0], 16, new ClearIgnoredJob<T>(targets, dhidden));
+    private static void ClearRowsCpu<T>(CpuStream stream, Tensor<int> rows, Tensor<T> tensor)
+        where T : unmanaged => stream.For(rows.Shape[0], 16, new ClearRowsJob<T>(rows, tensor));
 
-    private static void Clear(ComputeStream stream, Tensor<float> tensor) => Zero.Fill(Cpu(stream), tensor);
-
-    private static void Spread(ComputeStream stream, Tensor<float> losses, Tensor<int> rows, int count, Tensor<float> perToken)
+    private static void SpreadCpu(Tensor<float> losses, Tensor<int> rows, Tensor<float> perToken)
     {
-        _ = Cpu(stream);
-        perToken.Span.Clear();
-        for (var i = 0; i < count; i++)
+        for (var i = 0; i < rows.Shape[0]; i++)
         {
             perToken.Span[rows.Span[i]] = losses.Span[i];
         }
     }
 
-    private static double SumInOrder(ComputeStream stream, Tensor<float> losses, int count)
+    private static void AddSumCpu(Tensor<float> losses, Tensor<double> lossSum, float scale)
     {
-        _ = Cpu(stream);
         var sum = 0.0;
-        foreach (var loss in losses.Span[..count])
+        foreach (var loss in losses.Span)
         {
             sum += loss;
         }
 
-        return sum;
+        lossSum.Span[0] += scale * sum;
     }
-
-    private static CpuStream Cpu(ComputeStream stream) => stream as CpuStream ?? Expect.NoDevice(stream);
 
     private readonly struct GatherJob<T>(Tensor<T> from, Tensor<int> rows, Tensor<T> to) : ICpuJob
         where T : unmanaged
@@ -63,17 +56,14 @@ public static partial class CrossEntropy
         }
     }
 
-    private readonly struct ClearIgnoredJob<T>(Tensor<int> targets, Tensor<T> rows) : ICpuJob
+    private readonly struct ClearRowsJob<T>(Tensor<int> rows, Tensor<T> tensor) : ICpuJob
         where T : unmanaged
     {
         public void Run(int begin, int end, int worker)
         {
-            for (var t = begin; t < end; t++)
+            for (var i = begin; i < end; i++)
             {
-                if (targets.Span[t] == IgnoreIndex)
-                {
-                    rows.Row(t).Clear();
-                }
+                tensor.Row(rows.Span[i]).Clear();
             }
         }
     }

@@ -12,35 +12,33 @@ public static partial class CrossEntropy
     /// <param name="stream">where it runs</param>
     /// <param name="hidden">[T, D]</param>
     /// <param name="weight">[V, D]</param>
-    /// <param name="targets">[T], in [0, V) or <see cref="IgnoreIndex"/></param>
-    /// <param name="workspace">for at least T tokens; its Losses hold the loss of each loss token afterwards</param>
+    /// <param name="workspace">with the T targets loaded; its Losses hold the loss of each loss token afterwards</param>
     /// <param name="dhidden">[T, D], overwritten; rows without a loss become zero; may be hidden</param>
     /// <param name="dweight">[V, D], accumulates</param>
     /// <param name="accumulate">false overwrites <paramref name="dweight"/></param>
-    /// <param name="scale">of the gradients, usually 1 / loss tokens of the whole step</param>
-    /// <param name="lossSum">Σ of the losses, nats, not scaled; added in double in the order of the rows</param>
+    /// <param name="scale">of loss and gradients, usually 1 / loss tokens of the whole step</param>
+    /// <param name="lossSum">[1], accumulates scale · Σ of the losses, nats; the sum in double in the order of the rows</param>
     /// <returns>loss tokens</returns>
-    /// <exception cref="ArgumentOutOfRangeException">a target out of range; no output has been written</exception>
     public static int HeadForwardBackward<T>(
         ComputeStream stream,
         Tensor<T> hidden,
         Tensor<T> weight,
-        Tensor<int> targets,
         HeadWorkspace<T> workspace,
         Tensor<T> dhidden,
         Tensor<float> dweight,
         bool accumulate,
         float scale,
-        out double lossSum)
+        Tensor<double> lossSum)
         where T : unmanaged
     {
-        var rows = PrepareHead(hidden, weight, targets, workspace);
+        var rows = CheckHead(hidden, weight, workspace);
         Expect.Shape(dhidden, hidden.Shape[0], hidden.Shape[1]);
         Expect.Shape(dweight, weight.Shape[0], weight.Shape[1]);
-        ClearIgnored(stream, targets, dhidden);
+        Expect.Shape(lossSum, 1);
+        ClearRows(stream, workspace.Ignored.Rows(0, workspace.Tokens - rows), dhidden);
         if (rows == 0 && !accumulate)
         {
-            Clear(stream, dweight);
+            Zero.Fill(stream, dweight);
         }
 
         for (var first = 0; first < rows; first += workspace.ChunkRows)
@@ -56,7 +54,7 @@ public static partial class CrossEntropy
             Scatter(stream, dx.Rows(0, count), index.Rows(0, count), dhidden);
         }
 
-        lossSum = SumInOrder(stream, workspace.Losses, rows);
+        AddSum(stream, workspace.Losses.Rows(0, rows), lossSum, scale);
         return rows;
     }
 
@@ -64,24 +62,22 @@ public static partial class CrossEntropy
     /// <param name="stream">where it runs</param>
     /// <param name="hidden">[T, D]</param>
     /// <param name="weight">[V, D]</param>
-    /// <param name="targets">[T], in [0, V) or <see cref="IgnoreIndex"/></param>
-    /// <param name="workspace">for at least T tokens</param>
+    /// <param name="workspace">with the T targets loaded</param>
     /// <param name="losses">[T], nats; 0 where there is no loss</param>
-    /// <param name="lossSum">their sum, added in double in the order of the rows</param>
+    /// <param name="lossSum">[1], accumulates their sum, nats; in double in the order of the rows</param>
     /// <returns>loss tokens</returns>
-    /// <exception cref="ArgumentOutOfRangeException">a target out of range; no output has been written</exception>
     public static int HeadForward<T>(
         ComputeStream stream,
         Tensor<T> hidden,
         Tensor<T> weight,
-        Tensor<int> targets,
         HeadWorkspace<T> workspace,
         Tensor<float> losses,
-        out double lossSum)
+        Tensor<double> lossSum)
         where T : unmanaged
     {
-        var rows = PrepareHead(hidden, weight, targets, workspace);
+        var rows = CheckHead(hidden, weight, workspace);
         Expect.Shape(losses, hidden.Shape[0]);
+        Expect.Shape(lossSum, 1);
         for (var first = 0; first < rows; first += workspace.ChunkRows)
         {
             var (_, padded) = Chunk(workspace, first, rows);
@@ -91,8 +87,8 @@ public static partial class CrossEntropy
             RowLosses(stream, logits, workspace.Targets.Rows(first, padded), workspace.Losses.Rows(first, padded));
         }
 
-        Spread(stream, workspace.Losses, workspace.Rows, rows, losses);
-        lossSum = SumInOrder(stream, workspace.Losses, rows);
+        Spread(stream, workspace.Losses.Rows(0, rows), workspace.Rows.Rows(0, rows), losses);
+        AddSum(stream, workspace.Losses.Rows(0, rows), lossSum, 1);
         return rows;
     }
 
@@ -106,17 +102,15 @@ public static partial class CrossEntropy
             (chunks * vocabulary * hidden * ((2 * size) + 8)) + (4 * lossRows * hidden * size), 6 * lossRows * hidden * vocabulary);
     }
 
-    private static int PrepareHead<T>(Tensor<T> hidden, Tensor<T> weight, Tensor<int> targets, HeadWorkspace<T> workspace)
+    private static int CheckHead<T>(Tensor<T> hidden, Tensor<T> weight, HeadWorkspace<T> workspace)
         where T : unmanaged
     {
         var (tokens, columns) = (hidden.Shape[0], hidden.Shape[1]);
         Expect.Shape(hidden, tokens, columns);
         Expect.Shape(weight, workspace.Logits.Shape[1], columns);
-        Expect.Shape(targets, tokens);
         Expect.That(columns == workspace.Hidden.Shape[1], "the workspace was declared for another hidden size");
-        Expect.That(tokens <= workspace.Rows.Shape[0], "the workspace was declared for fewer tokens");
-        CheckTargets(targets, weight.Shape[0]);
-        return IndexLossRows(targets.Span, workspace.Rows.Span, workspace.Targets.Span);
+        Expect.That(tokens == workspace.Tokens, "hidden must have as many rows as the workspace has targets loaded");
+        return workspace.LossRows;
     }
 
     /// <summary>Loss rows of the chunk from <paramref name="first"/>, and with the padding that lets GEMM meet few distinct sizes: padding rows
@@ -125,24 +119,95 @@ public static partial class CrossEntropy
         where T : unmanaged
     {
         var count = Math.Min(workspace.ChunkRows, rows - first);
-        return (count, Math.Min(Matmul.RoundRows(count), Math.Min(workspace.ChunkRows, workspace.Rows.Shape[0] - first)));
+        return (count, Math.Min(Matmul.RoundRows(count), Math.Min(workspace.ChunkRows, workspace.MaxTokens - first)));
     }
 
-    private static int IndexLossRows(ReadOnlySpan<int> targets, Span<int> rows, Span<int> kept)
+    /// <summary>to[i] = from[rows[i]].</summary>
+    private static void Gather<T>(ComputeStream stream, Tensor<T> from, Tensor<int> rows, Tensor<T> to)
+        where T : unmanaged
     {
-        var count = 0;
-        for (var t = 0; t < targets.Length; t++)
+        if (stream is CpuStream cpu)
         {
-            if (targets[t] != IgnoreIndex)
-            {
-                rows[count] = t;
-                kept[count++] = targets[t];
-            }
+            GatherCpu(cpu, from, rows, to);
         }
+        else if (stream is CudaStream cuda)
+        {
+            Embedding.ForwardCuda(cuda, rows, from, to);
+        }
+        else
+        {
+            Expect.NoDevice(stream);
+        }
+    }
 
-        rows[count..].Clear();
-        kept[count..].Fill(IgnoreIndex);
+    /// <summary>to[rows[i]] = from[i].</summary>
+    private static void Scatter<T>(ComputeStream stream, Tensor<T> from, Tensor<int> rows, Tensor<T> to)
+        where T : unmanaged
+    {
+        if (stream is CpuStream cpu)
+        {
+            ScatterCpu(cpu, from, rows, to);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            ScatterCuda(cuda, from, rows, to);
+        }
+        else
+        {
+            Expect.NoDevice(stream);
+        }
+    }
 
-        return count;
+    /// <summary>tensor[rows[i]] = 0.</summary>
+    private static void ClearRows<T>(ComputeStream stream, Tensor<int> rows, Tensor<T> tensor)
+        where T : unmanaged
+    {
+        if (stream is CpuStream cpu)
+        {
+            ClearRowsCpu(cpu, rows, tensor);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            ClearRowsCuda(cuda, rows, tensor);
+        }
+        else
+        {
+            Expect.NoDevice(stream);
+        }
+    }
+
+    /// <summary>perToken[rows[i]] = losses[i], 0 elsewhere.</summary>
+    private static void Spread(ComputeStream stream, Tensor<float> losses, Tensor<int> rows, Tensor<float> perToken)
+    {
+        Zero.Fill(stream, perToken);
+        if (stream is CpuStream)
+        {
+            SpreadCpu(losses, rows, perToken);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            SpreadCuda(cuda, losses, rows, perToken);
+        }
+        else
+        {
+            Expect.NoDevice(stream);
+        }
+    }
+
+    /// <summary>lossSum[0] += scale · Σ losses.</summary>
+    private static void AddSum(ComputeStream stream, Tensor<float> losses, Tensor<double> lossSum, float scale)
+    {
+        if (stream is CpuStream)
+        {
+            AddSumCpu(losses, lossSum, scale);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            AddSumCuda(cuda, losses, lossSum, scale);
+        }
+        else
+        {
+            Expect.NoDevice(stream);
+        }
     }
 }

@@ -27,7 +27,12 @@ public static partial class CrossEntropy
         CheckRows(logits, targets, losses);
         if (stream is CpuStream cpu)
         {
+            CheckTargets(targets.Span, logits.Shape[1]);
             RowsCpu(cpu, logits, targets, losses, gradientScale);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            RowsCuda(cuda, logits, targets, losses, gradientScale);
         }
         else
         {
@@ -47,11 +52,31 @@ public static partial class CrossEntropy
         CheckRows(logits, targets, losses);
         if (stream is CpuStream cpu)
         {
+            CheckTargets(targets.Span, logits.Shape[1]);
             RowLossesCpu(cpu, logits, targets, losses);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            RowLossesCuda(cuda, logits, targets, losses);
         }
         else
         {
             Expect.NoDevice(stream);
+        }
+    }
+
+    /// <summary>Refuses targets that no row of V logits has. A CPU stream checks in each call; for a device whoever uploads the targets does.</summary>
+    /// <param name="targets">each in [0, V) or <see cref="IgnoreIndex"/></param>
+    /// <param name="vocabulary">V</param>
+    /// <exception cref="ArgumentOutOfRangeException">names the first row that is wrong</exception>
+    public static void CheckTargets(ReadOnlySpan<int> targets, int vocabulary)
+    {
+        for (var r = 0; r < targets.Length; r++)
+        {
+            if ((uint)targets[r] >= (uint)vocabulary && targets[r] != IgnoreIndex)
+            {
+                FailTarget(targets, r, vocabulary);
+            }
         }
     }
 
@@ -69,22 +94,9 @@ public static partial class CrossEntropy
         Expect.Shape(logits, targets.Shape[0], logits.Shape[1]);
         Expect.Shape(targets, logits.Shape[0]);
         Expect.Shape(losses, logits.Shape[0]);
-        CheckTargets(targets, logits.Shape[1]);
-    }
-
-    private static void CheckTargets(Tensor<int> targets, int vocabulary)
-    {
-        var span = targets.Span;
-        for (var r = 0; r < span.Length; r++)
-        {
-            if ((uint)span[r] >= (uint)vocabulary && span[r] != IgnoreIndex)
-            {
-                FailTarget(targets, r, vocabulary);
-            }
-        }
     }
 
     [DoesNotReturn]
-    private static void FailTarget(Tensor<int> targets, int row, int vocabulary) => throw new ArgumentOutOfRangeException(
-        nameof(targets), $"the target of row {row} is {targets.Span[row]}; it must be {IgnoreIndex} (no loss) or at least 0 and below {vocabulary}");
+    private static void FailTarget(ReadOnlySpan<int> targets, int row, int vocabulary) => throw new ArgumentOutOfRangeException(
+        nameof(targets), $"the target of row {row} is {targets[row]}; it must be {IgnoreIndex} (no loss) or at least 0 and below {vocabulary}");
 }

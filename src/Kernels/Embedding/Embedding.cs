@@ -19,10 +19,14 @@ public static partial class Embedding
         Expect.Shape(tokens, tokens.Shape[0]);
         Expect.Shape(weight, weight.Shape[0], y.Shape[1]);
         Expect.Shape(y, tokens.Shape[0], weight.Shape[1]);
-        CheckTokens(tokens, weight.Shape[0]);
         if (stream is CpuStream cpu)
         {
+            CheckTokens(tokens.Span, weight.Shape[0]);
             ForwardCpu(cpu, tokens, weight, y);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            ForwardCuda(cuda, tokens, weight, y);
         }
         else
         {
@@ -43,14 +47,33 @@ public static partial class Embedding
         Expect.Shape(tokens, tokens.Shape[0]);
         Expect.Shape(dy, tokens.Shape[0], dweight.Shape[1]);
         Expect.Shape(dweight, dweight.Shape[0], dy.Shape[1]);
-        CheckTokens(tokens, dweight.Shape[0]);
         if (stream is CpuStream cpu)
         {
+            CheckTokens(tokens.Span, dweight.Shape[0]);
             BackwardCpu(cpu, tokens, dy, dweight, accumulate);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            BackwardCuda(cuda, tokens, dy, dweight, accumulate);
         }
         else
         {
             Expect.NoDevice(stream);
+        }
+    }
+
+    /// <summary>Refuses tokens that the table does not have. A CPU stream checks in each call; for a device whoever uploads the tokens does.</summary>
+    /// <param name="tokens">each in [0, V)</param>
+    /// <param name="vocabulary">V</param>
+    /// <exception cref="ArgumentOutOfRangeException">names the first position that is wrong</exception>
+    public static void CheckTokens(ReadOnlySpan<int> tokens, int vocabulary)
+    {
+        for (var t = 0; t < tokens.Length; t++)
+        {
+            if ((uint)tokens[t] >= (uint)vocabulary)
+            {
+                FailToken(tokens, t, vocabulary);
+            }
         }
     }
 
@@ -64,19 +87,7 @@ public static partial class Embedding
             (tokens * 4) + (tokens * hidden * (Unsafe.SizeOf<T>() + 8)) + (accumulate ? 0 : vocabulary * hidden * 4),
             tokens * hidden);
 
-    private static void CheckTokens(Tensor<int> tokens, int vocabulary)
-    {
-        var span = tokens.Span;
-        for (var t = 0; t < span.Length; t++)
-        {
-            if ((uint)span[t] >= (uint)vocabulary)
-            {
-                FailToken(tokens, t, vocabulary);
-            }
-        }
-    }
-
     [DoesNotReturn]
-    private static void FailToken(Tensor<int> tokens, int position, int vocabulary) => throw new ArgumentOutOfRangeException(
-        nameof(tokens), $"the token at position {position} is {tokens.Span[position]}; it must be at least 0 and below the vocabulary of {vocabulary}");
+    private static void FailToken(ReadOnlySpan<int> tokens, int position, int vocabulary) => throw new ArgumentOutOfRangeException(
+        nameof(tokens), $"the token at position {position} is {tokens[position]}; it must be at least 0 and below the vocabulary of {vocabulary}");
 }

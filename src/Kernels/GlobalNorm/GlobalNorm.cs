@@ -7,12 +7,18 @@ public static partial class GlobalNorm
 {
     /// <summary>
     /// Σ g² over every element of every tensor. Summed in double by chunks of 65,536 elements, the chunks' sums added in their order:
-    /// the same bits on any number of workers. Not finite when an element is not.
+    /// the same bits on any number of workers. A device adds within and over chunks in a fixed order of its own. Not finite when an element
+    /// is not. Waits for the result.
     /// </summary>
     /// <param name="stream">where it runs</param>
     /// <param name="gradients">any shapes</param>
     public static double SumOfSquares(ComputeStream stream, params ReadOnlySpan<Tensor<float>> gradients)
     {
+        if (stream is CudaStream cuda)
+        {
+            return SumOfSquaresCuda(cuda, gradients);
+        }
+
         if (stream is not CpuStream cpu)
         {
             Expect.NoDevice(stream);

@@ -12,15 +12,22 @@ namespace Z1Coder.Kernels;
 /// </summary>
 internal static unsafe class FewRowsGemm
 {
-    private const int RowsOfW = 4;                 // rows of w in flight: 4 streams to read, 4 or 8 independent chains
+    private const int Streams = 4;                  // places of w read side by side: 4 or 8 independent chains
+    private const long BytesPerPart = 2L << 20;     // of w, read by one worker at a stretch: each start costs until the reads run ahead
 
     /// <summary>C = A·B with contiguous K in both (A [M, K], B [N, K] read as its transpose).</summary>
     public static void Run<T>(CpuStream stream, in Gemm<T, T> gemm)
         where T : unmanaged
     {
-        var blocks = (gemm.N + RowsOfW - 1) / RowsOfW;
-        var grain = (int)Math.Clamp(65536L / Math.Max(1, (long)gemm.K * RowsOfW), 1, 64);
-        stream.For(blocks, grain, new Job<T>(gemm));
+        if (gemm.M > 1)
+        {
+            stream.For(gemm.N, Streams * (int)Math.Clamp(65536L / Math.Max(1, (long)gemm.K * Streams), 1, 64), new Job<T>(gemm));
+            return;
+        }
+
+        var round = stream.Workers * BytesPerPart;
+        var parts = Math.Max(1, (((long)gemm.N * gemm.K * sizeof(T)) + (round / 2)) / round) * stream.Workers;
+        stream.For(gemm.N, (int)((gemm.N + parts - 1) / parts), new Job<T>(gemm));
     }
 
     private const nuint Step = 2 * Lanes.Count;
@@ -28,31 +35,35 @@ internal static unsafe class FewRowsGemm
     private readonly struct Job<T>(Gemm<T, T> gemm) : ICpuJob
         where T : unmanaged
     {
+        /// <summary>
+        /// Rows begin .. end of w, four at a time: for one row of x the n-th of four runs, each read straight through; for more rows of x,
+        /// where arithmetic takes the time, neighbours.
+        /// </summary>
         public void Run(int begin, int end, int worker)
         {
-            var sums = stackalloc float[2 * RowsOfW * Lanes.Count];
-            var (k, last) = ((nuint)gemm.K, Math.Min(gemm.N, end * RowsOfW));
-            var j = begin * RowsOfW;
-            for (; j <= last - RowsOfW; j += RowsOfW)
+            var sums = stackalloc float[2 * Streams * Lanes.Count];
+            var (k, blocks) = ((nuint)gemm.K, (end - begin) / Streams);
+            var (run, step) = gemm.M == 1 ? (blocks, 1) : (1, Streams);
+            for (int b = 0, j = begin; b < blocks; b++, j += step)
             {
                 var w = gemm.B + (j * gemm.BColumn);
                 var i = 0;
                 for (; i <= gemm.M - 2; i += 2)
                 {
                     var x = gemm.A + (i * gemm.ARow);
-                    Sum2x4(x, x + gemm.ARow, w, k, sums);
-                    Finish(i, j, sums);
-                    Finish(i + 1, j, sums + (RowsOfW * Lanes.Count));
+                    Sum2x4(x, x + gemm.ARow, w, (nuint)run * k, k, sums);
+                    Finish(i, j, run, sums);
+                    Finish(i + 1, j, run, sums + (Streams * Lanes.Count));
                 }
 
                 if (i < gemm.M)
                 {
-                    Sum1x4(gemm.A + (i * gemm.ARow), w, k, sums);
-                    Finish(i, j, sums);
+                    Sum1x4(gemm.A + (i * gemm.ARow), w, (nuint)run * k, k, sums);
+                    Finish(i, j, run, sums);
                 }
             }
 
-            for (; j < last; j++)
+            for (var j = begin + (Streams * blocks); j < end; j++)
             {
                 for (var i = 0; i < gemm.M; i++)
                 {
@@ -63,11 +74,11 @@ internal static unsafe class FewRowsGemm
 
         /// <summary>Lane sums of two rows of x against four of w. A leaf: calls behind the loop would put its sums into memory.</summary>
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private static void Sum2x4(T* x0, T* x1, T* w0, nuint k, float* sums)
+        private static void Sum2x4(T* x0, T* x1, T* w0, nuint run, nuint k, float* sums)
         {
-            var w1 = w0 + k;
-            var w2 = w1 + k;
-            var w3 = w2 + k;
+            var w1 = w0 + run;
+            var w2 = w1 + run;
+            var w3 = w2 + run;
             var (s00, s01, s02, s03) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
             var (s10, s11, s12, s13) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
             for (nuint p = 0; p + Step <= k; p += Step)
@@ -101,16 +112,15 @@ internal static unsafe class FewRowsGemm
 
         /// <summary>Lane sums of one row of x against four of w. A leaf, as above.</summary>
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private static void Sum1x4(T* x0, T* w0, nuint k, float* sums)
+        private static void Sum1x4(T* x0, T* w0, nuint run, nuint k, float* sums)
         {
-            var w1 = w0 + k;
-            var w2 = w1 + k;
-            var w3 = w2 + k;
+            var w1 = w0 + run;
+            var w2 = w1 + run;
+            var w3 = w2 + run;
             var (s00, s01, s02, s03) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
             for (nuint p = 0; p + Step <= k; p += Step)
             {
                 Load(x0, p, out var v0, out var u0);
-                Prefetch(w0 + p, k);
                 Load(w0, p, out var a0, out var b0);
                 s00 = Vector512.FusedMultiplyAdd(u0, b0, Vector512.FusedMultiplyAdd(v0, a0, s00));
                 Load(w1, p, out var a1, out var b1);
@@ -128,13 +138,13 @@ internal static unsafe class FewRowsGemm
         }
 
         /// <summary>Folds the lane sums of one row of x and four of w, and adds what the steps of 32 left over.</summary>
-        private void Finish(int i, int j, float* sums)
+        private void Finish(int i, int j, int run, float* sums)
         {
             var x = gemm.A + (i * gemm.ARow);
-            for (var r = 0; r < RowsOfW; r++)
+            for (var r = 0; r < Streams; r++, j += run)
             {
-                var w = gemm.B + ((j + r) * gemm.BColumn);
-                Store(i, j + r, Vector512.Sum(Vector512.Load(sums + (r * Lanes.Count))) + Tail(x, w));
+                var w = gemm.B + (j * gemm.BColumn);
+                Store(i, j, Vector512.Sum(Vector512.Load(sums + (r * Lanes.Count))) + Tail(x, w));
             }
         }
 
@@ -177,8 +187,8 @@ internal static unsafe class FewRowsGemm
         {
             if (Sse.IsSupported)
             {
-                var next = place + (RowsOfW * k);
-                for (var r = 0; r < RowsOfW; r++, next += k)
+                var next = place + (Streams * k);
+                for (var r = 0; r < Streams; r++, next += k)
                 {
                     Sse.Prefetch1(next);
                     if (typeof(T) == typeof(float))

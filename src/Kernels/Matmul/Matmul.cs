@@ -6,7 +6,8 @@ namespace Z1Coder.Kernels;
 /// The matrix products of a linear layer y = x·wᵀ + bias and of its gradients. Letters: M rows (packed tokens), N out features, K in
 /// features. All tensors row-major and contiguous; row slices of larger tensors are welcome. Products and sums in fp32, one rounding at
 /// the store, also when accumulating. Nothing is saved for backward but x. The result depends on shapes, values and
-/// <see cref="Backend"/> only: any number of workers gives the same bits.
+/// <see cref="Backend"/> only: any number of workers gives the same bits. On CUDA streams cuBLASLt computes them, bfloat16 only, and the
+/// algorithms chosen by <see cref="Tuning"/> take the place of the backend.
 /// </summary>
 /// <remarks>
 /// On processors with AVX-512 BF16, bfloat16 products go through its dot-product instruction, which reads subnormal elements as zero and
@@ -50,6 +51,11 @@ public static partial class Matmul
         {
             ForwardCpu(cpu, x, w, bias, y, m, n, k, accumulate);
         }
+        else if (stream is CudaStream cuda)
+        {
+            Expect.BFloat16<T>("Matmul.Forward");
+            ForwardCuda(cuda, x.As<BFloat16>(), w.As<BFloat16>(), bias.As<BFloat16>(), y.As<BFloat16>(), m, n, k, accumulate);
+        }
         else
         {
             Expect.NoDevice(stream);
@@ -71,6 +77,11 @@ public static partial class Matmul
         if (stream is CpuStream cpu)
         {
             BackwardInputCpu(cpu, dy, w, dx, m, n, k, accumulate);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            Expect.BFloat16<T>("Matmul.BackwardInput");
+            BackwardInputCuda(cuda, dy.As<BFloat16>(), w.As<BFloat16>(), dx.As<BFloat16>(), m, n, k, accumulate);
         }
         else
         {
@@ -95,13 +106,19 @@ public static partial class Matmul
         {
             BackwardWeightCpu(cpu, dy, x, dw, m, n, k, accumulate);
         }
+        else if (stream is CudaStream cuda)
+        {
+            Expect.BFloat16<T>("Matmul.BackwardWeight");
+            BackwardWeightCuda(cuda, dy.As<BFloat16>(), x.As<BFloat16>(), dw, m, n, k, accumulate);
+        }
         else
         {
             Expect.NoDevice(stream);
         }
     }
 
-    /// <summary>dbias = the sum of dy over its rows, or dbias += it. Rows are added in order, in fp32.</summary>
+    /// <summary>dbias = the sum of dy over its rows, or dbias += it, in fp32. The order of the rows depends on the shape alone: one after
+    /// the other on the CPU, in blocks on CUDA.</summary>
     /// <param name="stream">where it runs</param>
     /// <param name="dy">[M, N]</param>
     /// <param name="dbias">[N], fp32</param>
@@ -115,6 +132,10 @@ public static partial class Matmul
         if (stream is CpuStream cpu)
         {
             BackwardBiasCpu(cpu, dy, dbias, m, n, accumulate);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            BackwardBiasCuda(cuda, dy, dbias, m, n, accumulate);
         }
         else
         {

@@ -29,6 +29,10 @@ public static partial class RmsNorm
         {
             ForwardCpu(cpu, x, w, y, rstd, eps);
         }
+        else if (stream is CudaStream cuda)
+        {
+            ForwardCuda(cuda, x, w, y, rstd, eps);
+        }
         else
         {
             Expect.NoDevice(stream);
@@ -58,6 +62,10 @@ public static partial class RmsNorm
         if (stream is CpuStream cpu)
         {
             ForwardResidualCpu(cpu, x, residual, w, sum, y, rstd, eps);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            ForwardResidualCuda(cuda, x, residual, w, sum, y, rstd, eps);
         }
         else
         {
@@ -105,6 +113,10 @@ public static partial class RmsNorm
         if (stream is CpuStream cpu)
         {
             BackwardCpu(cpu, dy, x, w, rstd, dresidual, dx, dw, accumulate);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            BackwardCuda(cuda, dy, x, w, rstd, dresidual, dx, dw, accumulate);
         }
         else
         {

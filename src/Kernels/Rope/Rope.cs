@@ -33,6 +33,21 @@ public static partial class Rope
     public static void Backward<T>(ComputeStream stream, Tensor<T> dqkv, Tensor<int> positions, RopeTable table, int rotatedHeads, int headDim)
         where T : unmanaged => Rotate(stream, dqkv, positions, table, rotatedHeads, headDim, -1f);
 
+    /// <summary>Refuses positions that the table does not have. A CPU stream checks in each call; for a device whoever uploads the positions does.</summary>
+    /// <param name="positions">each in [0, maxPositions)</param>
+    /// <param name="maxPositions">of the table</param>
+    /// <exception cref="ArgumentOutOfRangeException">names the first token whose position is wrong</exception>
+    public static void CheckPositions(ReadOnlySpan<int> positions, int maxPositions)
+    {
+        for (var t = 0; t < positions.Length; t++)
+        {
+            if ((uint)positions[t] >= (uint)maxPositions)
+            {
+                FailPosition(positions, t, maxPositions);
+            }
+        }
+    }
+
     /// <summary>Reads and writes the rotated heads, reads one row of cos and sin per token.</summary>
     public static Cost ForwardCost<T>(long tokens, long rotatedHeads, long headDim)
         where T : unmanaged => new(
@@ -46,10 +61,14 @@ public static partial class Rope
         Expect.Shape(qkv, qkv.Shape[0], qkv.Shape[1]);
         Expect.That(headDim == table.HeadDim, "headDim is not that of the table");
         Expect.That(rotatedHeads >= 0 && (long)rotatedHeads * headDim <= qkv.Shape[1], "rotatedHeads · headDim passes the row of qkv");
-        CheckPositions(positions, table.MaxPositions);
         if (stream is CpuStream cpu)
         {
+            CheckPositions(positions.Span, table.MaxPositions);
             RotateCpu(cpu, qkv, positions, table, rotatedHeads, direction);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            RotateCuda(cuda, qkv, positions, table, rotatedHeads, direction);
         }
         else
         {
@@ -57,19 +76,7 @@ public static partial class Rope
         }
     }
 
-    private static void CheckPositions(Tensor<int> positions, int count)
-    {
-        var span = positions.Span;
-        for (var t = 0; t < span.Length; t++)
-        {
-            if ((uint)span[t] >= (uint)count)
-            {
-                FailPosition(positions, t, count);
-            }
-        }
-    }
-
     [DoesNotReturn]
-    private static void FailPosition(Tensor<int> positions, int token, int count) => throw new ArgumentOutOfRangeException(
-        nameof(positions), $"the position of token {token} is {positions.Span[token]}; the table holds 0 to {count - 1}");
+    private static void FailPosition(ReadOnlySpan<int> positions, int token, int count) => throw new ArgumentOutOfRangeException(
+        nameof(positions), $"the position of token {token} is {positions[token]}; the table holds 0 to {count - 1}");
 }

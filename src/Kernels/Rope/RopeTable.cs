@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using Z1Coder.Runtime;
 
 namespace Z1Coder.Kernels;
@@ -44,24 +43,26 @@ public sealed class RopeTable
     public Tensor<float> Sin { get; }
 
     /// <summary>Computes the values; once, after the arena is allocated.</summary>
-    public void Fill(CpuStream stream) => stream.For(MaxPositions, 64, new FillJob(Cos, Sin, _theta));
-
-    private readonly struct FillJob(Tensor<float> cos, Tensor<float> sin, double theta) : ICpuJob
+    public void Fill()
     {
-        public void Run(int begin, int end, int worker)
+        var half = HeadDim / 2;
+        var frequencies = new double[half];
+        for (var i = 0; i < half; i++)
         {
-            var half = cos.Shape[1];
-            for (var i = 0; i < half; i++)
-            {
-                var frequency = Math.Pow(theta, -(double)i / half);
-                for (var position = begin; position < end; position++)
-                {
-                    var (s, c) = Math.SinCos(position * frequency);
-                    var index = ((nint)position * half) + i;
-                    Unsafe.Add(ref cos.Origin, index) = (float)c;
-                    Unsafe.Add(ref sin.Origin, index) = (float)s;
-                }
-            }
+            frequencies[i] = Math.Pow(_theta, -(double)i / half);
+        }
+
+        HostPieces.Fill(Cos, (start, piece) => FillPiece(piece, start, frequencies, sine: false));
+        HostPieces.Fill(Sin, (start, piece) => FillPiece(piece, start, frequencies, sine: true));
+    }
+
+    private static void FillPiece(Span<float> piece, long start, double[] frequencies, bool sine)
+    {
+        for (var e = 0; e < piece.Length; e++)
+        {
+            var (position, i) = Math.DivRem(start + e, frequencies.Length);
+            var (s, c) = Math.SinCos(position * frequencies[i]);
+            piece[e] = (float)(sine ? s : c);
         }
     }
 }

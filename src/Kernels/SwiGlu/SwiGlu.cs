@@ -24,6 +24,10 @@ public static partial class SwiGlu
         {
             ForwardCpu(cpu, gateUp, y);
         }
+        else if (stream is CudaStream cuda)
+        {
+            ForwardCuda(cuda, gateUp, y);
+        }
         else
         {
             Expect.NoDevice(stream);
@@ -45,6 +49,10 @@ public static partial class SwiGlu
         if (stream is CpuStream cpu)
         {
             BackwardCpu(cpu, dy, gateUp, dgateUp);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            BackwardCuda(cuda, dy, gateUp, dgateUp);
         }
         else
         {

@@ -3,7 +3,39 @@ namespace Z1Coder.Runtime;
 /// <summary>Where an operation runs, and in which order. Kernels look at the stream's type and nothing else to choose their code.</summary>
 public abstract class ComputeStream : IDisposable
 {
+    private const string Cpu = "cpu", Cuda = "cuda", HostCuda = "hostcuda";
+
     private readonly List<IDisposable> _owned = [];
+
+    /// <summary>A stream over every core ("cpu"), on an NVIDIA GPU ("cuda", or "cuda:1" for the second), or on hostcuda, which runs the CUDA code on
+    /// the CPU ("hostcuda"). It owns its device.</summary>
+    /// <exception cref="ArgumentException">another name</exception>
+    /// <exception cref="NotSupportedException">no such device here; one sentence</exception>
+    public static ComputeStream Open(string device)
+    {
+        if (device == Cpu)
+        {
+            return new CpuStream();
+        }
+
+        if (!IsDeviceName(device))
+        {
+            throw new ArgumentException($"'{device}' is not one of cpu, cuda, cuda:N, hostcuda", nameof(device));
+        }
+
+        var ordinal = device.Length > Cuda.Length + 1 && device[Cuda.Length] == ':' ? int.Parse(device.AsSpan(Cuda.Length + 1)) : 0;
+        var opened = CudaDevice.Open(device == HostCuda ? CudaDriver.HostCuda : CudaDriver.Nvidia, ordinal);
+        return new CudaStream(opened, ownsDevice: true);
+    }
+
+    /// <summary>Whether <see cref="Open"/> knows the name.</summary>
+    public static bool IsDeviceName(string name)
+    {
+        ArgumentNullException.ThrowIfNull(name);
+        return name is Cpu or Cuda or HostCuda
+            || (name.StartsWith(Cuda + ":", StringComparison.Ordinal) && name.Length <= Cuda.Length + 4
+                && name.AsSpan(Cuda.Length + 1) is { Length: > 0 } digits && !digits.ContainsAnyExceptInRange('0', '9'));
+    }
 
     /// <summary>The device, as a person would name it.</summary>
     public abstract string DeviceName { get; }

@@ -20,14 +20,21 @@ public sealed unsafe class CudaStream : ComputeStream
     private readonly CudaKernel?[] _recent = new CudaKernel?[Remembered];
     private readonly PinnedBuffer<byte>?[] _staging = new PinnedBuffer<byte>?[StagingSlots];
     private readonly CudaEvent?[] _staged = new CudaEvent?[StagingSlots];
+    private readonly bool _ownsDevice;
     private int _nextStaging;
     private int _enqueued;
 
     /// <summary>A stream of its own: it does not wait for the default stream.</summary>
     public CudaStream(CudaDevice device)
+        : this(device, ownsDevice: false)
+    {
+    }
+
+    internal CudaStream(CudaDevice device, bool ownsDevice)
     {
         ArgumentNullException.ThrowIfNull(device);
         Device = device;
+        _ownsDevice = ownsDevice;
         device.Context.MakeCurrent();
         nint stream;
         Cuda.Check(Cuda.cuStreamCreate(&stream, NonBlocking));
@@ -268,7 +275,7 @@ public sealed unsafe class CudaStream : ComputeStream
     }
 
     /// <inheritdoc/>
-    public override Arena CreateArena(string name) => new(name, Device);
+    public override Arena CreateArena(string name) => new(name, Device) { Stream = this };
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
@@ -292,6 +299,10 @@ public sealed unsafe class CudaStream : ComputeStream
         }
 
         _handle.Dispose();
+        if (_ownsDevice)
+        {
+            Device.Dispose();
+        }
     }
 
     [DoesNotReturn]

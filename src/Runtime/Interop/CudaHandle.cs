@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 
 namespace Z1Coder.Runtime;
 
-/// <summary>One object of the driver. It keeps its context alive, makes it current before it releases, and is counted.</summary>
+/// <summary>One object of the driver or of cuBLASLt. It keeps its context alive, makes it current before it releases, and is counted.</summary>
 internal sealed unsafe class CudaHandle : SafeHandle
 {
     private readonly CudaContext _context;
@@ -42,6 +42,10 @@ internal sealed unsafe class CudaHandle : SafeHandle
             CudaHandleKind.Graph => Cuda.cuGraphExecDestroy(handle),
             CudaHandleKind.Memory => Cuda.cuMemFree_v2(handle),
             CudaHandleKind.Pinned => Cuda.cuMemFreeHost(handle),
+            CudaHandleKind.CublasLt => (int)CublasLt.cublasLtDestroy(handle),
+            CudaHandleKind.CublasLtMatmulDesc => (int)CublasLt.cublasLtMatmulDescDestroy(handle),
+            CudaHandleKind.CublasLtMatrixLayout => (int)CublasLt.cublasLtMatrixLayoutDestroy(handle),
+            CudaHandleKind.CublasLtPreference => (int)CublasLt.cublasLtMatmulPreferenceDestroy(handle),
             _ => Cuda.cuModuleUnload(handle),
         };
         if (pushed)

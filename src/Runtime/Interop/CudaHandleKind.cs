@@ -9,4 +9,8 @@ internal enum CudaHandleKind
     Memory,
     Pinned,
     Module,
+    CublasLt,
+    CublasLtMatmulDesc,
+    CublasLtMatrixLayout,
+    CublasLtPreference,
 }

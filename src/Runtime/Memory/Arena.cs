@@ -54,6 +54,9 @@ public sealed unsafe partial class Arena : IDisposable
     /// <summary>The device whose memory it is; null for host memory.</summary>
     public CudaDevice? Device { get; }
 
+    /// <summary>The stream that made it, in whose order host code reads and writes its tensors; null for host memory.</summary>
+    internal CudaStream? Stream { get; init; }
+
     /// <summary>Bytes declared so far, padding included.</summary>
     public long Bytes => RoundUp(_declared);
 

@@ -62,6 +62,37 @@ public readonly unsafe struct Tensor<T>
         return new(HostPointer + (long)row * Shape.Columns, Shape.Columns);
     }
 
+    /// <summary>this = <paramref name="source"/>, wherever this is: for loading and initialising. On a device it is queued on the stream that made
+    /// the arena, and <paramref name="source"/> may be reused at once.</summary>
+    /// <exception cref="InvalidOperationException">the arena was made without a stream</exception>
+    public void CopyFrom(ReadOnlySpan<T> source)
+    {
+        TensorCopy.CheckCount(source.Length, Count);
+        if (Device is null)
+        {
+            source.CopyTo(Span);
+        }
+        else
+        {
+            StreamOfArena().Upload(source, this);
+        }
+    }
+
+    /// <summary><paramref name="destination"/> = this, wherever this is, after all work queued on the stream that made the arena.</summary>
+    /// <exception cref="InvalidOperationException">the arena was made without a stream</exception>
+    public void CopyTo(Span<T> destination)
+    {
+        TensorCopy.CheckCount(destination.Length, Count);
+        if (Device is null)
+        {
+            Span.CopyTo(destination);
+        }
+        else
+        {
+            StreamOfArena().Download(this, destination);
+        }
+    }
+
     /// <summary>The view of <paramref name="count"/> consecutive entries of the first axis, from <paramref name="start"/>.</summary>
     public Tensor<T> Rows(int start, int count)
     {
@@ -107,6 +138,9 @@ public readonly unsafe struct Tensor<T>
 
     /// <summary>Sets every byte of host memory, any length.</summary>
     internal void FillBytes(byte value) => NativeMemory.Fill(HostPointer, (nuint)Bytes, value);
+
+    private CudaStream StreamOfArena() => Arena.Stream
+        ?? throw new InvalidOperationException($"arena '{ArenaName}' was made without a stream; use TensorCopy, or ComputeStream.CreateArena");
 
     private Arena Arena => _arena ?? throw new InvalidOperationException("the tensor is empty");
 

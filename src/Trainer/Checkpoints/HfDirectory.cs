@@ -110,26 +110,21 @@ public sealed partial class HfDirectory : IDisposable
     private static void ReadRows<T>(SafetensorsFile file, string name, Tensor<T> destination)
         where T : unmanaged
     {
-        const int MostElements = 1 << 28;
-        var first = destination.Shape[0];
-        var perEntry = first == 0 ? 0 : destination.Count / first;
-        var step = (int)Math.Clamp(MostElements / Math.Max(1, perEntry), 1, int.MaxValue);
-        for (var row = 0; row < first; row += Math.Min(step, first - row))
+        HostPieces.Fill(destination, (start, piece) =>
         {
-            var piece = destination.Rows(row, Math.Min(step, first - row)).Span;
             if (typeof(T) == typeof(float))
             {
-                file.Read(name, row * perEntry, MemoryMarshal.Cast<T, float>(piece));
+                file.Read(name, start, MemoryMarshal.Cast<T, float>(piece));
             }
             else if (typeof(T) == typeof(BFloat16))
             {
-                file.Read(name, row * perEntry, MemoryMarshal.Cast<T, BFloat16>(piece));
+                file.Read(name, start, MemoryMarshal.Cast<T, BFloat16>(piece));
             }
             else
             {
                 throw new ArgumentException($"tensor '{name}' cannot be read as {typeof(T).Name}", nameof(destination));
             }
-        }
+        });
     }
 
     private void OpenWeights()

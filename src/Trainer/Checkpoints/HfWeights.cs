@@ -7,11 +7,11 @@ namespace Z1Coder.Trainer.Checkpoints;
 /// <summary>Weights of a Hugging Face directory into allocated parameter tensors.</summary>
 public static class HfWeights
 {
-    /// <summary>A model directory's weights, allocated and read.</summary>
-    public static ParameterSet<T> Open<T>(string directory)
+    /// <summary>A model directory's weights, allocated in the memory of <paramref name="stream"/> and read.</summary>
+    public static ParameterSet<T> Open<T>(string directory, ComputeStream stream)
         where T : unmanaged
     {
-        var weights = new ParameterSet<T>("weights", new Qwen2Parameters(Qwen2Config.Load(directory)));
+        var weights = new ParameterSet<T>("weights", new Qwen2Parameters(Qwen2Config.Load(directory)), stream);
         weights.Arena.Allocate();
         Load(directory, weights);
         return weights;
@@ -48,14 +48,10 @@ public static class HfWeights
     private static void Resize<T>(float[] source, int knownRows, Tensor<T> target)
         where T : unmanaged
     {
-        var columns = target.Shape[1];
-        var kept = Math.Min(knownRows, target.Shape[0]);
-        for (var i = 0; i < kept * columns; i++)
-        {
-            Lanes.Set(ref target.Origin, (nuint)i, source[i]);
-        }
-
-        for (var c = 0; c < columns && kept < target.Shape[0]; c++)
+        var (rows, columns) = (target.Shape[0], target.Shape[1]);
+        var kept = Math.Min(knownRows, rows);
+        var mean = new float[columns];
+        for (var c = 0; c < columns && kept < rows; c++)
         {
             double sum = 0;
             for (var r = 0; r < kept; r++)
@@ -63,10 +59,16 @@ public static class HfWeights
                 sum += source[(r * columns) + c];
             }
 
-            for (var r = kept; r < target.Shape[0]; r++)
-            {
-                Lanes.Set(ref target.Origin, (nuint)((long)r * columns) + (nuint)c, (float)(sum / kept));
-            }
+            mean[c] = (float)(sum / kept);
         }
+
+        HostPieces.Fill(target, (start, piece) =>
+        {
+            for (var i = 0; i < piece.Length; i++)
+            {
+                var element = start + i;
+                Lanes.Set(ref piece[i], 0, element < (long)kept * columns ? source[element] : mean[element % columns]);
+            }
+        });
     }
 }

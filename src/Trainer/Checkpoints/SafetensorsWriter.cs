@@ -93,16 +93,12 @@ public sealed class SafetensorsWriter
     /// <summary>The next elements of a tensor declared I64.</summary>
     public void Write(string name, ReadOnlySpan<long> values) => WriteAs(name, values, SafetensorDtype.I64);
 
-    /// <summary>A view of F32 or BF16, of any size: it is passed on in rows.</summary>
+    /// <summary>A view of F32 or BF16, of any size: it is passed on in pieces.</summary>
     public void Write<T>(string name, Tensor<T> values)
         where T : unmanaged
     {
-        var first = values.Shape[0];
-        var perEntry = first == 0 ? 1 : Math.Max(1, values.Count / first);
-        var step = (int)Math.Clamp((LongestWrite / 4) / perEntry, 1, int.MaxValue);
-        for (var row = 0; row < first; row += Math.Min(step, first - row))
+        HostPieces.Read(values, (_, piece) =>
         {
-            var piece = values.Rows(row, Math.Min(step, first - row)).Span;
             if (typeof(T) == typeof(float))
             {
                 Write(name, MemoryMarshal.Cast<T, float>(piece));
@@ -119,7 +115,7 @@ public sealed class SafetensorsWriter
             {
                 throw new ArgumentException($"tensor '{name}': elements of type {typeof(T).Name} cannot be written", nameof(values));
             }
-        }
+        });
     }
 
     /// <summary>The next bytes of a tensor of any dtype; whole elements.</summary>

@@ -14,15 +14,17 @@ internal static class DemoCommand
         var set = PlanCommand.SetOption();
         var output = new Option<string>("--out") { Description = "the run's directory; an earlier demo there is kept as DIR.1, DIR.2, …", DefaultValueFactory = _ => "runs/demo" };
         var vocabulary = new Option<int>("--vocabulary") { Description = "tokens the tokenizer learns", DefaultValueFactory = _ => 1024 };
+        var device = Devices.Option();
         var command = new Command("demo", "The whole recipe in small: a model learns in two stages and then solves problems it had failed.")
         {
-            recipe, set, output, vocabulary,
+            recipe, set, output, vocabulary, device,
         };
         command.SetAction(parsed =>
         {
             var directory = parsed.GetValue(output)!;
+            using var stream = Devices.Open(parsed.GetValue(device)!);
             KeepEarlier(directory);
-            if (!DemoRun.Execute(parsed.GetValue(recipe)!, parsed.GetValue(set)!, directory, parsed.GetValue(vocabulary), Console.Out))
+            if (!DemoRun.Execute(parsed.GetValue(recipe)!, parsed.GetValue(set)!, directory, parsed.GetValue(vocabulary), stream, Console.Out))
             {
                 throw new InvalidInputException($"stopped before the end; {directory} holds what was done");
             }

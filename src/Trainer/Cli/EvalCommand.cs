@@ -20,10 +20,11 @@ internal static class EvalCommand
         PlanCommand.Within(tokens, 1, 1_000_000);
         var dtype = new Option<string>("--dtype") { Description = "bf16 or fp32", DefaultValueFactory = _ => "bf16" };
         dtype.AcceptOnlyFromAmong("bf16", "fp32");
+        var device = Devices.Option();
         var json = new Option<bool>("--json") { Description = "the summary as JSON" };
         var command = new Command("eval", "pass@1 by running the programs, confined; reference solutions are checked first.")
         {
-            tasks, model, completions, output, alpaca, tokens, dtype, json,
+            tasks, model, completions, output, alpaca, tokens, dtype, device, json,
         };
         command.Validators.Add(result =>
         {
@@ -51,9 +52,10 @@ internal static class EvalCommand
             {
                 var answers = folder is null ? null : Path.Combine(folder, RunFiles.Answers);
                 var format = parsed.GetValue(alpaca) ? PromptFormat.Alpaca : PromptFormat.Chat;
+                using var stream = Devices.Open(parsed.GetValue(device)!);
                 summary = parsed.GetValue(dtype) == "fp32"
-                    ? PassAt1.Of<float>(parsed.GetValue(model)!, format, list, parsed.GetValue(tokens), answers)
-                    : PassAt1.Of<BFloat16>(parsed.GetValue(model)!, format, list, parsed.GetValue(tokens), answers);
+                    ? PassAt1.Of<float>(stream, parsed.GetValue(model)!, format, list, parsed.GetValue(tokens), answers)
+                    : PassAt1.Of<BFloat16>(stream, parsed.GetValue(model)!, format, list, parsed.GetValue(tokens), answers);
             }
 
             Print(summary, parsed.GetValue(json));

@@ -23,16 +23,18 @@ internal static class GenerateCommand
         var dtype = new Option<string>("--dtype") { Description = "bf16 or fp32", DefaultValueFactory = _ => "bf16" };
         dtype.AcceptOnlyFromAmong("bf16", "fp32");
         var json = new Option<bool>("--json") { Description = "an object with prompt, text, tokens and finish reason of each" };
-        var command = new Command("generate", "Greedy completions with a KV cache.") { model, prompts, chat, alpaca, tokens, stops, dtype, json };
+        var device = Devices.Option();
+        var command = new Command("generate", "Greedy completions with a KV cache.") { model, prompts, chat, alpaca, tokens, stops, dtype, device, json };
         command.SetAction(parsed =>
         {
             var directory = parsed.GetValue(model)!;
             var texts = parsed.GetValue(prompts) is { Length: > 0 } given ? given : [Console.In.ReadToEnd()];
             var (encoded, endTokens, tokenizer) = Encode(directory, texts, parsed.GetValue(chat), parsed.GetValue(alpaca));
             var options = new GenerateOptions(parsed.GetValue(tokens), endTokens, parsed.GetValue(stops)!);
+            using var stream = Devices.Open(parsed.GetValue(device)!);
             var completions = parsed.GetValue(dtype) == "fp32"
-                ? Generate<float>(directory, encoded, options, tokenizer)
-                : Generate<BFloat16>(directory, encoded, options, tokenizer);
+                ? Generate<float>(stream, directory, encoded, options, tokenizer)
+                : Generate<BFloat16>(stream, directory, encoded, options, tokenizer);
             Print(texts, completions, parsed.GetValue(json));
             return 0;
         });
@@ -40,12 +42,11 @@ internal static class GenerateCommand
     }
 
     /// <summary>Loads a model and completes the prompts.</summary>
-    public static Completion[] Generate<T>(string directory, IReadOnlyList<int[]> prompts, GenerateOptions options, Tokenizer tokenizer)
+    public static Completion[] Generate<T>(ComputeStream stream, string directory, IReadOnlyList<int[]> prompts, GenerateOptions options, Tokenizer tokenizer)
         where T : unmanaged
     {
         const int MostSlots = 64;
-        using var stream = new CpuStream();
-        using var weights = HfWeights.Open<T>(directory);
+        using var weights = HfWeights.Open<T>(directory, stream);
         var config = weights.Parameters.Config;
         var highest = prompts.Max(p => p.Append(0).Max());
         if (highest >= config.VocabSize)

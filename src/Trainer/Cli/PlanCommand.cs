@@ -33,7 +33,7 @@ internal static class PlanCommand
             }
 
             var available = parsed.GetValue(memory) > 0 ? (long)(parsed.GetValue(memory) * (1L << 30)) : GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
-            var stages = plan.Stages.Select(s => (s.Name, Plan: TrainPlan.Of(config, s, plan.DType, stream.Workers))).ToList();
+            var stages = plan.Stages.Select(s => (s.Name, Plan: TrainPlan.Of(config, s, plan.DType, stream))).ToList();
             if (parsed.GetValue(json))
             {
                 Json(stages, flops, bytes, available);

@@ -12,12 +12,14 @@ internal static class TrainCommand
         var set = PlanCommand.SetOption();
         var output = new Option<string?>("--out") { Description = "the run's directory; default runs/NAME" };
         var resume = new Option<bool>("--resume") { Description = "go on from the newest verified checkpoint, to the same bits as an uninterrupted run" };
-        var command = new Command("train", "Full-parameter SFT in stages. SIGTERM and Ctrl-C save and exit 0.") { recipe, set, output, resume };
+        var device = Devices.Option();
+        var command = new Command("train", "Full-parameter SFT in stages. SIGTERM and Ctrl-C save and exit 0.") { recipe, set, output, resume, device };
         command.SetAction(parsed =>
         {
             var loaded = TrainRecipe.Load(parsed.GetValue(recipe)!, parsed.GetValue(set)!);
             var directory = parsed.GetValue(output) ?? Path.Combine("runs", loaded.Name);
-            TrainRun.Execute(loaded, directory, parsed.GetValue(resume), Console.Out);
+            using var stream = Devices.Open(parsed.GetValue(device)!);
+            TrainRun.Execute(loaded, directory, parsed.GetValue(resume), stream, Console.Out);
             return 0;
         });
         return command;

@@ -14,7 +14,7 @@ public sealed class Generator<T> : IDisposable
 {
     private const int PrefillTokens = 2048;
 
-    private readonly CpuStream _stream;
+    private readonly ComputeStream _stream;
     private readonly Qwen2<T> _model;
     private readonly Tokenizer? _tokenizer;
     private readonly KvCache<T> _cache;
@@ -26,11 +26,11 @@ public sealed class Generator<T> : IDisposable
     /// <param name="tokenizer">for text and stop strings; null gives tokens only</param>
     /// <param name="slots">sequences at once</param>
     /// <param name="capacity">longest sequence, prompt and completion, tokens</param>
-    public Generator(CpuStream stream, Qwen2<T> model, Tokenizer? tokenizer, int slots, int capacity)
+    public Generator(ComputeStream stream, Qwen2<T> model, Tokenizer? tokenizer, int slots, int capacity)
     {
         (_stream, _model, _tokenizer) = (stream, model, tokenizer);
         capacity = Math.Min(capacity, model.Config.MaxPositionEmbeddings);
-        _cache = new KvCache<T>(model.Config, slots, capacity);
+        _cache = new KvCache<T>(model.Config, slots, capacity, stream);
         _activations = new DecodeActivations<T>(model.Config, Math.Max(capacity, Math.Min(PrefillTokens, slots * capacity)), slots, capacity, stream);
     }
 
@@ -128,9 +128,11 @@ public sealed class Generator<T> : IDisposable
 
     private void Accept(List<Sequence> sequences, GenerateOptions options)
     {
+        Span<int> next = stackalloc int[sequences.Count];
+        _activations.Next.Prefix(sequences.Count).CopyTo(next);
         for (var i = 0; i < sequences.Count; i++)
         {
-            sequences[i].Accept(_activations.Next.Span[i], options, _cache.Capacity);
+            sequences[i].Accept(next[i], options, _cache.Capacity);
         }
     }
 

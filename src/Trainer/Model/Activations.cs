@@ -18,19 +18,18 @@ public sealed class Activations<T> : IDisposable
     /// <param name="tokens">capacity of a micro-batch, tokens</param>
     /// <param name="headRows">rows of one LM-head chunk: logits take headRows · V elements, whatever the batch</param>
     /// <param name="recompute">what is not kept</param>
-    /// <param name="workers">threads of the stream, each with attention scratch of its own</param>
+    /// <param name="stream">where it runs and whose memory it is</param>
     /// <param name="training">whether a backward pass will follow; evaluation keeps one layer only</param>
-    public Activations(Qwen2Config config, int tokens, int headRows, Recompute recompute, int workers, bool training)
+    public Activations(Qwen2Config config, int tokens, int headRows, Recompute recompute, ComputeStream stream, bool training)
     {
         (Config, Tokens, Recompute) = (config, tokens, recompute);
-        Arena = new Arena("activations");
+        Arena = stream.CreateArena("activations");
         var (d, f) = (config.HiddenSize, config.IntermediateSize);
         var attention = config.NumAttentionHeads * config.HeadDim;
         var qkv = attention + (2 * config.NumKeyValueHeads * config.HeadDim);
         var keepBlocks = training && !recompute.HasFlag(Recompute.Block);
 
         TokenIds = Arena.Declare<int>(tokens);
-        Targets = Arena.Declare<int>(tokens);
         Positions = Arena.Declare<int>(tokens);
         Branch = Arena.Declare<T>(tokens, d);
 
@@ -70,9 +69,11 @@ public sealed class Activations<T> : IDisposable
         FinalNorm = Arena.Declare<T>(tokens, d);
         FinalRstd = Arena.Declare<float>(tokens);
         TokenLosses = Arena.Declare<float>(tokens);
+        LossSum = Arena.Declare<double>(1);
         Rope = new RopeTable(Arena, Math.Min(tokens, config.MaxPositionEmbeddings), config.HeadDim, config.RopeTheta);
         Head = new HeadWorkspace<T>(Arena, tokens, Math.Min(headRows, tokens), d, config.VocabSize);
-        AttentionWorkspace = new AttentionWorkspace(Arena, workers, tokens, config.NumAttentionHeads, config.NumKeyValueHeads, config.HeadDim, training);
+        AttentionWorkspace = new AttentionWorkspace(
+            Arena, (stream as CpuStream)?.Workers ?? 1, tokens, config.NumAttentionHeads, config.NumKeyValueHeads, config.HeadDim, training);
         if (training)
         {
             DHidden = Arena.Declare<T>(tokens, d);
@@ -99,8 +100,6 @@ public sealed class Activations<T> : IDisposable
 
     internal Tensor<int> TokenIds { get; }
 
-    internal Tensor<int> Targets { get; }
-
     internal Tensor<int> Positions { get; }
 
     internal Tensor<T> Branch { get; }
@@ -113,6 +112,9 @@ public sealed class Activations<T> : IDisposable
 
     /// <summary>[T] of the latest <see cref="Qwen2{T}.Loss"/>: −log p(target), nats; 0 where a token has no target.</summary>
     public Tensor<float> TokenLosses { get; }
+
+    /// <summary>[1]: what <see cref="Qwen2{T}.ForwardBackward"/> has added since it was last zeroed, nats; read it through <see cref="ReadLossSum"/>.</summary>
+    public Tensor<double> LossSum { get; }
 
     internal RopeTable Rope { get; }
 
@@ -131,10 +133,18 @@ public sealed class Activations<T> : IDisposable
     internal Tensor<T> DQkv { get; }
 
     /// <summary>Takes the memory and fills the RoPE table.</summary>
-    public void Allocate(CpuStream stream)
+    public void Allocate()
     {
         Arena.Allocate();
-        Rope.Fill(stream);
+        Rope.Fill();
+    }
+
+    /// <summary>Waits for the stream and gives the value of <see cref="LossSum"/>.</summary>
+    public double ReadLossSum(ComputeStream stream)
+    {
+        Span<double> sum = stackalloc double[1];
+        TensorCopy.Download(stream, LossSum, sum);
+        return sum[0];
     }
 
     /// <inheritdoc/>

@@ -16,19 +16,18 @@ public sealed class DecodeActivations<T> : IDisposable
     /// <param name="rows">packed prompt tokens at once, and at least <paramref name="sequences"/></param>
     /// <param name="sequences">sequences at once</param>
     /// <param name="positions">longest sequence, tokens</param>
-    /// <param name="stream">fills the RoPE table; its workers get attention scratch each</param>
-    public DecodeActivations(Qwen2Config config, int rows, int sequences, int positions, CpuStream stream)
+    /// <param name="stream">where it runs and whose memory it is</param>
+    public DecodeActivations(Qwen2Config config, int rows, int sequences, int positions, ComputeStream stream)
     {
         rows = Math.Max(rows, sequences);
         Rows = rows;
-        Arena = new Arena("decode activations");
+        Arena = stream.CreateArena("decode activations");
         var attention = config.NumAttentionHeads * config.HeadDim;
         var qkv = attention + (2 * config.NumKeyValueHeads * config.HeadDim);
         TokenIds = Arena.Declare<int>(rows);
         Positions = Arena.Declare<int>(rows);
         Slots = Arena.Declare<int>(rows);
         Lengths = Arena.Declare<int>(rows);
-        CuSeqlens = new int[sequences + 1];
         LastRows = Arena.Declare<int>(sequences);
         Input = Arena.Declare<T>(rows, config.HiddenSize);
         Norm = Arena.Declare<T>(rows, config.HiddenSize);
@@ -44,9 +43,11 @@ public sealed class DecodeActivations<T> : IDisposable
         Next = Arena.Declare<int>(sequences);
         Rope = new RopeTable(Arena, positions, config.HeadDim, config.RopeTheta);
         Workspace = new AttentionWorkspace(
-            Arena, stream.Workers, rows, config.NumAttentionHeads, config.NumKeyValueHeads, config.HeadDim, backward: false);
+            Arena, (stream as CpuStream)?.Workers ?? 1, rows, config.NumAttentionHeads, config.NumKeyValueHeads, config.HeadDim, backward: false,
+            decodeRows: sequences);
         Arena.Allocate();
-        Rope.Fill(stream);
+        Rope.Fill();
+        Host = new HostIndices(rows, sequences);
     }
 
     /// <summary>Row capacity.</summary>
@@ -61,6 +62,9 @@ public sealed class DecodeActivations<T> : IDisposable
     /// <summary>[S] the largest logit's token of each sequence of the latest call.</summary>
     public Tensor<int> Next { get; }
 
+    /// <summary>Where indices are put together before they are uploaded.</summary>
+    internal HostIndices Host { get; }
+
     internal Tensor<int> TokenIds { get; }
 
     internal Tensor<int> Positions { get; }
@@ -68,8 +72,6 @@ public sealed class DecodeActivations<T> : IDisposable
     internal Tensor<int> Slots { get; }
 
     internal Tensor<int> Lengths { get; }
-
-    internal int[] CuSeqlens { get; }
 
     internal Tensor<int> LastRows { get; }
 
@@ -99,4 +101,34 @@ public sealed class DecodeActivations<T> : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => Arena.Dispose();
+
+    /// <summary>Checks and uploads what every pass needs of its R rows.</summary>
+    /// <exception cref="ArgumentOutOfRangeException">a token, position or slot that does not exist; nothing has been uploaded</exception>
+    internal void Load(ComputeStream stream, ReadOnlySpan<int> tokens, ReadOnlySpan<int> positions, ReadOnlySpan<int> slots, KvCache<T> cache)
+    {
+        Kernels.Embedding.CheckTokens(tokens, Logits.Shape[1]);
+        Kernels.Rope.CheckPositions(positions, Math.Min(Rope.MaxPositions, cache.Capacity));
+        if (slots.ContainsAnyExceptInRange(0, cache.Slots - 1))
+        {
+            throw new ArgumentOutOfRangeException(nameof(slots), $"slots must be at least 0 and below the cache's {cache.Slots}");
+        }
+
+        TensorCopy.Upload(stream, tokens, TokenIds.Prefix(tokens.Length));
+        TensorCopy.Upload(stream, positions, Positions.Prefix(positions.Length));
+        TensorCopy.Upload(stream, slots, Slots.Prefix(slots.Length));
+    }
+
+    /// <summary>Host arrays of the index tensors.</summary>
+    internal sealed class HostIndices(int rows, int sequences)
+    {
+        public int[] Positions { get; } = new int[rows];
+
+        public int[] Slots { get; } = new int[rows];
+
+        public int[] Lengths { get; } = new int[rows];
+
+        public int[] CuSeqlens { get; } = new int[sequences + 1];
+
+        public int[] LastRows { get; } = new int[sequences];
+    }
 }

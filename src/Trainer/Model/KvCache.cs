@@ -9,11 +9,12 @@ public sealed class KvCache<T> : IDisposable
 {
     private readonly Tensor<T>[] _keys, _values;
 
-    /// <summary>Declares and allocates room for <paramref name="slots"/> sequences of up to <paramref name="capacity"/> tokens.</summary>
-    public KvCache(Qwen2Config config, int slots, int capacity)
+    /// <summary>Declares and allocates room for <paramref name="slots"/> sequences of up to <paramref name="capacity"/> tokens, in the memory of
+    /// <paramref name="stream"/>.</summary>
+    public KvCache(Qwen2Config config, int slots, int capacity, ComputeStream stream)
     {
         (Slots, Capacity) = (slots, capacity);
-        Arena = new Arena("kv cache");
+        Arena = stream.CreateArena("kv cache");
         var width = config.NumKeyValueHeads * config.HeadDim;
         _keys = [.. Enumerable.Range(0, config.NumHiddenLayers).Select(_ => Arena.Declare<T>(slots, capacity, width))];
         _values = [.. Enumerable.Range(0, config.NumHiddenLayers).Select(_ => Arena.Declare<T>(slots, capacity, width))];

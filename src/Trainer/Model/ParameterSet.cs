@@ -9,10 +9,13 @@ public sealed class ParameterSet<T> : IDisposable
     private readonly Tensor<T>[] _tensors;
 
     /// <summary>Declares every block under the role <paramref name="name"/>; takes no memory yet.</summary>
-    public ParameterSet(string name, Qwen2Parameters parameters)
+    /// <param name="name">role</param>
+    /// <param name="parameters">what there is</param>
+    /// <param name="stream">whose memory it is; null takes the host's</param>
+    public ParameterSet(string name, Qwen2Parameters parameters, ComputeStream? stream = null)
     {
         Parameters = parameters;
-        Arena = new Arena(name);
+        Arena = stream?.CreateArena(name) ?? new Arena(name);
         _tensors = [.. parameters.Blocks.Select(b => b.Declare<T>(Arena))];
     }
 
@@ -37,11 +40,17 @@ public sealed class ParameterSet<T> : IDisposable
     {
         for (var i = 0; i < _tensors.Length; i++)
         {
-            var (from, to) = (source.Tensors[i], _tensors[i]);
-            for (nuint e = 0; e < (nuint)from.Count; e++)
+            var from = source._tensors[i].Reshape(checked((int)source._tensors[i].Count));
+            var buffer = Array.Empty<float>();
+            HostPieces.Fill(_tensors[i], (start, piece) =>
             {
-                Lanes.Set(ref to.Origin, e, Lanes.Get(ref from.Origin, e));
-            }
+                buffer = buffer.Length < piece.Length ? new float[piece.Length] : buffer;
+                from.Rows((int)start, piece.Length).CopyTo(buffer.AsSpan(0, piece.Length));
+                for (var e = 0; e < piece.Length; e++)
+                {
+                    Lanes.Set(ref piece[e], 0, buffer[e]);
+                }
+            });
         }
     }
 

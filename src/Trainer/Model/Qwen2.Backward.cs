@@ -7,7 +7,8 @@ namespace Z1Coder.Trainer.Model;
 public sealed partial class Qwen2<T>
 {
     /// <summary>
-    /// One micro-batch: forward, loss, backward. Parameter gradients are those of <paramref name="lossScale"/> · Σ token losses.
+    /// One micro-batch: forward, loss, backward. Parameter gradients are those of <paramref name="lossScale"/> · Σ −log p(target) over the loss
+    /// tokens, nats; that sum is added to <see cref="Activations{T}.LossSum"/>, and nothing waits for it here.
     /// </summary>
     /// <param name="stream">where it runs</param>
     /// <param name="a">activations declared for training</param>
@@ -15,25 +16,21 @@ public sealed partial class Qwen2<T>
     /// <param name="gradients">fp32, one tensor per block: overwritten, or added to with <paramref name="accumulate"/></param>
     /// <param name="lossScale">1 / loss tokens of the whole step, for the token-mean rule</param>
     /// <param name="accumulate">false for the first micro-batch of a step: no zeroing pass is needed</param>
-    /// <returns>Σ −log p(target) over the loss tokens (unscaled), nats</returns>
-    public double ForwardBackward(
+    public void ForwardBackward(
         ComputeStream stream, Activations<T> a, PackedBatch batch, ParameterSet<float> gradients, float lossScale, bool accumulate)
     {
         Forward(stream, a, batch);
-        var lossSum = HeadForwardBackward(stream, a, batch, gradients, lossScale, accumulate);
+        HeadForwardBackward(stream, a, batch, gradients, lossScale, accumulate);
         DecoderBackward(stream, a, batch, gradients, accumulate);
-        return lossSum;
     }
 
     /// <summary>The second part of <see cref="ForwardBackward"/>: LM head and loss, leaving the gradient of the normalised last hidden states.</summary>
-    internal double HeadForwardBackward(
+    internal void HeadForwardBackward(
         ComputeStream stream, Activations<T> a, PackedBatch batch, ParameterSet<float> gradients, float lossScale, bool accumulate)
     {
         var t = batch.TokenCount;
         CrossEntropy.HeadForwardBackward(
-            stream, Rows(a.FinalNorm, t), Weights[_p.Head], a.Targets.Prefix(t), a.Head, Rows(a.DBranch, t), gradients[_p.Head], accumulate, lossScale,
-            out var lossSum);
-        return lossSum;
+            stream, Rows(a.FinalNorm, t), Weights[_p.Head], a.Head, Rows(a.DBranch, t), gradients[_p.Head], accumulate, lossScale, a.LossSum);
     }
 
     /// <summary>The third part of <see cref="ForwardBackward"/>: from there down to the embedding.</summary>

@@ -17,21 +17,23 @@ public sealed partial class Qwen2<T>
     public void Prefill(
         ComputeStream stream, DecodeActivations<T> a, KvCache<T> cache, ReadOnlySpan<int> tokens, ReadOnlySpan<int> lengths, ReadOnlySpan<int> slots)
     {
-        tokens.CopyTo(a.TokenIds.Span);
-        var row = 0;
+        var (row, host) = (0, a.Host);
+        host.CuSeqlens[0] = 0;
         for (var s = 0; s < lengths.Length; s++)
         {
             for (var position = 0; position < lengths[s]; position++, row++)
             {
-                a.Positions.Span[row] = position;
-                a.Slots.Span[row] = slots[s];
+                host.Positions[row] = position;
+                host.Slots[row] = slots[s];
             }
 
-            a.CuSeqlens[s + 1] = row;
-            a.LastRows.Span[s] = row - 1;
+            host.CuSeqlens[s + 1] = row;
+            host.LastRows[s] = row - 1;
         }
 
-        a.Workspace.Load(stream, a.CuSeqlens.AsSpan(0, lengths.Length + 1));
+        a.Load(stream, tokens, host.Positions.AsSpan(0, row), host.Slots.AsSpan(0, row), cache);
+        a.Workspace.Load(stream, host.CuSeqlens.AsSpan(0, lengths.Length + 1));
+        TensorCopy.Upload<int>(stream, host.LastRows.AsSpan(0, lengths.Length), a.LastRows.Prefix(lengths.Length));
         Decoder(stream, a, cache, row, prompt: true);
         Embedding.Forward(stream, a.LastRows.Prefix(lengths.Length), a.Norm.Rows(0, row), a.Last.Rows(0, lengths.Length));   // a gather of rows
         Head(stream, a, a.Last.Rows(0, lengths.Length));
@@ -47,14 +49,13 @@ public sealed partial class Qwen2<T>
     public void Decode(
         ComputeStream stream, DecodeActivations<T> a, KvCache<T> cache, ReadOnlySpan<int> tokens, ReadOnlySpan<int> positions, ReadOnlySpan<int> slots)
     {
-        tokens.CopyTo(a.TokenIds.Span);
-        positions.CopyTo(a.Positions.Span);
-        slots.CopyTo(a.Slots.Span);
         for (var s = 0; s < tokens.Length; s++)
         {
-            a.Lengths.Span[s] = positions[s] + 1;
+            a.Host.Lengths[s] = positions[s] + 1;
         }
 
+        a.Load(stream, tokens, positions, slots, cache);
+        TensorCopy.Upload<int>(stream, a.Host.Lengths.AsSpan(0, tokens.Length), a.Lengths.Prefix(tokens.Length));
         Decoder(stream, a, cache, tokens.Length, prompt: false);
         Head(stream, a, a.Norm.Rows(0, tokens.Length));
     }

@@ -46,14 +46,14 @@ public sealed partial class Qwen2<T>
     }
 
     /// <summary>Sum of the token losses of a batch; each stays in <see cref="Activations{T}.TokenLosses"/>.</summary>
-    /// <returns>Σ −log p(target) over the loss tokens, nats</returns>
+    /// <returns>Σ −log p(target) over the loss tokens, nats; waits for it</returns>
     public double Loss(ComputeStream stream, Activations<T> a, PackedBatch batch)
     {
         Forward(stream, a, batch);
+        Zero.Fill(stream, a.LossSum);
         CrossEntropy.HeadForward(
-            stream, Rows(a.FinalNorm, batch.TokenCount), Weights[_p.Head], a.Targets.Prefix(batch.TokenCount), a.Head,
-            a.TokenLosses.Prefix(batch.TokenCount), out var lossSum);
-        return lossSum;
+            stream, Rows(a.FinalNorm, batch.TokenCount), Weights[_p.Head], a.Head, a.TokenLosses.Prefix(batch.TokenCount), a.LossSum);
+        return a.ReadLossSum(stream);
     }
 
     /// <summary>The body of one layer, from its normalised input to the MLP's output; the caller adds the residual.</summary>

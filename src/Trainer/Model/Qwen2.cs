@@ -29,16 +29,18 @@ public sealed partial class Qwen2<T>
     public Qwen2Config Config => _p.Config;
 
     /// <summary>Copies the batch into device memory.</summary>
-    private static void Load(ComputeStream stream, Activations<T> a, PackedBatch batch)
+    private void Load(ComputeStream stream, Activations<T> a, PackedBatch batch)
     {
         if (batch.TokenCount > a.Tokens)
         {
             throw new ArgumentException($"the batch has {batch.TokenCount} tokens, the activations hold {a.Tokens}");
         }
 
-        batch.Tokens.CopyTo(a.TokenIds.Span);
-        batch.Targets.CopyTo(a.Targets.Span);
-        batch.Positions.CopyTo(a.Positions.Span);
+        Embedding.CheckTokens(batch.Tokens, Config.VocabSize);
+        Rope.CheckPositions(batch.Positions, a.Rope.MaxPositions);
+        a.Head.Load(stream, batch.Targets);
         a.AttentionWorkspace.Load(stream, batch.CuSeqlens);
+        TensorCopy.Upload(stream, batch.Tokens, a.TokenIds.Prefix(batch.TokenCount));
+        TensorCopy.Upload(stream, batch.Positions, a.Positions.Prefix(batch.TokenCount));
     }
 }

@@ -18,16 +18,16 @@ public static class RandomWeights
             switch (parameter.Init)
             {
                 case ParameterInit.One:
-                    tensor.Span.Fill(1);
+                    HostPieces.Fill(tensor, (_, piece) => piece.Fill(1));
                     break;
                 case ParameterInit.Zero:
-                    tensor.Span.Clear();
+                    HostPieces.Fill(tensor, (_, piece) => piece.Clear());
                     break;
                 case ParameterInit.NormalResidual:
-                    Normal(tensor.Span, Mix((ulong)seed, index), initializerRange * residual);
+                    Normal(tensor, Mix((ulong)seed, index), initializerRange * residual);
                     break;
                 default:
-                    Normal(tensor.Span, Mix((ulong)seed, index), initializerRange);
+                    Normal(tensor, Mix((ulong)seed, index), initializerRange);
                     break;
             }
 
@@ -36,11 +36,14 @@ public static class RandomWeights
     }
 
     /// <summary>Box and Muller 1958, both values of each pair.</summary>
-    private static void Normal(Span<float> values, ulong stream, double deviation)
+    private static void Normal(Tensor<float> tensor, ulong stream, double deviation) =>
+        HostPieces.Fill(tensor, (start, piece) => Normal(piece, start, stream, deviation));
+
+    private static void Normal(Span<float> values, long start, ulong stream, double deviation)
     {
         for (var i = 0; i < values.Length; i += 2)
         {
-            var bits = Mix(stream, (ulong)i);
+            var bits = Mix(stream, (ulong)(start + i));
             var u = ((bits >> 32) + 0.5) / 4294967296.0;
             var v = (uint)bits / 4294967296.0;
             var radius = deviation * Math.Sqrt(-2 * Math.Log(u));

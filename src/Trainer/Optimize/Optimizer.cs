@@ -20,23 +20,24 @@ public sealed class Optimizer<T> : IDisposable
     /// <param name="parameters">what there is to train</param>
     /// <param name="options">betas, eps, weight decay</param>
     /// <param name="decayAll">decay norms and biases too</param>
-    public Optimizer(Qwen2Parameters parameters, AdamWOptions options, bool decayAll)
+    /// <param name="stream">whose memory everything is; null takes the host's</param>
+    public Optimizer(Qwen2Parameters parameters, AdamWOptions options, bool decayAll, ComputeStream? stream = null)
     {
         _options = options;
         _decayAll = decayAll;
-        Weights = new ParameterSet<T>("weights", parameters);
+        Weights = new ParameterSet<T>("weights", parameters, stream);
         if (Weights is ParameterSet<float> shared)
         {
             Master = shared;
         }
         else
         {
-            Master = _separateMaster = new ParameterSet<float>("master weights", parameters);
+            Master = _separateMaster = new ParameterSet<float>("master weights", parameters, stream);
         }
 
-        Gradients = new ParameterSet<float>("gradients", parameters);
-        FirstMoments = new ParameterSet<float>("first moments", parameters);
-        SecondMoments = new ParameterSet<float>("second moments", parameters);
+        Gradients = new ParameterSet<float>("gradients", parameters, stream);
+        FirstMoments = new ParameterSet<float>("first moments", parameters, stream);
+        SecondMoments = new ParameterSet<float>("second moments", parameters, stream);
     }
 
     /// <summary>What the model computes with.</summary>
@@ -102,7 +103,12 @@ public sealed class Optimizer<T> : IDisposable
         var blocks = Master.Parameters.Blocks;
         for (var i = 0; i < blocks.Count; i++)
         {
-            var options = _options with { LearningRate = learningRate, WeightDecay = blocks[i].Decay || _decayAll ? _options.WeightDecay : 0 };
+            var options = _options with
+            {
+                LearningRate = learningRate,
+                WeightDecay = blocks[i].Decay || _decayAll ? _options.WeightDecay : 0,
+                StochasticRounding = _options.StochasticRounding + (ulong)i,
+            };
             AdamW.Step(
                 stream, Gradients.Tensors[i], Master.Tensors[i], FirstMoments.Tensors[i], SecondMoments.Tensors[i], Weights.Tensors[i],
                 options, step, (float)gradientScale);

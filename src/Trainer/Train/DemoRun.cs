@@ -22,8 +22,10 @@ public static class DemoRun
     /// <param name="overrides">--set entries</param>
     /// <param name="directory">the run; must not hold one already</param>
     /// <param name="vocabulary">tokens the tokenizer learns</param>
+    /// <param name="stream">where it runs</param>
     /// <param name="output">plain lines for a person</param>
-    public static bool Execute(string recipeFile, IReadOnlyList<string> overrides, string directory, int vocabulary, TextWriter output)
+    public static bool Execute(
+        string recipeFile, IReadOnlyList<string> overrides, string directory, int vocabulary, ComputeStream stream, TextWriter output)
     {
         var clock = Stopwatch.StartNew();
         var (data, tokenizer) = (Path.Combine(directory, "data"), Path.Combine(directory, "tokenizer"));
@@ -43,10 +45,10 @@ public static class DemoRun
         var tasks = HumanEvalTask.Read(Path.Combine(data, NanoCorpus.HeldOut));
         var scores = new List<(string Weights, EvaluationSummary Summary)>
         {
-            ("random", recipe.DType == "fp32" ? Random<float>(recipe, tokenizer, tasks) : Random<BFloat16>(recipe, tokenizer, tasks)),
+            ("random", recipe.DType == "fp32" ? Random<float>(stream, recipe, tokenizer, tasks) : Random<BFloat16>(stream, recipe, tokenizer, tasks)),
         };
         Print(scores[^1], output);
-        if (!TrainRun.Execute(recipe, directory, resume: false, output))
+        if (!TrainRun.Execute(recipe, directory, resume: false, stream, output))
         {
             return false;
         }
@@ -56,8 +58,8 @@ public static class DemoRun
             var folder = Path.Combine(directory, stage.Name);
             var model = Path.Combine(folder, RunFiles.Model);
             scores.Add((stage.Name, recipe.DType == "fp32"
-                ? PassAt1.Of<float>(model, stage.Data.Format, tasks, stage.Eval.MaxNewTokens, Path.Combine(folder, RunFiles.Answers))
-                : PassAt1.Of<BFloat16>(model, stage.Data.Format, tasks, stage.Eval.MaxNewTokens, Path.Combine(folder, RunFiles.Answers))));
+                ? PassAt1.Of<float>(stream, model, stage.Data.Format, tasks, stage.Eval.MaxNewTokens, Path.Combine(folder, RunFiles.Answers))
+                : PassAt1.Of<BFloat16>(stream, model, stage.Data.Format, tasks, stage.Eval.MaxNewTokens, Path.Combine(folder, RunFiles.Answers))));
             Print(scores[^1], output);
         }
 
@@ -78,14 +80,13 @@ public static class DemoRun
         }
     }
 
-    private static EvaluationSummary Random<T>(TrainRecipe recipe, string tokenizer, IReadOnlyList<HumanEvalTask> tasks)
+    private static EvaluationSummary Random<T>(ComputeStream stream, TrainRecipe recipe, string tokenizer, IReadOnlyList<HumanEvalTask> tasks)
         where T : unmanaged
     {
         var codec = PromptCodec.Load(tokenizer, recipe.Stages[0].Data.Format);
         var config = recipe.Model.Shapes! with { VocabSize = codec.Tokenizer.VocabularySize };
-        using var stream = new CpuStream();
         using var master = new ParameterSet<float>("weights", new Qwen2Parameters(config));
-        using var weights = new ParameterSet<T>("weights", master.Parameters);
+        using var weights = new ParameterSet<T>("weights", master.Parameters, stream);
         master.Arena.Allocate();
         weights.Arena.Allocate();
         RandomWeights.Fill(master, recipe.Seed, recipe.Model.InitializerRange);

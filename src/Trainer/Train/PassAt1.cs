@@ -15,12 +15,11 @@ public static class PassAt1
     private const int Slots = 64;
 
     /// <summary>As <see cref="Measure"/>, for the weights of a model directory.</summary>
-    public static EvaluationSummary Of<T>(string directory, PromptFormat format, IReadOnlyList<HumanEvalTask> tasks, int maxNewTokens, string? answersPath)
+    public static EvaluationSummary Of<T>(ComputeStream stream, string directory, PromptFormat format, IReadOnlyList<HumanEvalTask> tasks, int maxNewTokens, string? answersPath)
         where T : unmanaged
     {
-        using var stream = new CpuStream();
         var codec = PromptCodec.Load(directory, format);
-        using var weights = HfWeights.Open<T>(directory);
+        using var weights = HfWeights.Open<T>(directory, stream);
         return Measure(stream, new Qwen2<T>(weights), codec, tasks, maxNewTokens, null, answersPath);
     }
 
@@ -34,7 +33,7 @@ public static class PassAt1
     /// <param name="answersPath">one JSON line a task: prompt, answer, outcome; null for none</param>
     /// <param name="stop">ends early by throwing OperationCanceledException; nothing is written then</param>
     public static EvaluationSummary Measure<T>(
-        CpuStream stream, Qwen2<T> model, PromptCodec codec, IReadOnlyList<HumanEvalTask> tasks, int maxNewTokens, Sandbox? sandbox, string? answersPath,
+        ComputeStream stream, Qwen2<T> model, PromptCodec codec, IReadOnlyList<HumanEvalTask> tasks, int maxNewTokens, Sandbox? sandbox, string? answersPath,
         CancellationToken stop = default)
         where T : unmanaged
     {

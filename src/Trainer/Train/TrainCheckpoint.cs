@@ -1,3 +1,4 @@
+using Z1Coder.Runtime;
 using Z1Coder.Trainer.Checkpoints;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Model;
@@ -50,7 +51,7 @@ public static class TrainCheckpoint
             using var file = SafetensorsFile.Open(checkpoint.PathOf(name));
             foreach (var (parameter, tensor) in set.ByName)
             {
-                file.Read(parameter.Name, tensor.Span);
+                HostPieces.Fill(tensor, (start, piece) => file.Read(parameter.Name, start, piece));
             }
         }
 

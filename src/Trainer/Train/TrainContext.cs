@@ -11,7 +11,7 @@ namespace Z1Coder.Trainer.Train;
 /// <param name="Stop">a signal to stop</param>
 /// <param name="Output">plain lines for a person</param>
 internal sealed record TrainContext(
-    TrainRecipe Recipe, string TokenizerDirectory, CpuStream Stream, double PeakFlopsPerSecond, bool Resume, StopSignal Stop, TextWriter Output)
+    TrainRecipe Recipe, string TokenizerDirectory, ComputeStream Stream, double PeakFlopsPerSecond, bool Resume, StopSignal Stop, TextWriter Output)
 {
     /// <summary>One sentence from a component, on its own line.</summary>
     public void Report(string sentence) => Output.WriteLine(sentence);

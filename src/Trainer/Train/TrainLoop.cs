@@ -83,7 +83,8 @@ public sealed class TrainLoop<T>
         }
 
         var tokens = 0;
-        double flops = 0, loss = 0;
+        double flops = 0;
+        Zero.Fill(_stream, _activations.LossSum);
         for (var i = 0; i < count; i++)
         {
             if (stop.IsCancellationRequested)
@@ -96,9 +97,10 @@ public sealed class TrainLoop<T>
             flops += TrainFlops.Of(_model.Config, _batch.TokenCount, _batch.LossTokens, _batch.SumOfSquaredLengths);
             _batch.Pad(Matmul.RoundRows(_batch.TokenCount));
             var scale = _recipe.MicroBatchMean ? 1.0 / ((double)Math.Max(1, _batch.LossTokens) * count) : 1.0 / lossTokens;
-            loss += scale * _model.ForwardBackward(_stream, _activations, _batch, _optimizer.Gradients, (float)scale, accumulate: i > 0);
+            _model.ForwardBackward(_stream, _activations, _batch, _optimizer.Gradients, (float)scale, accumulate: i > 0);
         }
 
+        var loss = _activations.ReadLossSum(_stream);
         var norm = _optimizer.GradientNorm(_stream);
         var fault = _guard.Judge(loss, norm);
         var rate = _schedule.At(_step);

@@ -18,21 +18,21 @@ public sealed record TrainPlan(
     public long TotalBytes => Roles.Sum(r => r.Bytes);
 
     /// <summary>Declares what <paramref name="stage"/> would allocate for <paramref name="config"/>.</summary>
-    public static TrainPlan Of(Qwen2Config config, StageRecipe stage, string dtype, int workers) => dtype == "fp32"
-        ? Of<float>(config, stage, workers)
-        : Of<BFloat16>(config, stage, workers);
+    public static TrainPlan Of(Qwen2Config config, StageRecipe stage, string dtype, ComputeStream stream) => dtype == "fp32"
+        ? Of<float>(config, stage, stream)
+        : Of<BFloat16>(config, stage, stream);
 
     /// <summary>Seconds of one step on roofs given: GEMM work at its rate, the optimizer at the copy bandwidth, nothing overlapped.</summary>
     public double SecondsPerStep(double gemmFlopsPerSecond, double bytesPerSecond) =>
         (FlopsPerStep / gemmFlopsPerSecond) + (OptimizerBytesPerStep / bytesPerSecond);
 
-    private static TrainPlan Of<T>(Qwen2Config config, StageRecipe stage, int workers)
+    private static TrainPlan Of<T>(Qwen2Config config, StageRecipe stage, ComputeStream stream)
         where T : unmanaged
     {
         var parameters = new Qwen2Parameters(config);
-        using var optimizer = new Optimizer<T>(parameters, stage.Train.AdamW, stage.Train.DecayAll);
+        using var optimizer = new Optimizer<T>(parameters, stage.Train.AdamW, stage.Train.DecayAll, stream);
         using var activations = new Activations<T>(
-            config, stage.Train.MicroBatchTokens, stage.Train.HeadRows, stage.Train.Recompute, workers, training: true);
+            config, stage.Train.MicroBatchTokens, stage.Train.HeadRows, stage.Train.Recompute, stream, training: true);
         var roles = optimizer.Arenas.Append(activations.Arena).Select(a => (a.Name, a.Bytes)).ToList();
         var length = stage.Data.MaxLength;
         var tokens = (long)stage.Train.BatchSamples * length;

@@ -11,19 +11,24 @@ public static class TrainRun
     /// <param name="recipe">what to train</param>
     /// <param name="directory">the run's directory; must be new or empty unless <paramref name="resume"/></param>
     /// <param name="resume">continue the run in the directory, to the same bits as if it had not been interrupted</param>
+    /// <param name="stream">where it runs; not part of the recipe, so that a run may go on elsewhere</param>
     /// <param name="output">plain lines for a person</param>
     /// <returns>whether the run is complete; false when a signal stopped it, with everything saved</returns>
-    public static bool Execute(TrainRecipe recipe, string directory, bool resume, TextWriter output)
+    public static bool Execute(TrainRecipe recipe, string directory, bool resume, ComputeStream stream, TextWriter output)
     {
+        if (stream is CudaStream && recipe.DType == "fp32")
+        {
+            throw new InvalidInputException("dtype: fp32 runs on the CPU only; set dtype: bf16 (masters, moments and gradients are fp32 in either)");
+        }
+
         using var stop = new StopSignal();
         Open(recipe, directory, resume);
         var tokenizer = recipe.TokenizerFrom ?? recipe.Model.From
             ?? throw new InvalidInputException("the recipe's tokenizer.from is missing: random weights bring no tokenizer of their own");
         tokenizer = WithTemplate(tokenizer, recipe.TemplateFrom, directory);
-        using var stream = new CpuStream();
         var roofs = Roofs.Measure(stream, quick: true);
         var peak = recipe.DType == "fp32" ? roofs.GemmFlopsPerSecond<float>() : roofs.GemmFlopsPerSecond<BFloat16>();
-        RunEnvironment.Write(Path.Combine(directory, RunFiles.Environment), recipe, tokenizer, roofs);
+        RunEnvironment.Write(Path.Combine(directory, RunFiles.Environment), recipe, tokenizer, stream, roofs);
         var context = new TrainContext(recipe, tokenizer, stream, peak, resume, stop, output);
 
         var source = recipe.Model.From;

@@ -41,11 +41,12 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         var totalSteps = plan.Steps(recipe.Train.Epochs);
         totalSteps = recipe.Train.MaxSteps > 0 ? Math.Min(totalSteps, recipe.Train.MaxSteps) : totalSteps;
 
-        using var optimizer = new Optimizer<T>(new Qwen2Parameters(config), recipe.Train.AdamW, recipe.Train.DecayAll);
+        using var optimizer = new Optimizer<T>(new Qwen2Parameters(config), recipe.Train.AdamW, recipe.Train.DecayAll, context.Stream);
         using var activations = new Activations<T>(
-            config, recipe.Train.MicroBatchTokens, recipe.Train.HeadRows, recipe.Train.Recompute, context.Stream.Workers, training: true);
+            config, recipe.Train.MicroBatchTokens, recipe.Train.HeadRows, recipe.Train.Recompute, context.Stream, training: true);
+        DeviceMemory.Expect(context.Stream, optimizer.Arenas.Append(activations.Arena), recipe.Name);
         optimizer.Allocate();
-        activations.Allocate(context.Stream);
+        activations.Allocate();
 
         var store = new CheckpointStore(Path.Combine(directory, RunFiles.Checkpoints), recipe.Checkpoint.Keep, context.Report);
         store.RemoveLeftovers();

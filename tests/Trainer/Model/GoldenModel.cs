@@ -20,9 +20,9 @@ internal sealed class GoldenModel<T> : IDisposable
         Directory = Goldens.Model(name);
         Config = Qwen2Config.Load(Directory);
         Optimizer = new Optimizer<T>(new Qwen2Parameters(Config), options, decayAll);
-        Activations = new Activations<T>(Config, tokens, headRows, recompute, Stream.Workers, training: true);
+        Activations = new Activations<T>(Config, tokens, headRows, recompute, Stream, training: true);
         Optimizer.Allocate();
-        Activations.Allocate(Stream);
+        Activations.Allocate();
         foreach (var tensor in Optimizer.Gradients.Tensors)
         {
             tensor.Span.Fill(float.NaN);

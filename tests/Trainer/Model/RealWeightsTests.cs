@@ -172,10 +172,10 @@ public sealed class RealWeightsTests
         public Session(ParameterSet<T> weights, int tokens)
         {
             _model = new Qwen2<T>(weights);
-            _activations = new Activations<T>(_model.Config, tokens, 8, Recompute.None, Stream.Workers, training: false);
-            _activations.Allocate(Stream);
+            _activations = new Activations<T>(_model.Config, tokens, 8, Recompute.None, Stream, training: false);
+            _activations.Allocate();
             _decode = new DecodeActivations<T>(_model.Config, tokens, 1, tokens, Stream);
-            _cache = new KvCache<T>(_model.Config, 1, tokens);
+            _cache = new KvCache<T>(_model.Config, 1, tokens, Stream);
         }
 
         public CpuStream Stream { get; } = new(2);

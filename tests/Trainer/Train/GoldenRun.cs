@@ -51,17 +51,17 @@ internal sealed class GoldenRun
         {
             var batches = micro.GetRange(step * hyper.GradAccum, hyper.GradAccum);
             var lossTokens = batches.Sum(b => b.LossTokens);
-            double loss = 0;
+            Zero.Fill(stream, model.Activations.LossSum);
             for (var i = 0; i < batches.Count; i++)
             {
-                loss += model.Model.ForwardBackward(
+                model.Model.ForwardBackward(
                     stream, model.Activations, batches[i], model.Optimizer.Gradients, 1f / lossTokens, accumulate: i > 0);
             }
 
             var norm = model.Optimizer.GradientNorm(stream);
             var rate = schedule.At(step + rateShift);
             model.Optimizer.Step(stream, step + 1, rate, GlobalNorm.ClipScale(norm, hyper.Clip));
-            run.Steps.Add((loss / lossTokens, norm, rate));
+            run.Steps.Add((model.Activations.ReadLossSum(stream), norm, rate));
         }
 
         foreach (var (parameter, tensor) in model.Optimizer.Master.ByName)

@@ -52,7 +52,7 @@ public sealed class TrainPlanTests
         using var optimizer = new Optimizer<T>(new Qwen2Parameters(config), recipe.AdamW, recipe.DecayAll);
         using var activations = new Activations<T>(config, recipe.MicroBatchTokens, recipe.HeadRows, recipe.Recompute, 3, training: true);
         optimizer.Allocate();
-        activations.Allocate(stream);
+        activations.Allocate();
         Assert.All(optimizer.Arenas.Append(activations.Arena), a => Assert.True(a.IsAllocated));
         return [.. optimizer.Arenas.Append(activations.Arena).Select(a => (a.Name, a.Bytes))];
     }

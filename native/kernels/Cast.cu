@@ -1,0 +1,52 @@
+// fp32 to bf16, rounded to nearest even or stochastically (up with a probability equal to the part cut off, by 16 bits
+// of hash32(key, element)); bf16 to fp32, exact.
+// Parallel: a thread takes eight elements; the last count % 8 go one to a thread. Floor: bytes, 6 per element.
+#include "z1.cuh"
+
+constexpr int kThreads = 256;
+
+struct CastParams {
+  float* wide;
+  bf16* narrow;
+  int64_t count;
+  uint64_t key;
+  int stochastic;
+};
+static_assert(sizeof(CastParams) == 40, "Cast.Params in Cast.Cuda.cs");
+
+// What is not finite is rounded to nearest.
+__device__ __forceinline__ float rounded(const CastParams& p, float x, int64_t element) {
+  const uint32_t bits = float_bits(x);
+  if (p.stochastic == 0 || (bits & 0x7f800000u) == 0x7f800000u) return to_float(to_bf16(x));
+  return bits_float((bits + (hash32(p.key, uint64_t(element)) >> 16)) & 0xffff0000u);
+}
+
+Z1_KERNEL(kThreads, 4, cast_round, CastParams) {
+  const int64_t thread = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t vectors = p.count / 8;
+  if (thread < vectors) {
+    Vec8 y;
+    for (int part = 0; part < 2; ++part) {
+      const int64_t at = 8 * thread + 4 * part;
+      const Vec4 x = Vec4::load_nc(p.wide + at);
+      for (int i = 0; i < 4; ++i) y[4 * part + i] = rounded(p, x[i], at + i);
+    }
+    y.store(p.narrow + 8 * thread);
+  } else if (thread - vectors < p.count % 8) {
+    const int64_t at = 8 * vectors + (thread - vectors);
+    p.narrow[at] = to_bf16(rounded(p, p.wide[at], at));
+  }
+}
+
+Z1_KERNEL(kThreads, 4, cast_widen, CastParams) {
+  const int64_t thread = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t vectors = p.count / 8;
+  if (thread < vectors) {
+    const Vec8 x = Vec8::load_nc(p.narrow + 8 * thread);
+    Vec4{{x[0], x[1], x[2], x[3]}}.store(p.wide + 8 * thread);
+    Vec4{{x[4], x[5], x[6], x[7]}}.store(p.wide + 8 * thread + 4);
+  } else if (thread - vectors < p.count % 8) {
+    const int64_t at = 8 * vectors + (thread - vectors);
+    p.wide[at] = to_float(p.narrow[at]);
+  }
+}

@@ -1,0 +1,61 @@
+using Z1Coder.Runtime;
+
+namespace Z1Coder.Kernels;
+
+public static unsafe partial class Cast
+{
+    private const int Threads = 256, PerThread = 8;
+
+    private static readonly CudaKernel s_round = new(NativeSources.Of("Cast"), "cast_round");
+    private static readonly CudaKernel s_widen = new(NativeSources.Of("Cast"), "cast_widen");
+
+    internal static CudaKernel[] CudaKernels => [s_round, s_widen];
+
+    private static void RoundCuda<T>(CudaStream stream, Tensor<float> from, Tensor<T> to, ulong key, bool stochastic)
+        where T : unmanaged
+    {
+        if (typeof(T) == typeof(float))
+        {
+            stream.Copy(from, to.As<float>());
+            return;
+        }
+
+        Expect.BFloat16<T>("Cast.Round");
+        Launch(stream, s_round, new Params
+        {
+            Wide = Expect.On(stream, from), Narrow = (BFloat16*)Expect.On(stream, to), Count = from.Count, Key = key, Stochastic = stochastic ? 1 : 0,
+        });
+    }
+
+    private static void WidenCuda<T>(CudaStream stream, Tensor<T> from, Tensor<float> to)
+        where T : unmanaged
+    {
+        if (typeof(T) == typeof(float))
+        {
+            stream.Copy(from.As<float>(), to);
+            return;
+        }
+
+        Expect.BFloat16<T>("Cast.Widen");
+        Launch(stream, s_widen, new Params { Wide = Expect.On(stream, to), Narrow = (BFloat16*)Expect.On(stream, from), Count = from.Count });
+    }
+
+    private static void Launch(CudaStream stream, CudaKernel kernel, in Params p)
+    {
+        Expect.That(((nuint)p.Wide | (nuint)p.Narrow) % 16 == 0, "from and to must start at multiples of 16 bytes");
+        if (p.Count > 0)
+        {
+            var threads = (p.Count / PerThread) + (p.Count % PerThread);
+            stream.Launch(kernel, new CudaGrid(checked((int)((threads + Threads - 1) / Threads))), Threads, p);
+        }
+    }
+
+    private struct Params
+    {
+        public float* Wide;
+        public BFloat16* Narrow;
+        public long Count;
+        public ulong Key;
+        public int Stochastic;
+    }
+}

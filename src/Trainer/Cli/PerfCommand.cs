@@ -1,0 +1,159 @@
+using System.CommandLine;
+using Z1Coder.Perf;
+using Z1Coder.Runtime;
+using Z1Coder.Trainer.Data;
+using Z1Coder.Trainer.Train;
+
+namespace Z1Coder.Trainer.Cli;
+
+/// <summary>z1 perf run | compare</summary>
+internal static class PerfCommand
+{
+    private const string Kernels = "kernels", Steps = "steps", Decode = "decode", Peer = "peer";
+
+    public static Command Create() => new("perf", "Times kernels, training steps and decoding against roofs measured in the same run; compares two runs.")
+    {
+        Run(), Compare(),
+    };
+
+    private static Command Run()
+    {
+        var suite = new Option<string[]>("--suite")
+        {
+            Description = "kernels, steps, decode, or peer (steps in turn with PyTorch; Z1_PEERPY names its Python); repeatable; default the first three",
+            AllowMultipleArgumentsPerToken = true,
+            DefaultValueFactory = _ => [Kernels, Steps, Decode],
+        };
+        suite.AcceptOnlyFromAmong(Kernels, Steps, Decode, Peer);
+        var only = new Option<string[]>("--only")
+        {
+            Description = "kernels: a part of name or shape; steps and peer: among nano mini 05b, 512 1280, bf16 fp32; decode: sizes, types, 1 8 (sequences)",
+            AllowMultipleArgumentsPerToken = true,
+            DefaultValueFactory = _ => [],
+        };
+        var output = new Option<string?>("--out") { Description = "a JSON file for z1 perf compare" };
+        var steps = new Option<int>("--steps") { Description = "timed training steps; 0 chooses by size" };
+        var headRows = new Option<int>("--head-rows") { Description = "rows of one LM-head chunk", DefaultValueFactory = _ => 512 };
+        var rounds = new Option<int>("--rounds") { Description = "peer: runs of each side", DefaultValueFactory = _ => 2 };
+        var workers = new Option<int>("--workers") { Description = "threads; 0 takes every core" };
+        var json = new Option<bool>("--json") { Description = "steps: one JSON line a case, with the keys of perf/peer/bench_train.py" };
+        PlanCommand.Within(steps, 0, 100_000);
+        PlanCommand.Within(headRows, 1, 1 << 20);
+        PlanCommand.Within(rounds, 1, 1000);
+        PlanCommand.Within(workers, 0, 4096);
+        var command = new Command("run", "Measures; exit code 1 where a run allocated managed memory after warm-up.") { suite, only, output, steps, headRows, rounds, workers, json };
+        command.SetAction(parsed =>
+        {
+            var (suites, words) = (parsed.GetValue(suite)!, parsed.GetValue(only)!);
+            using var stream = new CpuStream(parsed.GetValue(workers));
+            var rows = new List<PerfRow>();
+            if (suites.Contains(Kernels))
+            {
+                rows.AddRange(RunKernels(stream, words));
+            }
+
+            if (suites.Contains(Steps))
+            {
+                rows.AddRange(RunSteps(stream, words, parsed.GetValue(steps), parsed.GetValue(headRows), parsed.GetValue(json)));
+            }
+
+            if (suites.Contains(Decode))
+            {
+                rows.AddRange(RunDecode(stream, words));
+            }
+
+            if (suites.Contains(Peer))
+            {
+                _ = PeerRuns.Run(Chosen(words, "bf16"), parsed.GetValue(rounds), Console.Out);
+            }
+
+            if (parsed.GetValue(output) is { } path)
+            {
+                new PerfReport(stream.DeviceName, RunEnvironment.Machine, DateTime.UtcNow, NativeLibraries.Describe().Split('\n'), rows).Save(path);
+            }
+
+            return rows.Any(r => r.ManagedBytes > 0) && !parsed.GetValue(json) ? 1 : 0;
+        });
+        return command;
+    }
+
+    private static Command Compare()
+    {
+        var before = new Argument<string>("base") { Description = "a file of z1 perf run --out, such as one of perf/baselines" };
+        var after = new Argument<string>("new") { Description = "a later one" };
+        var html = new Option<string?>("--html") { Description = "write an HTML table there too" };
+        var command = new Command("compare", "Ratio per case with its noise, as a Markdown table; exit code 1 on a regression beyond the noise shown.") { before, after, html };
+        command.SetAction(parsed =>
+        {
+            var comparison = new PerfComparison(PerfReport.Load(parsed.GetValue(before)!), PerfReport.Load(parsed.GetValue(after)!));
+            Console.Write(comparison.ToMarkdown());
+            if (parsed.GetValue(html) is { } path)
+            {
+                File.WriteAllText(path, comparison.ToHtml());
+            }
+
+            return comparison.HasRegression ? 1 : 0;
+        });
+        return command;
+    }
+
+    private static IEnumerable<PerfRow> RunKernels(CpuStream stream, string[] words)
+    {
+        var chosen = PerfSuite.Kernels().Where(c => words.All(w => $"{c.Name} {c.Shape}".Contains(w, StringComparison.OrdinalIgnoreCase))).ToList();
+        if (chosen.Count == 0)
+        {
+            throw new InvalidInputException($"no kernel case contains '{string.Join("' and '", words)}'; z1 kernels list names them");
+        }
+
+        using var runner = new PerfRunner(stream, Console.Out);
+        runner.PrintHeader();
+        return [.. chosen.Select(runner.Run)];
+    }
+
+    private static List<PerfRow> RunSteps(CpuStream stream, string[] words, int steps, int headRows, bool json)
+    {
+        if (!json)
+        {
+            Console.WriteLine(StepResult.Header);
+        }
+
+        var rows = new List<PerfRow>();
+        foreach (var which in Chosen(words, "bf16"))
+        {
+            var result = TrainSteps.Run(stream, which, steps, headRows);
+            Console.WriteLine(json ? result.ToJson() : result.ToString());
+            rows.Add(result.ToRow());
+        }
+
+        return rows;
+    }
+
+    private static List<PerfRow> RunDecode(CpuStream stream, string[] words)
+    {
+        Console.WriteLine(DecodeResult.Header);
+        var rows = new List<PerfRow>();
+        foreach (var size in Among(words, StepCase.Sizes))
+        {
+            foreach (var type in Among(words, ["bf16", "fp32"], "bf16"))
+            {
+                foreach (var batch in Among(words, ["1", "8"]))
+                {
+                    var result = DecodeSteps.Run(stream, size, type, int.Parse(batch));
+                    Console.WriteLine(result);
+                    rows.Add(result.ToRow());
+                }
+            }
+        }
+
+        return rows;
+    }
+
+    private static IEnumerable<StepCase> Chosen(string[] words, string type) =>
+        from size in Among(words, StepCase.Sizes)
+        from length in Among(words, [.. StepCase.Lengths.Select(l => $"{l}")])
+        from t in Among(words, ["bf16", "fp32"], type)
+        select new StepCase(size, int.Parse(length), t);
+
+    private static IEnumerable<string> Among(string[] words, IReadOnlyList<string> all, string byDefault = "") =>
+        all.Any(words.Contains) ? all.Where(words.Contains) : byDefault == "" ? all : [byDefault];
+}

@@ -1,0 +1,135 @@
+using Xunit;
+using Z1Coder.Kernels;
+using Z1Coder.Runtime;
+
+namespace Z1Coder.Tests.Kernels;
+
+[Collection("hostcuda")]
+public sealed class CastTests
+{
+    // Ties both ways, what overflows to infinity, subnormals, what is not a number.
+    private static readonly float[] s_special =
+    [
+        0f, -0f, 1f + (1 / 256f), 1f + (3 / 256f), 1f + (1 / 256f) + MathF.ScaleB(1, -23), float.MaxValue, float.MinValue, float.Epsilon, -1e-40f,
+        float.PositiveInfinity, float.NegativeInfinity, float.NaN, -3.3895314e38f,
+    ];
+
+    [Theory]
+    [InlineData("cpu", 1)]
+    [InlineData("cpu", 17)]
+    [InlineData("cpu", 40001)]
+    [InlineData("hostcuda", 1)]
+    [InlineData("hostcuda", 7)]
+    [InlineData("hostcuda", 8)]
+    [InlineData("hostcuda", 9)]
+    [InlineData("hostcuda", 5003)]
+    public void Round_is_to_nearest_even_and_widen_is_exact(string device, int count)
+    {
+        using var bench = new KernelBench(device);
+        var shape = new Shape(count);
+        var (from, to, back) = (Values(bench, count), bench.Output<BFloat16>(shape), bench.Output<float>(shape));
+        var (to1, back1) = (bench.Put(to), bench.Put(back));
+        Cast.Round(bench.Stream, bench.Put(from), to1);
+        Cast.Widen(bench.Stream, to1, back1);
+        bench.Get(to1, to);
+        bench.Get(back1, back);
+        for (var i = 0; i < count; i++)
+        {
+            var x = from.Span[i];
+            Assert.True(float.IsNaN(x) ? float.IsNaN(to.Span[i]) : Nearest(x) == to.Span[i].Bits, $"{i}: {x:R} became {to.Span[i].Bits:x4}");
+            Assert.Equal((uint)to.Span[i].Bits << 16, BitConverter.SingleToUInt32Bits(back.Span[i]));
+        }
+    }
+
+    [Fact]
+    public void Float_to_float_is_a_copy()
+    {
+        foreach (var device in (string[])["cpu", "hostcuda"])
+        {
+            using var bench = new KernelBench(device);
+            var from = bench.Input<float>(new Shape(33));
+            var to = bench.Put(bench.Output<float>(new Shape(33)));
+            Cast.Round(bench.Stream, bench.Put(from), to);
+            Assert.Equal(KernelCheck.Bits(from), bench.Bits(to));
+            Cast.RoundStochastic(bench.Stream, bench.Put(from), to, 1, 1);
+            Assert.Equal(KernelCheck.Bits(from), bench.Bits(to));
+            to = bench.Put(bench.Output<float>(new Shape(33)));
+            Cast.Widen(bench.Stream, bench.Put(from), to);
+            Assert.Equal(KernelCheck.Bits(from), bench.Bits(to));
+        }
+    }
+
+    [Fact]
+    public void A_device_draws_the_bits_of_the_cpu()
+    {
+        using var bench = new KernelBench("hostcuda");
+        const int Count = 1003;
+        var (from, cpu) = (Values(bench, Count), bench.Output<BFloat16>(new Shape(Count)));
+        var device = bench.Put(cpu);
+        Cast.RoundStochastic(bench.Cpu, from, cpu, 3, 4);
+        Cast.RoundStochastic(bench.Stream, bench.Put(from), device, 3, 4);
+        var actual = bench.Output<BFloat16>(new Shape(Count));
+        bench.Get(device, actual);
+        for (var i = 0; i < Count; i++)
+        {
+            Assert.True(float.IsNaN(from.Span[i]) ? float.IsNaN(actual.Span[i]) : cpu.Span[i] == actual.Span[i], $"{i}: {from.Span[i]:R}");
+        }
+    }
+
+    [Fact]
+    public void Same_bits_for_any_workers_and_nothing_allocated()
+    {
+        using var bench = new KernelBench();
+        var from = Values(bench, 50001);
+        KernelCheck.SameBitsForAnyWorkers(stream =>
+        {
+            var (nearest, random, back) = (bench.Output<BFloat16>(from.Shape), bench.Output<BFloat16>(from.Shape), bench.Output<float>(from.Shape));
+            Cast.Round(stream, from, nearest);
+            Cast.RoundStochastic(stream, from, random, 1, 2);
+            Cast.Widen(stream, random, back);
+            return [KernelCheck.Bits(nearest), KernelCheck.Bits(random), KernelCheck.Bits(back)];
+        });
+        var to = bench.Output<BFloat16>(from.Shape);
+        KernelCheck.AllocatesNothing(stream => Cast.RoundStochastic(stream, from, to, 1, 2));
+    }
+
+    [Fact]
+    public void Counts_are_checked()
+    {
+        using var bench = new KernelBench();
+        Assert.Throws<ArgumentException>(() => Cast.Round(bench.Stream, bench.Input<float>(new Shape(4)), bench.Output<BFloat16>(new Shape(5))));
+        Assert.Throws<ArgumentException>(() => Cast.Widen(bench.Stream, bench.Input<BFloat16>(new Shape(4)), bench.Output<float>(new Shape(5))));
+    }
+
+    private static Tensor<float> Values(KernelBench bench, int count)
+    {
+        var values = bench.Input<float>(new Shape(count), 3.0001f);
+        for (var i = 0; i < count && i < s_special.Length; i++)
+        {
+            values.Span[i] = s_special[i];
+        }
+
+        return values;
+    }
+
+    /// <summary>The nearest of the two neighbours by their distance in double, the one with an even last bit in a tie; beyond the last step infinity.</summary>
+    private static ushort Nearest(float x)
+    {
+        if (float.IsInfinity(x))
+        {
+            return (ushort)(BitConverter.SingleToUInt32Bits(x) >> 16);
+        }
+
+        var low = (ushort)(BitConverter.SingleToUInt32Bits(x) >> 16);
+        var high = (ushort)(low + 1);
+        var (down, up) = (Math.Abs(Magnitude(low) - Math.Abs((double)x)), Math.Abs(Magnitude(high) - Math.Abs((double)x)));
+        return down < up || (down == up && low % 2 == 0) ? low : high;
+    }
+
+    /// <summary>|value|, with the exponent of infinity read as one more power of two.</summary>
+    private static double Magnitude(ushort bits)
+    {
+        var (exponent, mantissa) = (bits >> 7 & 0xFF, bits & 0x7F);
+        return exponent == 0 ? Math.ScaleB(mantissa, -133) : Math.ScaleB(128 + mantissa, exponent - 134);
+    }
+}
