@@ -305,10 +305,13 @@ Z1_KERNEL(kThreads, 1, attention_hopper_forward, AttentionHopperForwardParams) {
     const uint32_t q = hopper::shared_address(&s.q) + 64 * consumer * hopper::kRowBytes;
     float scores[kTileN / 2], out[kHeadDim / 2], maximum[2], sum[2], rescale[2];
     uint32_t probabilities[kTileN / 16][4];
+    const auto tile_of = [&](int round) { return p.tiles[min(item_of(round), items - 1) / p.heads]; };
+    AttentionTile upcoming = tile_of(0);
     if (consumer == 1) ptx::bar_arrive(kFirstTurn, kConsumers);
     for (int round = 0; item_of(round) < items; round++) {
       const int head = int(item_of(round) % p.heads);
-      const AttentionTile tile = p.tiles[item_of(round) / p.heads];
+      const AttentionTile tile = upcoming;
+      upcoming = tile_of(round + 1);   // loaded long before it is needed
       if (tile.length == 0) continue;
       int block = (min(tile.first + kTile, tile.length) - 1) / kTileN;
       const auto softmax = [&] {

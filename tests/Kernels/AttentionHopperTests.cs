@@ -146,6 +146,26 @@ public sealed class AttentionHopperTests
         }
     }
 
+    /// <summary>What ptxas says of every variant: no spill, no wgmma waited for one by one (C7510 to C7515), setmaxnreg heeded (C7508), and
+    /// entry registers of 168, which setmaxnreg trades between the warpgroups.</summary>
+    [Fact]
+    public void Ptxas_keeps_wgmma_asynchronous_and_spills_nothing()
+    {
+        if (!KernelCompiler.HasNvrtc(out var reason))
+        {
+            Assert.Skip(reason);
+        }
+
+        foreach (var kernel in AttentionHopper.CudaKernels)
+        {
+            var image = KernelCompiler.CompileFor("sm_90a", kernel.Source, kernel.Constants);
+            var used = Assert.Single(image.Resources, r => r.Entry == kernel.Entry);
+            Assert.Equal(0, used.SpillStoreBytes + used.SpillLoadBytes + used.StackBytes);
+            Assert.True(used.Registers <= 168, $"{kernel}: {used.Registers} registers");
+            Assert.DoesNotContain("(C7", image.Log);
+        }
+    }
+
     private static void Within(string name, double[] actual, double[] expected, double[] bounds)
     {
         for (var i = 0; i < expected.Length; i++)
@@ -181,8 +201,7 @@ public sealed class AttentionHopperTests
             (_qkv, _d, _o, _lse, _dqkv) = (bench.Put(Qkv), bench.Put(D), bench.Put(O), bench.Put(Lse), bench.Put(Dqkv));
             var arena = bench.Stream.CreateArena("attention workspace");
             Workspace = new(arena, 1, tokens, n, k, h, backward: true) { Path = AttentionPath.Hopper };
-            arena.Allocate();
-            bench.Stream.Own(arena);
+            bench.Keep(arena).Allocate();
             Workspace.Load(bench.Stream, [0, .. lengths.Select((_, s) => lengths[..(s + 1)].Sum())]);
             Assert.True(Workspace.UsesHopper);
         }
