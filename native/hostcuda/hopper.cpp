@@ -168,7 +168,7 @@ void execute_oldest(uintptr_t site) {
     if (signature(op) != signature(other))
       fail("issued a wgmma whose shape or descriptors differ between the lanes of its warp", op.site);
     if (op.a != nullptr && memcmp(op.a, op.a_issued, sizeof op.a_issued) != 0)
-      fail("changed the A registers of a wgmma before the wait that covers it", op.site);
+      fail("changed the A registers of a wgmma that was under way", op.site);
   }
   const Multiply& op = *lanes[0];
   auto& history = block.history[warp.index / kWarpgroupWarps];

@@ -13,7 +13,7 @@ namespace Z1Coder.Tests.Kernels;
 [Collection("hostcuda")]
 public sealed class AttentionHopperTests
 {
-    /// <summary>Lengths; N, K, H; scale of the inputs. Lengths around the tiles of 128, 64 and 16 rows, single tokens between them.</summary>
+    /// <summary>Lengths; N, K, H; scale of the inputs. Lengths around tiles of 128, 64 and 16 rows, single tokens between them.</summary>
     public static TheoryData<int[], int, int, int, float> Cases => new()
     {
         { [1], 1, 1, 64, 1f },
@@ -146,8 +146,8 @@ public sealed class AttentionHopperTests
         }
     }
 
-    /// <summary>What ptxas says of every variant: no spill, no wgmma waited for one by one (C7510 to C7515), setmaxnreg heeded (C7508), and
-    /// entry registers of 168, which setmaxnreg trades between the warpgroups.</summary>
+    /// <summary>What ptxas says of every variant: no spill, no wgmma waited for one by one (C7510 to C7515), setmaxnreg heeded (C7508),
+    /// and entry registers of 168, which setmaxnreg trades between the warpgroups.</summary>
     [Fact]
     public void Ptxas_keeps_wgmma_asynchronous_and_spills_nothing()
     {
@@ -189,7 +189,8 @@ public sealed class AttentionHopperTests
         private readonly Tensor<float> _lse;
 
         public Call(
-            KernelBench bench, int[] lengths, int n, int k, int h, float scale = 1f, Tensor<BFloat16> qkv = default, Tensor<BFloat16> d = default)
+            KernelBench bench, int[] lengths, int n, int k, int h, float scale = 1f, Tensor<BFloat16> qkv = default,
+            Tensor<BFloat16> d = default)
         {
             (_bench, _n, _k, _h) = (bench, n, k, h);
             var tokens = lengths.Sum();
@@ -255,7 +256,8 @@ public sealed class AttentionHopperTests
 
         private void EnqueueForward() => Attention.Forward(_bench.Stream, _qkv, _o, _lse, _n, _k, _h, Workspace);
 
-        private void EnqueueBackward(Tensor<BFloat16> to) => Attention.Backward(_bench.Stream, _d, _qkv, _o, _lse, to, _n, _k, _h, Workspace);
+        private void EnqueueBackward(Tensor<BFloat16> to) =>
+            Attention.Backward(_bench.Stream, _d, _qkv, _o, _lse, to, _n, _k, _h, Workspace);
     }
 
     /// <summary>The formula, and what its roundings may do to each element.</summary>
@@ -266,7 +268,8 @@ public sealed class AttentionHopperTests
         public Oracle(int[] lengths, int n, int k, int h, double[] qkv, double[] d)
         {
             var (tokens, width, scale) = (lengths.Sum(), (n + (2 * k)) * h, 1 / Math.Sqrt(h));
-            (O, OBound, Lse, LseBound) = (new double[tokens * n * h], new double[tokens * n * h], new double[tokens * n], new double[tokens * n]);
+            (O, OBound) = (new double[tokens * n * h], new double[tokens * n * h]);
+            (Lse, LseBound) = (new double[tokens * n], new double[tokens * n]);
             (Dqkv, DqkvBound) = (new double[tokens * width], new double[tokens * width]);
             var start = 0;
             foreach (var length in lengths)

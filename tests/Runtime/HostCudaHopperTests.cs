@@ -7,8 +7,8 @@ namespace Z1Coder.Tests.Runtime;
 
 /// <summary>
 /// wgmma, tensor copies and mbarriers on hostcuda: native/hostcuda/tests/Hopper.cu multiplies two tiles, against the product of integers
-/// that are exact in bfloat16; each planted misuse must be reported in these words, which may depend on the order of the threads ("|"); and cuTensorMapEncodeTiled refuses what the driver's
-/// documentation refuses.
+/// that are exact in bfloat16; each planted misuse must be reported in these words, which may depend on the order of the threads ("|");
+/// and cuTensorMapEncodeTiled refuses what the driver's documentation refuses.
 /// </summary>
 [Collection("hostcuda")]
 public sealed class HostCudaHopperTests
@@ -32,7 +32,7 @@ public sealed class HostCudaHopperTests
     [InlineData(1, "threads 0-127 wait for the mbarrier at 16384 of shared memory, parity 0 (Hopper.cu:")]
     [InlineData(2, "where an asynchronous copy is still under way: its wait is missing|: uninitialised shared memory")]
     [InlineData(3, "issues a wgmma without a wgmma.fence since its last wait")]
-    [InlineData(4, "changed the A registers of a wgmma before the wait that covers it")]
+    [InlineData(4, "changed the A registers of a wgmma that was under way")]
     [InlineData(5, "starts a tensor copy into shared memory that a wgmma of thread ")]
     [InlineData(6, "with no barrier between (race write/read)")]
     [InlineData(7, "thread 0 arrives at an mbarrier that has all arrivals of its phase")]
@@ -120,7 +120,8 @@ public sealed class HostCudaHopperTests
 
         public unsafe void Run(int planted)
         {
-            var parameters = new HopperParams { Map = CudaTensorMap.Slabs(Matrix, 64, Columns), D = _d.Pointer, E = _e.Pointer, Planted = planted };
+            var map = CudaTensorMap.Slabs(Matrix, 64, Columns);
+            var parameters = new HopperParams { Map = map, D = _d.Pointer, E = _e.Pointer, Planted = planted };
             _stream.Fill(_d, 0xFF);
             _stream.Fill(_e, 0xFF);
             _stream.Launch(s_products, new(1), 128, parameters, SharedBytes);

@@ -4,7 +4,7 @@ using Z1Coder.Runtime;
 
 namespace Z1Coder.Kernels;
 
-/// <summary>native/kernels/AttentionHopper.cu under the constants of one head dim: its entry points, their shared memory, their launches.</summary>
+/// <summary>native/kernels/AttentionHopper.cu under the constants of one head dim: entry points, shared memory, launches.</summary>
 internal sealed unsafe class AttentionHopper
 {
     /// <summary>Rows of a tile: queries of forward, and the fixed side of both backward kernels.</summary>
@@ -28,8 +28,9 @@ internal sealed unsafe class AttentionHopper
         _queriesBytes = Aligned((((2 * Tile) + (2 * StepStages * StepN)) * row) + barriers);
         (string, int)[] constants =
         [
-            ("kHeadDim", headDim), ("kTileN", TileN), ("kStages", Stages), ("kStepM", StepM), ("kStepN", StepN), ("kStepStages", StepStages),
-            ("kForwardBytes", _forwardBytes), ("kBackwardKeysBytes", _keysBytes), ("kBackwardQueriesBytes", _queriesBytes),
+            ("kHeadDim", headDim), ("kTileN", TileN), ("kStages", Stages), ("kStepM", StepM), ("kStepN", StepN),
+            ("kStepStages", StepStages), ("kForwardBytes", _forwardBytes), ("kBackwardKeysBytes", _keysBytes),
+            ("kBackwardQueriesBytes", _queriesBytes),
         ];
         var source = NativeSources.Of("AttentionHopper");
         _forward = new(source, "attention_hopper_forward", constants);
@@ -73,8 +74,8 @@ internal sealed unsafe class AttentionHopper
     /// <param name="dkvStride">elements</param>
     /// <param name="workspace">loaded; holds delta</param>
     public static void Backward(
-        CudaStream stream, Tensor<BFloat16> dO, Tensor<BFloat16> qkv, Tensor<float> lse, BFloat16* dq, BFloat16* dk, BFloat16* dv, long dkvStride,
-        AttentionWorkspace workspace)
+        CudaStream stream, Tensor<BFloat16> dO, Tensor<BFloat16> qkv, Tensor<float> lse, BFloat16* dq, BFloat16* dk, BFloat16* dv,
+        long dkvStride, AttentionWorkspace workspace)
     {
         var variant = Of(workspace.HeadDim);
         var (keys, queries) = (workspace.HopperKeyTiles!, workspace.HopperQueryTiles!);
@@ -110,7 +111,8 @@ internal sealed unsafe class AttentionHopper
     private static float Scale(int headDim) => (float)(1 / (Math.Sqrt(headDim) * Math.Log(2)));
 
     /// <summary>One block per multiprocessor, which takes its share of the items in rounds.</summary>
-    private static CudaGrid Grid(CudaStream stream, int tiles, int heads) => new((int)Math.Min(stream.Device.Multiprocessors, (long)tiles * heads));
+    private static CudaGrid Grid(CudaStream stream, int tiles, int heads) =>
+        new((int)Math.Min(stream.Device.Multiprocessors, (long)tiles * heads));
 
     private static int Aligned(int bytes) => (bytes + SharedAlignment - 1) / SharedAlignment * SharedAlignment;
 

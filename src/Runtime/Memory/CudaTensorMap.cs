@@ -16,9 +16,9 @@ public unsafe struct CudaTensorMap
     private fixed ulong _opaque[Bytes / sizeof(ulong)];
 
     /// <summary>
-    /// A matrix [R, C] as the tensor [C/64, R, 64], copied in boxes of [<paramref name="columns"/>/64, <paramref name="rows"/>, 64]: in shared
-    /// memory slabs of 64 columns, rows of 128 bytes, each row swizzled by 128 bytes. Rows from R on arrive as zeros. That the stride of the
-    /// outer axis is the smaller one is legal: the driver asks for multiples of 16 bytes.
+    /// A matrix [R, C] as the tensor [C/64, R, 64], copied in boxes of [<paramref name="columns"/>/64, <paramref name="rows"/>, 64]: in
+    /// shared memory slabs of 64 columns, rows of 128 bytes, each row swizzled by 128 bytes. Rows from R on arrive as zeros. The stride of
+    /// the outer axis is the smaller one; the driver asks only for multiples of 16 bytes.
     /// </summary>
     /// <param name="matrix">[R, C] in device memory, C a multiple of 64, at a multiple of 16 bytes</param>
     /// <param name="rows">rows of a box, 1 to 256</param>
@@ -30,7 +30,7 @@ public unsafe struct CudaTensorMap
         if (matrix.Device is null || matrix.Shape.Rank != 2 || matrix.Shape.Columns % Slab != 0 || columns <= 0 || columns % Slab != 0)
         {
             throw new ArgumentException(
-                $"a tensor map takes a matrix in device memory and boxes, both of whole slabs of {Slab} columns; got {matrix.Shape} and {columns}");
+                $"a tensor map takes a matrix in device memory and boxes of whole slabs of {Slab} columns; got {matrix.Shape}, {columns}");
         }
 
         var buffer = stackalloc byte[Bytes + Alignment];
