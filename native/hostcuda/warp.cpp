@@ -1,4 +1,6 @@
-// Instructions of a warp: shuffles, votes, ldmatrix, mma.sync; and the asynchronous copies of one thread.
+// Instructions of a warp: shuffles, votes, ldmatrix, mma.sync; and the asynchronous copies of one thread. Of these only
+// sync_warp orders memory accesses between lanes: the others "do not imply a memory barrier" (CUDA C++ Programming
+// Guide, warp shuffle and vote functions).
 #include <cstring>
 
 #include "device.h"
@@ -54,13 +56,13 @@ HOSTCUDA_TWIN uint64_t hostcuda_shuffle(HostShuffle kind, uint64_t value, int op
   }
   // The slots stay as they are until every lane has come back, see rendezvous.
   WarpSlot* const slots = self().warp->slots[self().warp->parity];
-  rendezvous(shuffle_name(kind), 0, true, site, [&](WarpSlot& slot) { slot.value = value; },
+  rendezvous(shuffle_name(kind), 0, false, site, [&](WarpSlot& slot) { slot.value = value; },
              [](WarpSlot*, uint32_t) {});
   return slots[from].value;
 }
 
 HOSTCUDA_TWIN uint32_t hostcuda_ballot(bool predicate) noexcept {
-  return uint32_t(rendezvous("ballot", 0, true, SITE, [&](WarpSlot& slot) { slot.value = predicate; },
+  return uint32_t(rendezvous("ballot", 0, false, SITE, [&](WarpSlot& slot) { slot.value = predicate; },
                              [](WarpSlot* slots, uint32_t lanes) {
                                uint64_t votes = 0;
                                for (int i = 0; i < kWarpLanes; i++)

@@ -1,7 +1,7 @@
 // Every PTX instruction that a kernel uses, each as one small function with the instruction's semantics (PTX ISA 8.4,
 // by section name). On a GPU it is the instruction; with Z1_HOSTCUDA it is a call into libhostcuda.so, which runs each
 // thread of a block as a fiber and checks the use. Warp operations need all 32 lanes of the warp (of the last warp:
-// those that exist).
+// those that exist); of them only sync_warp orders the memory accesses of the lanes.
 #ifndef Z1_BASE
 #include "z1.cuh"  // the types used here; it includes this file after them
 #elif !defined(Z1_PTX)

@@ -37,6 +37,8 @@ public sealed partial class HostCudaFaultTests
         "thread 63 writes 4 bytes at offset 252 of a 4088-byte allocation that thread 0 reads with no barrier between (race write/read)")]
     [InlineData("fault_missing_sync_warp", 1, 32, Failed,
         "thread 0 reads 4 bytes at shared offset 4 that thread 1 writes|thread 1 writes 4 bytes at shared offset 4 that thread 0 reads")]
+    [InlineData("fault_shuffle_for_barrier", 1, 32, Failed, "with no barrier between (race ")]
+    [InlineData("fault_struct_copy", 1, 32, Illegal, "thread 0 reads 16 bytes at offset 4080, partly past the end of a 4088-byte")]
     [InlineData("fault_divergent_barrier", 1, 64, Failed,
         "divergent barrier: threads 0-47 wait at sync_threads (Faults.cu:*); threads 48-63 have exited")]
     [InlineData("fault_two_barriers", 1, 64, Failed,
@@ -65,6 +67,7 @@ public sealed partial class HostCudaFaultTests
     public void A_planted_fault_is_reported_and_its_twin_passes(string entry, int grid, int block, int code, string expected)
     {
         var device = KernelDevices.HostCuda;
+        HostCuda.ResetFault();      // of a test that failed before
         var kernel = new CudaKernel(HostCudaSources.Faults, entry);
         using var stream = new CudaStream(device);
         using var arena = Memory(device, out var data);
@@ -95,6 +98,7 @@ public sealed partial class HostCudaFaultTests
     public unsafe void An_access_to_freed_memory_is_reported()
     {
         var device = KernelDevices.HostCuda;
+        HostCuda.ResetFault();      // of a test that failed before
         var kernel = new CudaKernel(HostCudaSources.Faults, "fault_freed_memory");
         using var stream = new CudaStream(device);
         using var arena = Memory(device, out var data);

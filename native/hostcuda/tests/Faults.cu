@@ -94,6 +94,24 @@ Z1_KERNEL(1024, 1, fault_missing_sync_warp, FaultParams) {
   p.data[threadIdx.x] = s.word[threadIdx.x ^ 1];
 }
 
+// A shuffle makes the lanes meet and does not order their memory accesses.
+Z1_KERNEL(1024, 1, fault_shuffle_for_barrier, FaultParams) {
+  auto& s = *shared_memory<Words>();
+  s.word[threadIdx.x] = 0;
+  ptx::sync_threads();
+  s.word[threadIdx.x] = int(threadIdx.x);
+  const int mine = ptx::shfl_xor(int(threadIdx.x), 1);
+  if (!p.planted) ptx::sync_warp();
+  p.data[threadIdx.x] = mine + s.word[threadIdx.x ^ 1];
+}
+
+// A struct that is copied as a whole is checked as a whole.
+struct Large { int word[25]; };
+Z1_KERNEL(1024, 1, fault_struct_copy, FaultParams) {
+  const Large* large = reinterpret_cast<const Large*>(p.data);
+  if (threadIdx.x == 0) *reinterpret_cast<Large*>(p.other) = large[p.planted ? p.count / 25 : 0];
+}
+
 Z1_KERNEL(1024, 1, fault_divergent_barrier, FaultParams) {
   if (p.planted && threadIdx.x + blockDim.x * threadIdx.y >= 48) return;
   ptx::sync_threads();
