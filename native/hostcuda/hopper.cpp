@@ -175,7 +175,12 @@ void execute_oldest(uintptr_t site) {
   const size_t number = block.threads[first].executed;
   if (number == history.size()) history.push_back(signature(op));
   if (history[number] != signature(op)) fail("issued a wgmma that differs between the warps of its warpgroup", op.site);
+  // The reads count as the first lane's: the clock of the lane that happens to come last may be one that another lane has
+  // already published by an arrival before this wait.
+  Fiber* const last = g_engine.self;
+  g_engine.self = &g_engine.fibers[first];
   multiply(lanes, warp.index % kWarpgroupWarps, op.site);
+  g_engine.self = last;
   for (int lane = 0; lane < kWarpLanes; lane++) {
     ThreadState& t = block.threads[first + lane];
     t.issued.erase(t.issued.begin());

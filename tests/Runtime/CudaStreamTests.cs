@@ -238,6 +238,35 @@ public sealed class CudaStreamTests
     }
 
     [Fact]
+    public void A_trace_has_every_launch_copy_and_range_in_order()
+    {
+        using var bench = new CudaBench();
+        var (x, y) = (bench.Ramp(100), bench.Floats(100));
+        using var trace = new CudaTrace(bench.Stream);
+        bench.Stream.Trace = trace;
+        for (var round = 0; round < 2; round++)
+        {
+            using (bench.Stream.Range("forward"))
+            {
+                TestKernels.Launch(bench.Stream, TestKernels.Triple, x, y);
+                bench.Stream.Copy(y, x);
+            }
+
+            _ = bench.Read(x);
+            var spans = trace.Read();
+            Assert.Equal(["forward", "test_scale (kFactor=3)", "copy on device", "copy to host"], spans.Select(s => s.Name));
+            Assert.Equal([true, false, false, false], spans.Select(s => s.IsRange));
+            Assert.All(spans, s => Assert.True(s is { Stream: 0, StartMicroseconds: > 0, Microseconds: >= 0 }, s.ToString()));
+            Assert.True(spans[1].StartMicroseconds >= spans[0].StartMicroseconds);
+            Assert.True(spans[0].Microseconds >= spans[1].Microseconds + spans[2].Microseconds - 0.01);
+        }
+
+        bench.Stream.Trace = null;
+        TestKernels.Launch(bench.Stream, TestKernels.Triple, x, y);
+        Assert.Empty(trace.Read());
+    }
+
+    [Fact]
     public void The_counters_of_hostcuda_count_bytes_and_launches()
     {
         using var bench = new CudaBench();

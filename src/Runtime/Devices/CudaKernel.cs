@@ -23,6 +23,7 @@ public sealed class CudaKernel
         Entry = entry;
         Constants = constants;
         ConstantsText = string.Join(' ', constants.Select(c => string.Create(CultureInfo.InvariantCulture, $"{c.Name}={c.Value}")));
+        Label = constants.Length == 0 ? entry : $"{entry} ({ConstantsText})";
     }
 
     /// <summary>Name of the device file without ".cu".</summary>
@@ -39,6 +40,9 @@ public sealed class CudaKernel
 
     /// <summary>"kHeadDim=128 kTileM=64"; "" without constants.</summary>
     public string ConstantsText { get; }
+
+    /// <summary>Entry point and constants, for messages and traces.</summary>
+    internal string Label { get; }
 
     /// <summary>Blocks of <paramref name="threads"/> threads that one multiprocessor holds at once. Compiles and loads the kernel.</summary>
     public unsafe int BlocksPerMultiprocessor(CudaDevice device, int threads, int sharedBytes = 0)
@@ -60,7 +64,7 @@ public sealed class CudaKernel
     }
 
     /// <inheritdoc/>
-    public override string ToString() => Constants.Count == 0 ? Entry : $"{Entry} ({ConstantsText})";
+    public override string ToString() => Label;
 
     internal CudaFunction On(CudaDevice device)
     {

@@ -55,6 +55,9 @@ public sealed unsafe class CudaStream : ComputeStream
     /// <summary>Kernels launched by this stream, captured ones included once.</summary>
     public long Launches { get; private set; }
 
+    /// <summary>Times launches and copies while it is set.</summary>
+    public CudaTrace? Trace { get; set; }
+
     /// <summary>Waits after each launch. Set by Z1_SYNC=1.</summary>
     internal bool Synchronous { get; set; }
 
@@ -67,6 +70,9 @@ public sealed unsafe class CudaStream : ComputeStream
             return _handle.Value;
         }
     }
+
+    /// <summary>Names the work until the range is disposed, for profilers and for <see cref="Trace"/>.</summary>
+    public CudaRange Range(string name) => new(this, name);
 
     /// <summary>Runs a kernel with one struct of parameters.</summary>
     /// <param name="kernel">compiled and loaded at its first launch on a device</param>
@@ -87,6 +93,7 @@ public sealed unsafe class CudaStream : ComputeStream
         }
 
         function.AllowShared(sharedBytes, kernel);
+        var span = BeginSpan(kernel.Label);
         int result;
         fixed (TParams* pointer = &parameters)
         {
@@ -100,6 +107,7 @@ public sealed unsafe class CudaStream : ComputeStream
             ThrowLaunch(result, kernel, grid, block, sharedBytes);
         }
 
+        EndSpan(span);
         _recent[_enqueued++ & (Remembered - 1)] = kernel;
         Launches++;
         if (Synchronous && !IsCapturing)
@@ -120,6 +128,7 @@ public sealed unsafe class CudaStream : ComputeStream
         TensorCopy.CheckCount(from.Length, to.Count);
         Refuse(IsCapturing, "Upload of a span");
         var target = (nint)Own(to);
+        var span = BeginSpan("copy to device");
         for (var bytes = MemoryMarshal.AsBytes(from); bytes.Length > 0;)
         {
             var count = Math.Min(bytes.Length, StagingBytes);
@@ -130,6 +139,8 @@ public sealed unsafe class CudaStream : ComputeStream
             bytes = bytes[count..];
             target += count;
         }
+
+        EndSpan(span);
     }
 
     /// <summary>to = from, without staging; <paramref name="from"/> belongs to the copy until it has run. Can be captured: a replay copies
@@ -143,7 +154,9 @@ public sealed unsafe class CudaStream : ComputeStream
             TensorCopy.CheckCount(from.Count, to.Count);
         }
 
+        var span = BeginSpan("copy to device");
         Check(Cuda.cuMemcpyHtoDAsync_v2((nint)Own(to), from.Pointer, (nuint)to.Bytes, _stream), "cuMemcpyHtoDAsync(to, pinned, bytes, stream)");
+        EndSpan(span);
     }
 
     /// <summary>to = from, after all work queued before; returns when <paramref name="to"/> holds the data.</summary>
@@ -158,9 +171,11 @@ public sealed unsafe class CudaStream : ComputeStream
         }
 
         var source = (nint)Own(from);
+        var span = BeginSpan("copy to host");
         fixed (T* target = to)
         {
             Check(Cuda.cuMemcpyDtoHAsync_v2(target, source, (nuint)from.Bytes, _stream), "cuMemcpyDtoHAsync(to, from, bytes, stream)");
+            EndSpan(span);
             Synchronize();
         }
     }
@@ -175,7 +190,9 @@ public sealed unsafe class CudaStream : ComputeStream
             TensorCopy.CheckCount(to.Count, from.Count);
         }
 
+        var span = BeginSpan("copy to host");
         Check(Cuda.cuMemcpyDtoHAsync_v2(to.Pointer, (nint)Own(from), (nuint)from.Bytes, _stream), "cuMemcpyDtoHAsync(pinned, from, bytes, stream)");
+        EndSpan(span);
     }
 
     /// <summary>to = from, both on this device; they must not overlap.</summary>
@@ -185,7 +202,9 @@ public sealed unsafe class CudaStream : ComputeStream
         TensorCopy.CheckCount(from.Count, to.Count);
         if (from.Count > 0)
         {
+            var span = BeginSpan("copy on device");
             Check(Cuda.cuMemcpyDtoDAsync_v2((nint)Own(to), (nint)Own(from), (nuint)from.Bytes, _stream), "cuMemcpyDtoDAsync(to, from, bytes, stream)");
+            EndSpan(span);
         }
     }
 
@@ -195,7 +214,9 @@ public sealed unsafe class CudaStream : ComputeStream
     {
         if (to.Count > 0)
         {
+            var span = BeginSpan("fill");
             Check(Cuda.cuMemsetD8Async((nint)Own(to), value, (nuint)to.Bytes, _stream), "cuMemsetD8Async(to, value, bytes, stream)");
+            EndSpan(span);
         }
     }
 
@@ -260,7 +281,9 @@ public sealed unsafe class CudaStream : ComputeStream
     {
         ArgumentNullException.ThrowIfNull(graph);
         Device.Context.MakeCurrent();
+        var span = BeginSpan("graph");
         Check(Cuda.cuGraphLaunch(graph.Value, _stream), "cuGraphLaunch(graph, stream)");
+        EndSpan(span);
         if (Synchronous && !IsCapturing)
         {
             Synchronize();
@@ -331,6 +354,16 @@ public sealed unsafe class CudaStream : ComputeStream
         }
 
         Cuda.Throw(result, $"launch of {kernel} (grid {grid.X}, {grid.Y}, {grid.Z}; block {block}; {sharedBytes} bytes shared)");
+    }
+
+    private int BeginSpan(string name) => Trace is { } trace && !IsCapturing ? trace.Begin(this, name, isRange: false) : -1;
+
+    private void EndSpan(int span)
+    {
+        if (span >= 0)
+        {
+            Trace!.End(span);
+        }
     }
 
     private void Check(int result, string expression)

@@ -15,7 +15,11 @@ internal static unsafe class CudaProbe
             && ((delegate* unmanaged<int*, int>)get)(&version) == Cuda.Success ? version : 0;
     }
 
-    /// <summary>One sentence per library and per device.</summary>
+    /// <summary>One sentence per NVIDIA GPU; none without a driver.</summary>
+    public static IReadOnlyList<string> DescribeDevices() =>
+        NativeLibraries.OpenDriver(CudaDriver.Nvidia) is { Handle: not 0 } driver ? Devices(driver.Handle) : [];
+
+    /// <summary>One sentence per library.</summary>
     public static IEnumerable<string> Describe()
     {
         var lines = new List<string>();
@@ -29,7 +33,6 @@ internal static unsafe class CudaProbe
             var version = DriverVersion();
             var old = version < CudaDevice.OldestDriver ? "; 12.0 or later is needed (driver 525)" : "";
             lines.Add($"CUDA driver: CUDA {Text(version)} at {PathOf(driver, "cuInit")}{old}.");
-            lines.AddRange(Devices(driver.Handle));
         }
 
         lines.Add(Nvrtc.Describe());

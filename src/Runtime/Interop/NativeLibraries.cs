@@ -22,6 +22,9 @@ public static partial class NativeLibraries
     /// <summary>One line per optional library for `z1 doctor`: what was found and where, or what to install.</summary>
     public static string Describe() => string.Join('\n', [OneDnn.Description, .. CudaProbe.Describe()]);
 
+    /// <summary>One line per NVIDIA GPU for `z1 doctor`; none without a driver.</summary>
+    public static IReadOnlyList<string> DescribeDevices() => CudaProbe.DescribeDevices();
+
     /// <summary>Opens the first library that answers.</summary>
     /// <param name="variable">environment variable that holds a path, or "off"</param>
     /// <param name="names">sonames in order of preference</param>

@@ -58,9 +58,8 @@ internal static class HostCompiler
     {
         var chosen = Environment.GetEnvironmentVariable("Z1_CXX");
         var folders = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator, StringSplitOptions.RemoveEmptyEntries);
-        string[] candidates = string.IsNullOrEmpty(chosen)
-            ? [.. new[] { "g++", "clang++", "c++" }.SelectMany(name => folders.Select(f => Path.Combine(f, name)))]
-            : [chosen];
+        string[] names = string.IsNullOrEmpty(chosen) ? ["g++", "clang++", "c++"] : [chosen];
+        var candidates = names.SelectMany(name => folders.Select(f => Path.Combine(f, name)));      // an absolute name stays as it is
         foreach (var candidate in candidates.Where(File.Exists))
         {
             var (code, output) = Run(candidate, ["--version"]);

@@ -27,6 +27,13 @@ internal static class DoctorCommand
                     writer.WriteString("device", stream.DeviceName);
                     writer.WriteString("vectors", vector);
                     writer.WriteString("runtime", RuntimeInformation.FrameworkDescription);
+                    writer.WriteStartArray("cuda_devices");
+                    foreach (var line in NativeLibraries.DescribeDevices())
+                    {
+                        writer.WriteStringValue(line);
+                    }
+
+                    writer.WriteEndArray();
                     writer.WriteStartArray("libraries");
                     foreach (var line in NativeLibraries.Describe().Split('\n'))
                     {
@@ -45,6 +52,11 @@ internal static class DoctorCommand
             }
 
             Console.WriteLine($"device     {stream.DeviceName}, {vector}, {GC.GetGCMemoryInfo().TotalAvailableMemoryBytes / (double)(1 << 30):F1} GiB");
+            foreach (var line in NativeLibraries.DescribeDevices())
+            {
+                Console.WriteLine($"device     {line}");
+            }
+
             Console.WriteLine($"runtime    {RuntimeInformation.FrameworkDescription}, {RuntimeInformation.OSDescription}");
             foreach (var line in NativeLibraries.Describe().Split('\n'))
             {
