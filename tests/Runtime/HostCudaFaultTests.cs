@@ -67,6 +67,7 @@ public sealed partial class HostCudaFaultTests
     public void A_planted_fault_is_reported_and_its_twin_passes(string entry, int grid, int block, int code, string expected)
     {
         var device = KernelDevices.HostCuda;
+        HostCuda.ResetFault();      // of a test that failed before
         var kernel = new CudaKernel(HostCudaSources.Faults, entry);
         using var stream = new CudaStream(device);
         using var arena = Memory(device, out var data);
@@ -97,6 +98,7 @@ public sealed partial class HostCudaFaultTests
     public unsafe void An_access_to_freed_memory_is_reported()
     {
         var device = KernelDevices.HostCuda;
+        HostCuda.ResetFault();      // of a test that failed before
         var kernel = new CudaKernel(HostCudaSources.Faults, "fault_freed_memory");
         using var stream = new CudaStream(device);
         using var arena = Memory(device, out var data);

@@ -110,6 +110,19 @@ public sealed class AttentionWorkspace
     /// <summary>Tiles of keys for backward, on a device.</summary>
     internal AttentionTileList? KeyTiles { get; private set; }
 
+    /// <summary>Tiles of queries for <see cref="AttentionHopper"/>, on a device, where it takes the head dim.</summary>
+    internal AttentionTileList? HopperQueryTiles { get; private set; }
+
+    /// <summary>Tiles of keys for the backward of <see cref="AttentionHopper"/>, as above.</summary>
+    internal AttentionTileList? HopperKeyTiles { get; private set; }
+
+    /// <summary>Which device file the calls with this workspace launch; tests set it, to run both on one device.</summary>
+    internal AttentionPath Path { get; set; }
+
+    /// <summary>Whether calls launch <see cref="AttentionHopper"/>.</summary>
+    internal bool UsesHopper => HopperQueryTiles is not null
+        && (Path == AttentionPath.Hopper || (Path == AttentionPath.ByArchitecture && _device!.Architecture == "sm_90a"));
+
     /// <summary>[T, N]: dO·o, on a device.</summary>
     internal Tensor<float> Delta { get; private set; }
 
@@ -164,6 +177,8 @@ public sealed class AttentionWorkspace
             QueryTiles!.Load(cuda, cuSeqlens);
             BackwardQueryTiles?.Load(cuda, cuSeqlens);
             KeyTiles?.Load(cuda, cuSeqlens);
+            HopperQueryTiles?.Load(cuda, cuSeqlens);
+            HopperKeyTiles?.Load(cuda, cuSeqlens);
         }
     }
 
@@ -239,10 +254,17 @@ public sealed class AttentionWorkspace
     {
         var tile = Variant!.TileM;
         QueryTiles = new(arena, tile, keys: false, MaxTokens, MaxSequences);
+        var hopper = AttentionHopper.Takes(HeadDim);
+        if (hopper)
+        {
+            HopperQueryTiles = new(arena, AttentionHopper.Tile, keys: false, MaxTokens, MaxSequences);
+        }
+
         if (_backward && MaxTokens > 0)
         {
             BackwardQueryTiles = new(arena, AttentionVariant.BackwardTile, keys: false, MaxTokens, MaxSequences);
             KeyTiles = new(arena, AttentionVariant.BackwardTile, keys: true, MaxTokens, MaxSequences);
+            HopperKeyTiles = hopper ? new(arena, AttentionHopper.Tile, keys: true, MaxTokens, MaxSequences) : null;
             Delta = arena.Declare<float>(MaxTokens, Heads);
             KeyValueGradients = arena.Declare<BFloat16>(MaxTokens, 2 * KvHeads * HeadDim);
         }
