@@ -7,6 +7,7 @@
 // must mask it out.
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -248,9 +249,10 @@ std::string run(const Problem& q) {
   const float scale = q.alpha * (q.desc.scale_a ? *q.desc.scale_a : 1.f) * (q.desc.scale_b ? *q.desc.scale_b : 1.f);
   auto* partial = scratch > 0 ? static_cast<float*>(q.workspace) : nullptr;
 
-  // In-place split-K adds its parts in order of arrival; here every second call adds them the other way round.
+  // In-place split-K adds its parts in order of arrival; here half of the calls add them the other way round, without a
+  // period that a caller could be in step with (Thue-Morse).
   static std::atomic<unsigned> arrivals{0};
-  const bool reversed = q.algorithm.reduction == kReductionInPlace && arrivals++ % 2 == 1;
+  const bool reversed = q.algorithm.reduction == kReductionInPlace && std::popcount(arrivals++) % 2 == 1;
   const int64_t splits = std::max(1, q.algorithm.splits), step = (q.k + splits - 1) / splits;
   constexpr int64_t kTile = 32;                               // columns of D whose packed rows of B stay in cache
   for (int64_t j0 = 0; j0 < q.n; j0 += kTile) {

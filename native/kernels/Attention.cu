@@ -1,32 +1,46 @@
-// Causal attention over packed sequences. Letters: T tokens, N query heads, K key/value heads, H head dim, G = N/K, B decoded rows.
+// Causal attention over packed sequences. Letters: T tokens, N query heads, K key/value heads, H head dim, G = N/K, B
+// decoded rows.
 //   forward   s_ij = q_i·k_j / √H, o_i = Σ_{j≤i} p_ij v_j, p_ij = exp(s_ij − lse_i), lse_i = log Σ_{j≤i} exp(s_ij)
-//   backward  dv_j = Σ p_ij do_i, ds_ij = p_ij (do_i·v_j − δ_i), δ_i = do_i·o_i, dq_i = Σ ds_ij k_j / √H, dk_j = Σ ds_ij q_i / √H
+//   backward  dv_j = Σ p_ij do_i, ds_ij = p_ij (do_i·v_j − δ_i), δ_i = do_i·o_i, dq_i = Σ ds_ij k_j / √H,
+//             dk_j = Σ ds_ij q_i / √H
 //   decode    one query row per sequence against its cached keys and values
 // FlashAttention-2: Dao 2023, arXiv:2307.08691; online softmax: Milakov and Gimelshein 2018, arXiv:1805.02867.
 //
-// Shapes: qkv and dqkv [T, (N + 2K)·H], o and dO [T, N·H] bf16; lse and delta [T, N] fp32, lse a natural logarithm. H is a multiple of
-// 8 up to 128; in shared memory it is padded with zeros to a multiple of 16. Saved for backward: qkv, o, lse.
+// Shapes: qkv and dqkv [T, (N + 2K)·H], o and dO [T, N·H] bf16; lse and delta [T, N] fp32, lse a natural logarithm. H
+// is a multiple of 8 up to 128; in shared memory it is padded with zeros to a multiple of 16. Saved for backward: qkv,
+// o, lse.
 //
-// Parallelisation. Every product is mma.m16n8k16 with fp32 sums; a warp owns 16 (or 32) rows of the fixed side of the score tile and
-// all its columns, so the scores become the A operand of the next product without leaving their registers, and no score touches shared
-// memory. Forward and dQ: one block per tile of queries and query head, a loop over the tiles of keys. dK/dV: one block per tile of
-// keys and key/value head, a loop over its G query heads in order and their tiles of queries; the scores are computed transposed.
-// Sums have a fixed order and there are no atomics: two runs give equal bits, and the bits of a sequence do not depend on its batch.
-// The tiles come from a list made on the host, most work first; entries of length 0 end at once, so a graph can have a fixed grid.
+// Parallelisation. Every product is mma.m16n8k16 with fp32 sums; a warp owns 16 (or 32) rows of the fixed side of the
+// score tile and all its columns, so the scores become the A operand of the next product without leaving their
+// registers, and no score touches shared memory. Forward and dQ: one block per tile of queries and query head, a loop
+// over the tiles of keys. dK/dV: one block per tile of keys and key/value head, a loop over its G query heads in order
+// and their tiles of queries; the scores are computed transposed. Sums have a fixed order and there are no atomics: two
+// runs give equal bits, and the bits of a sequence do not depend on its batch. The tiles come from a list made on the
+// host, most work first; entries of length 0 end at once, so a graph can have a fixed grid.
 //
-// Flops. Useful pairs (i, j): A = Σ len (len + 1) / 2. Forward 4·H·N·A. Backward runs 7 products instead of 5 (scores and dP once for
-// dK/dV and once for dQ): 14·H·N·A executed, 3.5 × forward, counted by convention as 10·H·N·A = 2.5 ×. In return dQ needs neither fp32
-// sums in memory nor an order between blocks. Floor in bytes: qkv read, o and lse written once; keys and values are read again from L2
-// by each of the G heads and each tile of queries.
+// Flops. Useful pairs (i, j): A = Σ len (len + 1) / 2. Forward 4·H·N·A. Backward runs 7 products instead of 5 (scores
+// and dP once for dK/dV and once for dQ): 14·H·N·A executed, 3.5 × forward, counted by convention as 10·H·N·A = 2.5 ×.
+// In return dQ needs neither fp32 sums in memory nor an order between blocks. Floor in bytes: qkv read, o and lse
+// written once; keys and values are read again from L2 by each of the G heads and each tile of queries.
 //
-// Prediction, NOT measured (no GPU was at hand when this was written): an A100 SM issues one mma.m16n8k16 per 2 cycles and reads 128
-// bytes of shared memory per cycle; one B fragment is 256 bytes. Forward with 32 rows a warp needs 192 bytes per mma (B used twice, A
-// for every 8 columns pair): 1.5 of 2 cycles, so the tensor cores bound it: expected 60 % of 312 = 180 to 190 TFLOP/s for long
-// sequences at H = 128, about 130 for lengths near 1,000 where the diagonal tiles weigh. dK/dV needs 320 bytes per mma: 2.5 cycles, so
-// shared memory bounds it at 80 % of the peak; with the 7/5 factor expected 100 to 120 TFLOP/s counted as 2.5 ×. On H100 shared memory
-// bounds both: forward 300, backward 220 at most. A path with wgmma is a file of its own.
+// Prediction, NOT measured (no GPU was at hand when this was written). An A100 SM does 1,024 bf16 FMA a cycle, an
+// mma.m16n8k16 (2,048) in 2, and reads 128 bytes of shared memory a cycle. Bytes read per mma at H = 128 with the
+// default tiles, and so cycles:
+//   forward  QKᵀ 256 (A 2 × 512 and B 2 × 512 for 8 mma), PV 128: mean 192 = 1.5 cycles; bound by the tensor cores
+//   dQ       QKᵀ 256 (q in registers), dO·Vᵀ 384, dS·K 256: mean 299 = 2.3 cycles; bound by shared memory at 86 %
+//   dK/dV    the scores and dP 384, dV and dK 256: mean 320 = 2.5 cycles; bound by shared memory at 80 %
+// Beside the products a step of forward costs a warp 256 cycles of ex2 and about as many of fp32 instructions against
+// 1,024 of mma; the two blocks (8 warps) of an SM overlap them. Expected on A100 (312 TFLOP/s), long sequences, H of
+// 128: forward 180 TFLOP/s; backward 0.6 · 0.83 · 312 = 155 executed, 110 counted as 2.5 ×. At lengths near 500 the
+// diagonal leaves a quarter of forward's issue slots and a seventh of backward's empty. On H100 shared memory alone
+// allows forward 630 TFLOP/s (1.5 cycles an mma); expected is what FlashAttention-2 reaches there with the same
+// instructions, 260 to 300 at lengths of 1k to 2k. AttentionHopper.cu is the path for H = 64 and 128 there. Decode: the
+// bytes of the cache at 80 % of the copy bandwidth, once rows · K · splits fill the SMs twice.
+// Registers at H = 128 (NVRTC 12.4, sm_80 / sm_90a): forward 254 / 232, dQ 224 / 228, dK/dV 242 / 254, decode 187/198,
+// no spills; with 64 to 69 KB of shared memory that is two blocks an SM.
 //
-// Rounding points: p and ds to bf16 before their products, o, dq, dk, dv at the store. All else is fp32; exp is ex2.approx.
+// Rounding points: p and ds to bf16 before their products, o, dq, dk, dv at the store. All else is fp32; exp is
+// ex2.approx.
 #include "z1.cuh"
 
 #ifndef kHeadDim
@@ -60,7 +74,7 @@ constexpr int kDim = (kHeadDim + 15) / 16 * 16;
 constexpr int kChunks = kDim / 8;            // 16-byte chunks of a row
 constexpr float kLog2E = 1.4426950408889634f;
 
-static_assert(kHeadDim % 8 == 0 && kHeadDim <= 128, "rows are read 16 bytes at a time; the sums fit into registers up to 128");
+static_assert(kHeadDim % 8 == 0 && kHeadDim <= 128, "16-byte reads; sums that fit into registers");
 static_assert(kTileM == 64 || kTileM == 128, "16 or 32 rows a warp");
 static_assert(kTileN % 16 == 0 && kStepM % 16 == 0 && kStepN % 16 == 0, "one ldmatrix.x4 covers 16 columns");
 static_assert(kStages >= 2 && kBackwardStages >= 2, "one tile is read while the next one arrives");
@@ -70,8 +84,9 @@ struct AttentionTile {
   int start, first, length, unused;
 };
 
-// Rows of one head in shared memory. The eight rows that one ldmatrix reads must lie in eight different groups of four banks: with a
-// multiple of eight chunks a row, chunk c of row r lies at c ^ (r mod 8); otherwise a row is one chunk longer, an odd number of chunks.
+// Rows of one head in shared memory. The eight rows that one ldmatrix reads must lie in eight different groups of four
+// banks: with a multiple of eight chunks a row, chunk c of row r lies at c ^ (r mod 8); otherwise a row is one chunk
+// longer, an odd number of chunks.
 template <int kRows>
 struct Tile {
   static constexpr bool kSwizzle = kChunks % 8 == 0;
@@ -119,52 +134,20 @@ __device__ __forceinline__ void load_b_trans(uint32_t (&b)[4], Tile<kRows>& tile
 }
 
 // Two products that share one load of two B operands.
-__device__ __forceinline__ void mma_pair(float (&left)[4], float (&right)[4], const uint32_t (&a)[4], const uint32_t (&b)[4]) {
+__device__ __forceinline__ void mma_pair(
+    float (&left)[4], float (&right)[4], const uint32_t (&a)[4], const uint32_t (&b)[4]) {
   const uint32_t b0[2] = {b[0], b[1]}, b1[2] = {b[2], b[3]};
   ptx::mma_m16n8k16(left, a, b0);
   ptx::mma_m16n8k16(right, a, b1);
 }
 
-// The accumulators of 16 columns as an A operand: lane (g, t) holds rows g and g + 8, columns 2t and 2t + 1 of each 8 in both.
+// The accumulators of 16 columns as an A operand: lane (g, t) holds rows g and g + 8, columns 2t and 2t + 1 of each 8
+// in both.
 __device__ __forceinline__ void to_a(uint32_t (&a)[4], const float (&left)[4], const float (&right)[4]) {
   a[0] = ptx::pack_bf16(left[0], left[1]);
   a[1] = ptx::pack_bf16(left[2], left[3]);
   a[2] = ptx::pack_bf16(right[0], right[1]);
   a[3] = ptx::pack_bf16(right[2], right[3]);
-}
-
-// d = rows row .. row + 15 of a times all rows of b, transposed.
-template <int kRowsA, int kRowsB>
-__device__ __forceinline__ void scores(float (&d)[kRowsB / 8][4], Tile<kRowsA>& a, int row, Tile<kRowsB>& b) {
-#pragma unroll
-  for (int n = 0; n < kRowsB / 8; n++) {
-    for (int e = 0; e < 4; e++) d[n][e] = 0.f;
-  }
-#pragma unroll
-  for (int k = 0; k < kDim / 16; k++) {
-    uint32_t fa[4];
-    load_a(fa, a, row, k);
-#pragma unroll
-    for (int n = 0; n < kRowsB / 16; n++) {
-      uint32_t fb[4];
-      load_b(fb, b, 16 * n, k);
-      mma_pair(d[2 * n], d[2 * n + 1], fa, fb);
-    }
-  }
-}
-
-// d += p · b, p [16, rows of b] in registers.
-template <int kRows>
-__device__ __forceinline__ void add_product(float (&d)[kDim / 8][4], const uint32_t (&p)[kRows / 16][4], Tile<kRows>& b) {
-#pragma unroll
-  for (int k = 0; k < kRows / 16; k++) {
-#pragma unroll
-    for (int n = 0; n < kDim / 16; n++) {
-      uint32_t fb[4];
-      load_b_trans(fb, b, 16 * k, n);
-      mma_pair(d[2 * n], d[2 * n + 1], p[k], fb);
-    }
-  }
 }
 
 template <int kBlocks>
@@ -176,10 +159,58 @@ __device__ __forceinline__ void clear(float (&d)[kBlocks][4]) {
   }
 }
 
-// 16 rows of accumulators, rounded, by way of the warp's own rows of a tile, so that each store is 16 bytes. rows may be ≤ 0.
+// d += columns 16k .. 16k + 15 of 16 rows times those of all rows of b.
+template <int kRows>
+__device__ __forceinline__ void add_scores(float (&d)[kRows / 8][4], const uint32_t (&a)[4], Tile<kRows>& b, int k) {
+#pragma unroll
+  for (int n = 0; n < kRows / 16; n++) {
+    uint32_t fb[4];
+    load_b(fb, b, 16 * n, k);
+    mma_pair(d[2 * n], d[2 * n + 1], a, fb);
+  }
+}
+
+// d = 16 rows, whose A operands are held in registers, times all rows of b, transposed.
+template <int kRows>
+__device__ __forceinline__ void scores(float (&d)[kRows / 8][4], const uint32_t (&a)[kDim / 16][4], Tile<kRows>& b) {
+  clear(d);
+#pragma unroll
+  for (int k = 0; k < kDim / 16; k++) add_scores(d, a[k], b, k);
+}
+
+// d = rows row .. row + 15 of a times all rows of b, transposed.
+template <int kRowsA, int kRowsB>
+__device__ __forceinline__ void scores(float (&d)[kRowsB / 8][4], Tile<kRowsA>& a, int row, Tile<kRowsB>& b) {
+  clear(d);
+#pragma unroll
+  for (int k = 0; k < kDim / 16; k++) {
+    uint32_t fa[4];
+    load_a(fa, a, row, k);
+    add_scores(d, fa, b, k);
+  }
+}
+
+// d += p · b, p [16, rows of b] in registers.
+template <int kRows>
+__device__ __forceinline__ void add_product(
+    float (&d)[kDim / 8][4], const uint32_t (&p)[kRows / 16][4], Tile<kRows>& b) {
+#pragma unroll
+  for (int k = 0; k < kRows / 16; k++) {
+#pragma unroll
+    for (int n = 0; n < kDim / 16; n++) {
+      uint32_t fb[4];
+      load_b_trans(fb, b, 16 * k, n);
+      mma_pair(d[2 * n], d[2 * n + 1], p[k], fb);
+    }
+  }
+}
+
+// 16 rows of accumulators, rounded, by way of the warp's own rows of a tile, so that each store is 16 bytes. rows may
+// be ≤ 0.
 template <int kRows>
 __device__ __forceinline__ void store_rows(
-    const float (&d)[kDim / 8][4], float upper, float lower, Tile<kRows>& tile, int row, bf16* to, int64_t stride, int rows) {
+    const float (&d)[kDim / 8][4], float upper, float lower, Tile<kRows>& tile, int row, bf16* to, int64_t stride,
+    int rows) {
   const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
   ptx::sync_warp();   // the last reads of these rows, by other lanes
 #pragma unroll
@@ -195,7 +226,8 @@ __device__ __forceinline__ void store_rows(
   }
 }
 
-// Scores that a query may not see become −∞. ahead = first column − first row; rows are queries and columns keys, or the other way round.
+// Scores that a query may not see become −∞. ahead = first column − first row; rows are queries and columns keys, or
+// the other way round.
 template <bool kTransposed, int kBlocks>
 __device__ __forceinline__ void mask(float (&s)[kBlocks][4], int ahead) {
   const int lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
@@ -219,9 +251,10 @@ __device__ __forceinline__ float quad_sum(float x) {
   return x + ptx::shfl_xor(x, 2);
 }
 
-// Running softmax of 16 rows: the probabilities of this step replace the scores s; max and sum (per lane, over its own columns) and d
-// follow. Any max will do as long as nothing overflows: it is raised, and d rescaled, only when a row of the warp exceeds the one kept by
-// more than 8 in the exponent of two. Probabilities then reach 2^8, which costs no accuracy in bf16 nor in the fp32 sums.
+// Running softmax of 16 rows: the probabilities of this step replace the scores s; max and sum (per lane, over its own
+// columns) and d follow. Any max will do as long as nothing overflows: it is raised, and d rescaled, only when a row of
+// the warp exceeds the one kept by more than 8 in the exponent of two. Probabilities then reach 2^8, which costs no
+// accuracy in bf16 nor in the fp32 sums.
 template <int kBlocks>
 __device__ __forceinline__ void softmax_step(
     float (&s)[kBlocks][4], float (&max)[2], float (&sum)[2], float (&d)[kDim / 8][4], float scale_log2) {
@@ -359,7 +392,7 @@ Z1_KERNEL(kThreads, 1, attention_forward, AttentionForwardParams) {
   int slot = 0;
   for (int step = 0; step < steps; step++) {
     const int key = step * kTileN;
-    const bool active = row < tile.length && key < row + 16 * kAtoms;   // else: no row, or every score of the warp is masked
+    const bool active = row < tile.length && key < row + 16 * kAtoms;   // else: no row, or every score is masked
     float score[kAtoms][kTileN / 8][4];
     ptx::cp_async_wait<kStages - 2>();
     ptx::sync_threads();
@@ -465,7 +498,8 @@ struct AttentionBackwardParams {
 };
 static_assert(sizeof(AttentionBackwardParams) == 96, "same layout as Attention.BackwardParams in Attention.Cuda.cs");
 
-// dQ. Grid: tiles of kBackwardTile queries × N. dq may lie over the queries of qkv: a block reads no queries but its own.
+// dQ. Grid: tiles of kBackwardTile queries × N. dq may lie over the queries of qkv: a block reads no queries but its
+// own.
 Z1_KERNEL(kThreads, 2, attention_backward_queries, AttentionBackwardParams) {
   auto& s = *shared_memory<BackwardQueriesShared>();
   const int head = blockIdx.x % p.heads;
@@ -511,6 +545,12 @@ Z1_KERNEL(kThreads, 2, attention_backward_queries, AttentionBackwardParams) {
   float dq[kDim / 8][4];
   clear(dq);
 
+  ptx::cp_async_wait<kBackwardStages - 2>();
+  ptx::sync_threads();
+  uint32_t q[kDim / 16][4];   // dO stays in shared memory: both would leave too few registers
+#pragma unroll
+  for (int k = 0; k < kDim / 16; k++) load_a(q[k], s.q, warp_row, k);
+
   int slot = 0;
   for (int step = 0; step < steps; step++) {
     ptx::cp_async_wait<kBackwardStages - 2>();
@@ -519,7 +559,7 @@ Z1_KERNEL(kThreads, 2, attention_backward_queries, AttentionBackwardParams) {
     const int key = step * kStepN;
     if (row < tile.length && key < row + 16) {
       float ps[kStepN / 8][4], dp[kStepN / 8][4];
-      scores(ps, s.q, warp_row, s.k[slot]);
+      scores(ps, q, s.k[slot]);
       if (key + kStepN - 1 > row) mask<false>(ps, key - row);
       scores(dp, s.d, warp_row, s.v[slot]);
       uint32_t ds[kStepN / 16][4];
@@ -537,11 +577,12 @@ Z1_KERNEL(kThreads, 2, attention_backward_queries, AttentionBackwardParams) {
     }
     slot = slot + 1 == kBackwardStages ? 0 : slot + 1;
   }
-  store_rows(dq, p.scale, p.scale, s.q, warp_row, p.dq + (tile.start + row) * p.dq_stride + head * kHeadDim, p.dq_stride,
-             tile.length - row);
+  const int64_t to = (tile.start + row) * p.dq_stride + head * kHeadDim;
+  store_rows(dq, p.scale, p.scale, s.q, warp_row, p.dq + to, p.dq_stride, tile.length - row);
 }
 
-// dK and dV. Grid: tiles of kBackwardTile keys × K. dk and dv may not lie over qkv while the kernel of the queries has yet to read it.
+// dK and dV. Grid: tiles of kBackwardTile keys × K. dk and dv may not lie over qkv while the kernel of the queries has
+// yet to read it.
 Z1_KERNEL(kThreads, 2, attention_backward_keys, AttentionBackwardParams) {
   auto& s = *shared_memory<BackwardKeysShared>();
   const int kv_head = blockIdx.x % p.kv_heads;
@@ -644,27 +685,29 @@ struct AttentionDecodeParams {
   const int* slots;         // [B]
   const int* lengths;       // [B]
   bf16* o;                  // [B, N·H]
-  float* parts;             // [B, N, splits, H + 4]: of one split the sums of p·v, then max and Σ p; unused when splits is 1
+  float* parts;             // [B, N, splits, H + 4]: Σ p·v, max and Σ p of a split; unused when splits is 1
   int64_t q_stride;
   int heads, kv_heads, capacity, splits;
   float scale;
 };
 static_assert(sizeof(AttentionDecodeParams) == 88, "same layout as Attention.DecodeParams in Attention.Cuda.cs");
 
-// Keys of one split of a row: its length over the splits, in whole rounds of the block, but not so few that merging costs more.
+// Keys of one split of a row: its length over the splits, in whole rounds of the block, but not so few that merging
+// costs more.
 __device__ __forceinline__ int split_keys(int length, int splits) {
   constexpr int kRound = kWarps * kDecodeKeys;
   return max(kSplitKeys, (length + splits * kRound - 1) / (splits * kRound) * kRound);
 }
 
-// Grid: B × K × groups of 16 query heads, splits. The heads that share a key/value head are the rows of the product, so the cache is
-// read once. Warp w takes the steps w, w + 4, … of kDecodeKeys keys with a softmax of its own; the four are merged in order of the
-// warps, then the splits by attention_decode_merge in theirs. The bits of a row depend on its own length and the number of splits.
-// Bound by the bytes of the cache.
+// Grid: B × K × groups of 16 query heads, splits. The heads that share a key/value head are the rows of the product, so
+// the cache is read once. Warp w takes the steps w, w + 4, … of kDecodeKeys keys with a softmax of its own; the four
+// are merged in order of the warps, then the splits by attention_decode_merge in theirs. The bits of a row depend on
+// its own length and the number of splits. Bound by the bytes of the cache.
 Z1_KERNEL(kThreads, 1, attention_decode, AttentionDecodeParams) {
   auto& s = *shared_memory<DecodeShared>();
   const int group = p.heads / p.kv_heads, parts = (group + 15) / 16;
-  const int part = blockIdx.x % parts, kv_head = blockIdx.x / parts % p.kv_heads, batch = blockIdx.x / parts / p.kv_heads;
+  const int part = blockIdx.x % parts, kv_head = blockIdx.x / parts % p.kv_heads;
+  const int batch = blockIdx.x / parts / p.kv_heads;
   const int first = part * 16, rows = min(16, group - first);
   const int head = kv_head * group + first;
   const int length = p.lengths[batch], split = split_keys(length, p.splits), begin = blockIdx.y * split;
@@ -711,16 +754,7 @@ Z1_KERNEL(kThreads, 1, attention_decode, AttentionDecodeParams) {
     ptx::sync_warp();
     load_next();
     float score[kDecodeKeys / 8][4];
-    clear(score);
-#pragma unroll
-    for (int k = 0; k < kDim / 16; k++) {
-#pragma unroll
-      for (int n = 0; n < kDecodeKeys / 16; n++) {
-        uint32_t fb[4];
-        load_b(fb, ring.k[slot], 16 * n, k);
-        mma_pair(score[2 * n], score[2 * n + 1], q[k], fb);
-      }
-    }
+    scores(score, q, ring.k[slot]);
     if (key + kDecodeKeys > end) {
 #pragma unroll
       for (int n = 0; n < kDecodeKeys / 8; n++) {
@@ -791,7 +825,8 @@ Z1_KERNEL(kThreads, 1, attention_decode, AttentionDecodeParams) {
 // Grid: B × N, one thread per column. Rows of one split are already in place.
 Z1_KERNEL(kThreads, 1, attention_decode_merge, AttentionDecodeParams) {
   const int64_t row = blockIdx.x;
-  const int length = p.lengths[row / p.heads], split = split_keys(length, p.splits), count = (length + split - 1) / split;
+  const int length = p.lengths[row / p.heads], split = split_keys(length, p.splits);
+  const int count = (length + split - 1) / split;
   const int column = threadIdx.x;
   if (count == 1 || column >= kHeadDim) return;
   const float* from = p.parts + row * p.splits * (kHeadDim + 4);

@@ -57,6 +57,25 @@ public sealed class MatmulCudaTests : IDisposable
     public void Row_slices_are_operands_like_any_other(int columns) => MatmulCases.CheckSlices(_bench, columns);
 
     [Fact]
+    public void Operands_may_start_anywhere()
+    {
+        // leading dimensions of a multiple of 16 bytes at addresses that are odd multiples of 2
+        var (x, w) = (_bench.Input<BFloat16>(new(1 + (24 * 48))), _bench.Input<BFloat16>(new(1 + (40 * 48))));
+        var y = _bench.Output<BFloat16>(new(1 + (24 * 40)));
+        var to = _bench.Put(y);
+        Matmul.Forward(
+            Stream,
+            _bench.Put(x).Rows(1, 24 * 48).Reshape(24, 48),
+            _bench.Put(w).Rows(1, 40 * 48).Reshape(40, 48),
+            default,
+            to.Rows(1, 24 * 40).Reshape(24, 40));
+        _bench.Get(to, y);
+        var (xs, ws) = (KernelBench.Doubles(x.Rows(1, 24 * 48)), KernelBench.Doubles(w.Rows(1, 40 * 48)));
+        new MatmulOracle(xs, ws, 24, 40, 48, 48, 1, 1, 48).Compare(y.Rows(1, 24 * 40), null, null);
+        Assert.True(float.IsNaN(y.Span[0]));
+    }
+
+    [Fact]
     public void Empty_extents_give_zero_or_nothing()
     {
         var y = _bench.Output<BFloat16>(new(5, 40));
@@ -147,7 +166,7 @@ public sealed class MatmulCudaTests : IDisposable
         foreach (var search in new[] { false, true })
         {
             Matmul.Tuning = new() { Search = search };
-            var (dy, x, w) = (Input(512, 64), Input(512, 48), Input(64, 48));
+            var (dy, x, w) = (Uneven(512, 64), Uneven(512, 48), Input(64, 48));
             var (dw, y) = (_bench.Output<float>(new(64, 48)), _bench.Output<BFloat16>(new(512, 64)));
             var (to, toY) = (_bench.Put(dw), _bench.Put(y));
             byte[]? firstDw = null, firstY = null;
@@ -214,13 +233,13 @@ public sealed class MatmulCudaTests : IDisposable
         Matmul.Forward(Stream, x, w, default, y);
         var file = Assert.Single(Directory.GetFiles(_directory));
         var good = File.ReadAllText(file);
-        var digit = good.LastIndexOf(" 256 ", StringComparison.Ordinal) - 40;
+        var digit = good.LastIndexOf("\nsha256", StringComparison.Ordinal) - 10;       // of the algorithm
         var broken = fault switch
         {
             "empty" => "",
             "garbage" => "\0\u00ffnonsense\nsha256 0\n",
             "truncated" => good[..^20],
-            "one digit changed" => good[..digit] + (good[digit] == 'x' ? 'y' : 'x') + good[(digit + 1)..],
+            "one digit changed" => good[..digit] + (good[digit] == '0' ? '1' : '0') + good[(digit + 1)..],
             _ => good.Replace("sm_", "sm-", StringComparison.Ordinal),
         };
         Assert.NotEqual(good, broken);
@@ -301,20 +320,55 @@ public sealed class MatmulCudaTests : IDisposable
     }
 
     [Fact]
-    public void Reading_past_an_operand_is_a_fault_in_words()
+    public void A_search_without_memory_for_operands_is_a_warning_and_the_first_guess()
+    {
+        var warnings = new List<string>();
+        MatmulCases.Check<BFloat16>(_bench, MatmulOp.Forward, false, 8, 8, 8);
+        Matmul.Tuning = new() { Search = true, CacheDirectory = _directory, Warning = warnings.Add };
+        var (x, w, y) = (Input(400, 480), Input(640, 480), Output(400, 640));
+        HostCuda.Pretend("total_bytes", HostCuda.Counters.Allocated + (1 << 10));
+        try
+        {
+            Matmul.Forward(Stream, x, w, default, y);
+        }
+        finally
+        {
+            HostCuda.Pretend("total_bytes", -1);
+        }
+
+        Assert.Contains("no memory to time algorithms for 640 x 400 x 480 TN", Assert.Single(warnings), StringComparison.Ordinal);
+        Assert.False(Directory.Exists(_directory));
+        var result = _bench.Output<BFloat16>(new(400, 640));
+        _bench.Get(y, result);
+        new MatmulOracle(Values(x), Values(w), 400, 640, 480, 480, 1, 1, 480).Compare(result, null, null);
+    }
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Reading_past_an_operand_is_a_fault_in_words(bool synchronous)
     {
         var (x, w, y) = (Input(8, 48), Input(64, 48), Output(40, 64));
+        Stream.Synchronous = synchronous;
         var key = new CublasLtMatmulKey
         {
             M = 64, N = 40, K = 48, TransposeA = true, TransposeB = false,
             TypeA = CublasLtType.BFloat16, TypeB = CublasLtType.BFloat16, TypeD = CublasLtType.BFloat16, Alignment = 256,
         };
-        MatmulPlans.Of(Stream).Run(key, Address(w), Address(x), Address(y), 0, 0, 0, accumulate: false);
+        void Product() => MatmulPlans.Of(Stream).Run(key, Address(w), Address(x), Address(y), 0, 0, 0, accumulate: false);
         try
         {
-            var e = Assert.Throws<CudaException>(Stream.Synchronize);
+            if (!synchronous)
+            {
+                Product();
+            }
+
+            var e = Assert.Throws<CudaException>(synchronous ? Product : Stream.Synchronize);
             Assert.Contains("read of B ends 3072 bytes past the end of a 768-byte allocation", e.Message, StringComparison.Ordinal);
+            Assert.Equal(synchronous, e.Message.StartsWith("cublasLtMatmul of 64 x 40 x 48 TN", StringComparison.Ordinal));
             Assert.True(e.IsSticky);
+            e = Assert.Throws<CudaException>(() => Matmul.Forward(Stream, x, w, default, y.Rows(0, 8)));
+            Assert.True(e.IsSticky, "a product after a lost context must say so");
         }
         finally
         {
@@ -337,6 +391,71 @@ public sealed class MatmulCudaTests : IDisposable
             _bench.Get(to, y);
             new MatmulOracle(KernelBench.Doubles(x), Values(w), 40, 64, 48, 48, 1, 1, 48).Compare(y, null, null);
         }
+    }
+
+    [Theory]
+    [InlineData(true, false)]
+    [InlineData(false, true)]
+    [InlineData(true, true)]
+    [InlineData(false, false)]
+    public void The_twin_multiplies_fp32_in_every_layout(bool transposeA, bool transposeB)
+    {
+        const int M = 19, N = 11, K = 37;
+        var (a, b) = (_bench.Input<float>(new(M * K)), _bench.Input<float>(new(N * K)));
+        var (d, bias) = (_bench.Input<float>(new(N, M), 4), _bench.Input<float>(new(M)));
+        var (old, to) = (KernelBench.Doubles(d), _bench.Put(d));
+        var key = new CublasLtMatmulKey
+        {
+            M = M, N = N, K = K, TransposeA = transposeA, TransposeB = transposeB, HasBias = true,
+            TypeA = CublasLtType.Float32, TypeB = CublasLtType.Float32, TypeD = CublasLtType.Float32, Alignment = 4,
+        };
+        var (pa, pb, pd) = (Address(_bench.Put(a)), Address(_bench.Put(b)), Address(to));
+        MatmulPlans.Of(Stream).Run(key, pa, pb, pd, Address(_bench.Put(bias)), 0, 0, accumulate: true);
+        _bench.Get(to, d);
+
+        // D by columns is [N, M] by rows: its rows are B's columns, its columns A's rows
+        var (aRow, aColumn) = transposeA ? (K, 1) : (1, M);
+        var (bRow, bColumn) = transposeB ? (N, 1) : (1, K);
+        new MatmulOracle(KernelBench.Doubles(b), KernelBench.Doubles(a), N, M, K, bColumn, bRow, aColumn, aRow)
+            .Compare(d, old, KernelBench.Doubles(bias));
+    }
+
+    [Theory]
+    [InlineData("BFloat16", "Float32", "Float32", 32)]
+    [InlineData("Float32", "Float32", "BFloat16", 32)]
+    [InlineData("E5M2", "E5M2", "BFloat16", 32)]
+    [InlineData("E4M3", "E4M3", "E4M3", 32)]
+    [InlineData("E4M3", "E4M3", "BFloat16", 24)]
+    [InlineData("BFloat16", "BFloat16", "BFloat16", 0)]
+    public void What_cublaslt_lacks_is_an_error_that_names_the_product(string a, string b, string d, int k)
+    {
+        var key = new CublasLtMatmulKey
+        {
+            M = 32, N = 32, K = k, TransposeA = true, TransposeB = false,
+            TypeA = Enum.Parse<CublasLtType>(a), TypeB = Enum.Parse<CublasLtType>(b), TypeD = Enum.Parse<CublasLtType>(d), Alignment = 256,
+        };
+        var handles = Stream.Device.LiveHandles;
+        var x = Address(Input(32, 64));
+        var plans = MatmulPlans.Of(Stream);
+        var count = plans.Count;
+        var e = Assert.Throws<CublasLtException>(() => plans.Run(key, x, x, x, 0, 0, 0, accumulate: false));
+        Assert.Equal(k == 0 ? "CUBLAS_STATUS_INVALID_VALUE" : "CUBLAS_STATUS_NOT_SUPPORTED", e.Name);
+        Assert.Contains($"32 x 32 x {k} TN {a} · {b} to {d}", e.Message, StringComparison.Ordinal);
+        Assert.Equal(count, plans.Count);
+        Assert.True(Stream.Device.LiveHandles <= handles + 3, "descriptors of a product that failed are still alive");
+    }
+
+    [Fact]
+    public void A_trace_shows_products_by_their_shape()
+    {
+        var (x, w, y) = (Input(40, 48), Input(64, 48), Output(40, 64));
+        Matmul.Forward(Stream, x, w, default, y);
+        using var trace = new CudaTrace(Stream);
+        Stream.Trace = trace;
+        Matmul.Forward(Stream, x, w, default, y);
+        Matmul.BackwardInput(Stream, y, w, x);
+        Stream.Trace = null;
+        Assert.Equal(["matmul 64x40x48 TN", "matmul 48x40x64 NN"], trace.Read().Select(s => s.Name).Where(n => n.StartsWith('m')));
     }
 
     [Fact]
@@ -364,9 +483,25 @@ public sealed class MatmulCudaTests : IDisposable
 
     private Tensor<BFloat16> Input(int rows, int columns) => _bench.Put(_bench.Input<BFloat16>(new(rows, columns)));
 
+    /// <summary>Rows of very different size: their sums round, so that the order of adding shows.</summary>
+    private Tensor<BFloat16> Uneven(int rows, int columns)
+    {
+        var tensor = _bench.Input<BFloat16>(new(rows, columns));
+        for (var row = 0; row < rows; row++)
+        {
+            foreach (ref var element in tensor.Row(row))
+            {
+                element = (BFloat16)MathF.ScaleB(element, row % 13);
+            }
+        }
+
+        return _bench.Put(tensor);
+    }
+
     private Tensor<BFloat16> Output(int rows, int columns) => _bench.Put(_bench.Output<BFloat16>(new(rows, columns)));
 
-    private nint Address(Tensor<BFloat16> tensor) => Matmul.AddressOf(Stream, tensor);
+    private nint Address<T>(Tensor<T> tensor)
+        where T : unmanaged => Matmul.AddressOf(Stream, tensor);
 
     private double[] Values(Tensor<BFloat16> device)
     {

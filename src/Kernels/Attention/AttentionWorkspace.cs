@@ -48,7 +48,12 @@ public sealed class AttentionWorkspace
         DecodeRows = decodeRows;
         _device = arena.Device;
         _backward = backward;
-        Variant = _device is null ? null : AttentionVariant.Of(headDim);
+        if (_device is not null)
+        {
+            Attention.LoadTiles(_device, headDim);
+            Variant = AttentionVariant.Of(headDim);
+        }
+
         if (_device is null)
         {
             DeclareHost(arena);

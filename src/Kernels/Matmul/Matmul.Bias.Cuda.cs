@@ -7,7 +7,7 @@ public static unsafe partial class Matmul
     private const int BiasMaxStretches = 64, BiasMinStretch = 64;
     private const int BiasThreads = 256, BiasTile = 256, BiasSharedBytes = 4 * 8 * BiasTile;
 
-    private static readonly CudaKernel s_backwardBias = new(NativeSources.Of("MatmulBias"), "matmul_backward_bias");
+    private static readonly CudaKernel s_backwardBias = new(NativeSources.Of("Matmul"), "matmul_backward_bias");
 
     internal static CudaKernel[] BiasCudaKernels => [s_backwardBias];
 

@@ -4,6 +4,8 @@ namespace Z1Coder.Kernels;
 
 public static partial class Matmul
 {
+    private const int OldestFp8Capability = 89;
+
     /// <summary>
     /// y = x·wᵀ + bias, or y += it, of 8-bit copies: sums in fp32, both scales applied to the sum, one rounding at the store. On CUDA it
     /// needs a device with 8-bit tensor cores (sm_89, sm_90a and later); the CPU multiplies the decoded values. Extents are multiples
@@ -115,6 +117,11 @@ public static partial class Matmul
         Expect.That(
             a.Format == Fp8Format.E4M3 || b.Format == Fp8Format.E4M3,
             "of two 8-bit operands at least one must be E4M3: cuBLASLt has no product of two E5M2");
+        if (!stream.Device.IsHostCuda && stream.Device.Capability < OldestFp8Capability)
+        {
+            throw new NotSupportedException($"{stream.Device} has no 8-bit tensor cores; they begin with compute capability 8.9");
+        }
+
         var (pa, pb) = (AddressOf(stream, aCodes), AddressOf(stream, bCodes));
         var key = new CublasLtMatmulKey
         {

@@ -308,8 +308,14 @@ public sealed unsafe class CudaStream : ComputeStream
             return;
         }
 
-        Device.Context.MakeCurrent();
-        _ = Cuda.cuStreamSynchronize(_stream);          // staging memory and scratch must not go while work uses them
+        // Staging memory and scratch must not go while work uses them. The device may be disposed: this stream keeps its context.
+        nint popped;
+        if (Cuda.cuCtxPushCurrent_v2(Device.Context.Value) == Cuda.Success)
+        {
+            _ = Cuda.cuStreamSynchronize(_stream);
+            _ = Cuda.cuCtxPopCurrent_v2(&popped);
+        }
+
         ReleaseOwned();
         foreach (var e in _staged)
         {
@@ -356,9 +362,11 @@ public sealed unsafe class CudaStream : ComputeStream
         Cuda.Throw(result, $"launch of {kernel} (grid {grid.X}, {grid.Y}, {grid.Z}; block {block}; {sharedBytes} bytes shared)");
     }
 
-    private int BeginSpan(string name) => Trace is { } trace && !IsCapturing ? trace.Begin(this, name, isRange: false) : -1;
+    /// <summary>Begins a span of <see cref="Trace"/>, for work that a library enqueues; -1 when nothing is traced.</summary>
+    internal int BeginSpan(string name) => Trace is { } trace && !IsCapturing ? trace.Begin(this, name, isRange: false) : -1;
 
-    private void EndSpan(int span)
+    /// <summary>Ends a span.</summary>
+    internal void EndSpan(int span)
     {
         if (span >= 0)
         {

@@ -32,6 +32,7 @@ internal sealed unsafe class CublasLtMatmul : IDisposable
     {
         _library = library;
         Key = key;
+        Label = $"matmul {key.M}x{key.N}x{key.K} {(key.TransposeA ? 'T' : 'N')}{(key.TransposeB ? 'T' : 'N')}{(key.IsFp8 ? " fp8" : "")}";
         nint made;
         CublasLt.Check(CublasLt.cublasLtMatmulDescCreate(&made, ComputeFloat32, CublasLtType.Float32));
         _description = new CudaHandle(library.Context, made, CudaHandleKind.CublasLtMatmulDesc);
@@ -57,6 +58,9 @@ internal sealed unsafe class CublasLtMatmul : IDisposable
 
     /// <summary>What it computes.</summary>
     public CublasLtMatmulKey Key { get; }
+
+    /// <summary>Its name in traces.</summary>
+    public string Label { get; }
 
     /// <summary>Workspace of the chosen algorithm, bytes.</summary>
     public long WorkspaceBytes { get; private set; }

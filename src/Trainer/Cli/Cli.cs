@@ -80,6 +80,6 @@ public static class Cli
     private static IEnumerable<Command> Verbs() =>
     [
         DemoCommand.Create(), CurateCommand.Create(), TrainCommand.Create(), GenerateCommand.Create(), EvalCommand.Create(), ReportCommand.Create(),
-        TokenizerCommand.Create(), PlanCommand.Create(), InspectCommand.Create(), DoctorCommand.Create(), PerfCommand.Create(),
+        TokenizerCommand.Create(), PlanCommand.Create(), InspectCommand.Create(), DoctorCommand.Create(), PerfCommand.Create(), KernelsCommand.Create(), SelfTestCommand.Create(),
     ];
 }
