@@ -17,8 +17,11 @@
 //             next tile are multiplied while P·V of this one is under way and its softmax runs; the two warpgroups take
 //             turns to issue, so that one's softmax falls into the other's products. P goes from accumulators to the A
 //             operand in registers.
-//   keys      item: 128 keys × key/value head; a ring of query and dO tiles over its G query heads in order. The scores
-//             are computed transposed, so P and dS are A operands in registers as well.
+//   keys      item: 128 keys × key/value head × split of its G query heads; a ring of query and dO tiles over these
+//             heads in order. The scores are computed transposed, so P and dS are A operands in registers as well. With
+//             one split dk and dv are rounded here; with more, attention_hopper_sum adds fp32 parts in the order of the
+//             splits. Splits are for batches with fewer key tiles than multiprocessors: 5,120 tokens of a model with
+//             K = 2 would be 80 items of very unequal length.
 //   queries   item: 128 queries × query head; a ring of key and value tiles.
 // Every operand in shared memory comes from TMA: there are no ordinary stores for a proxy fence to order. Sums have a
 // fixed order and there are no atomics: two runs give equal bits.
@@ -81,6 +84,7 @@ constexpr int kThreads = hopper::kWarpgroup + kConsumers;
 constexpr int kConsumerWarps = kConsumers / kWarp;
 // 65,536 registers are 168 for each of 384 threads; 24 + 2 · 240 is no more than 3 · 168.
 constexpr int kProducerRegisters = 24, kConsumerRegisters = 240;
+constexpr int kSumThreads = 256;
 constexpr int kFirstTurn = 1;              // named barriers 1 and 2: the turn of each consumer warpgroup
 constexpr float kLog2E = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 
@@ -183,6 +187,18 @@ __device__ __forceinline__ void store_rows(bf16* out, int64_t stride, const floa
       if (stored[half]) {
         ptx::store_16(out + 8 * half * stride + 32 * group + 8 * (threadIdx.x % 4), uint4{x[0], x[1], x[2], x[3]});
       }
+    }
+  }
+}
+
+// The same in fp32; four lanes write the 32 bytes of a sector together.
+template <int N>
+__device__ __forceinline__ void store_parts(float* out, int64_t stride, const float (&d)[N], float scale,
+                                            const bool (&stored)[2]) {
+#pragma unroll
+  for (int i = 0; i < N; i += 2) {
+    if (stored[half_of(i)]) {
+      *reinterpret_cast<float2*>(out + 8 * half_of(i) * stride + column_of(i)) = float2{d[i] * scale, d[i + 1] * scale};
     }
   }
 }
@@ -403,11 +419,13 @@ struct AttentionHopperBackwardParams {
   const float* lse;
   const float* delta;
   bf16* dq;                     // row stride dq_stride; unused by the kernel of the keys
-  bf16* dk;                     // row stride dkv_stride; dk and dv unused by the kernel of the queries
+  bf16* dk;                     // row stride dkv_stride; dk and dv unused by the kernel of the queries and with splits
   bf16* dv;
+  float* parts;                 // [splits, T, 2K·H], dk then dv; unused with one split
   const AttentionTile* tiles;
   int64_t dq_stride, dkv_stride;
-  int tile_count, heads, kv_heads;
+  int tokens, tile_count, heads, kv_heads;
+  int splits, split_heads;      // ⌈G / split_heads⌉ splits of split_heads heads, the last one of what is left
   float scale;                  // log2 e / √H
 };
 static_assert(sizeof(AttentionHopperBackwardParams) == 512, "same layout as AttentionHopper.BackwardParams");
@@ -424,8 +442,9 @@ struct BackwardKeysShared {
 Z1_KERNEL(kThreads, 1, attention_hopper_backward_keys, AttentionHopperBackwardParams) {
   auto& s = *shared_memory<BackwardKeysShared>();
   using Ring = Place<kStepStages>;
-  const int64_t items = int64_t(p.tile_count) * p.kv_heads;
-  const int group = p.heads / p.kv_heads;
+  const int per_tile = p.kv_heads * p.splits, group = p.heads / p.kv_heads;
+  const int64_t items = int64_t(p.tile_count) * per_tile;
+  const auto heads_of = [&](int split) { return min(p.split_heads, group - split * p.split_heads); };
   if (threadIdx.x == 0) {
     hopper::barrier_init(s.tile_full, 1);
     hopper::barrier_init(s.tile_empty, kConsumerWarps);
@@ -443,8 +462,8 @@ Z1_KERNEL(kThreads, 1, attention_hopper_backward_keys, AttentionHopperBackwardPa
     hopper::registers_decrease<kProducerRegisters>();
     if (threadIdx.x < kWarp) {
       for (int round = 0; item_of(round) < items; round++) {
-        const int kv_head = int(item_of(round) % p.kv_heads);
-        const AttentionTile tile = p.tiles[item_of(round) / p.kv_heads];
+        const int in_tile = int(item_of(round) % per_tile), kv_head = in_tile / p.splits, split = in_tile % p.splits;
+        const AttentionTile tile = p.tiles[item_of(round) / per_tile];
         if (tile.length == 0) continue;
         if (threadIdx.x == 0) {
           const int token = tile.start + tile.first;
@@ -454,7 +473,8 @@ Z1_KERNEL(kThreads, 1, attention_hopper_backward_keys, AttentionHopperBackwardPa
           hopper::load_3d(&s.v, p.tile, s.tile_full, 0, token, (p.heads + p.kv_heads + kv_head) * kSlabs);
         }
         filled++;
-        for (int head = kv_head * group; head < (kv_head + 1) * group; head++) {
+        const int first_head = kv_head * group + split * p.split_heads;
+        for (int head = first_head; head < first_head + heads_of(split); head++) {
           for (int first = tile.first; first < tile.length; first += kStepM, step++) {
             const Ring at(step);
             hopper::Barrier& full = s.full[at.stage];
@@ -485,15 +505,15 @@ Z1_KERNEL(kThreads, 1, attention_hopper_backward_keys, AttentionHopperBackwardPa
     float dk[kHeadDim / 2], dv[kHeadDim / 2];
     uint32_t probabilities[kStepM / 16][4], differences[kStepM / 16][4];
     for (int round = 0; item_of(round) < items; round++) {
-      const int kv_head = int(item_of(round) % p.kv_heads);
-      const AttentionTile tile = p.tiles[item_of(round) / p.kv_heads];
+      const int in_tile = int(item_of(round) % per_tile), kv_head = in_tile / p.splits, split = in_tile % p.splits;
+      const AttentionTile tile = p.tiles[item_of(round) / per_tile];
       if (tile.length == 0) continue;
 #pragma unroll
       for (int i = 0; i < kHeadDim / 2; i++) dk[i] = dv[i] = 0.f;
       hopper::hold(dk);
       hopper::hold(dv);
       hopper::wait(s.tile_full, filled % 2);
-      for (int head = 0; head < group; head++) {
+      for (int head = 0; head < heads_of(split); head++) {
         for (int first = tile.first; first < tile.length; first += kStepM, step++) {
           const Ring at(step);
           const uint32_t q = hopper::shared_address(&s.q[at.stage]), d_o = hopper::shared_address(&s.d_o[at.stage]);
@@ -547,11 +567,19 @@ Z1_KERNEL(kThreads, 1, attention_hopper_backward_keys, AttentionHopperBackwardPa
       release(s.tile_empty);
       filled++;
       const int local = tile.first + row;
-      const int64_t at = (tile.start + local) * p.dkv_stride + kv_head * kHeadDim;
+      const int64_t token = tile.start + local;
       const bool stored[2] = {local < tile.length, local + 8 < tile.length};
       const float scale = p.scale / kLog2E;
-      store_rows(p.dk + at, p.dkv_stride, dk, {scale, scale}, stored);
-      store_rows(p.dv + at, p.dkv_stride, dv, {1.f, 1.f}, stored);
+      if (p.splits == 1) {
+        const int64_t at = token * p.dkv_stride + kv_head * kHeadDim;
+        store_rows(p.dk + at, p.dkv_stride, dk, {scale, scale}, stored);
+        store_rows(p.dv + at, p.dkv_stride, dv, {1.f, 1.f}, stored);
+      } else {
+        const int64_t stride = int64_t(2 * p.kv_heads) * kHeadDim;
+        float* to = p.parts + (int64_t(split) * p.tokens + token) * stride + kv_head * kHeadDim;
+        store_parts(to, stride, dk, scale, stored);
+        store_parts(to + p.kv_heads * kHeadDim, stride, dv, 1.f, stored);
+      }
     }
   }
 }
@@ -688,4 +716,28 @@ Z1_KERNEL(kThreads, 1, attention_hopper_backward_queries, AttentionHopperBackwar
       store_rows(p.dq + token * p.dq_stride + head * kHeadDim, p.dq_stride, dq, {scale, scale}, stored);
     }
   }
+}
+
+struct AttentionHopperSumParams {
+  const float* parts;   // [splits, rows, columns]
+  bf16* to;             // [rows, columns], row stride to_stride
+  int64_t to_stride, rows;
+  int splits, columns;  // columns: a multiple of 8
+};
+static_assert(sizeof(AttentionHopperSumParams) == 40, "same layout as AttentionHopper.SumParams");
+
+// dk and dv: the splits added in order, rounded once. 8 columns a thread.
+Z1_KERNEL(kSumThreads, 1, attention_hopper_sum, AttentionHopperSumParams) {
+  const int64_t piece = int64_t(blockIdx.x) * kSumThreads + threadIdx.x, pieces = p.columns / 8;
+  const int64_t row = piece / pieces;
+  const int column = int(piece % pieces) * 8;
+  if (row >= p.rows) return;
+  Vec8 sum = Vec8::zero();
+  for (int split = 0; split < p.splits; split++) {
+    const float* from = p.parts + (split * p.rows + row) * p.columns + column;
+    const Vec4 low = Vec4::load(from), high = Vec4::load(from + 4);
+#pragma unroll
+    for (int i = 0; i < 4; i++) sum[i] += low[i], sum[i + 4] += high[i];
+  }
+  sum.store(p.to + row * p.to_stride + column);
 }

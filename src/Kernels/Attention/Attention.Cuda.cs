@@ -29,7 +29,7 @@ public static partial class Attention
 
         if (workspace.UsesHopper)
         {
-            AttentionHopper.Forward(stream, qkv, o, lse, workspace);
+            workspace.Hopper!.Forward(stream, qkv, o, lse, workspace);
             return;
         }
 
@@ -69,13 +69,14 @@ public static partial class Attention
         const int RowsPerBlock = AttentionVariant.Threads / 16;
         stream.Launch(variant.Delta, new(checked((int)((rows + RowsPerBlock - 1) / RowsPerBlock))), AttentionVariant.Threads, delta);
 
-        var inPlace = dqkv.Pointer == qkv.Pointer;
+        var hopper = workspace.UsesHopper;
+        var inPlace = dqkv.Pointer == qkv.Pointer && !(hopper && workspace.HopperSplits > 1);   // parts lie beside qkv already
         var columns = qkv.Shape.Columns;
         var keysAt = inPlace ? workspace.KeyValueGradients.Pointer : dqkv.Pointer + (heads * headDim);
         var dkvStride = inPlace ? 2 * kvHeads * headDim : columns;
-        if (workspace.UsesHopper)
+        if (hopper)
         {
-            AttentionHopper.Backward(stream, dO, qkv, lse, dqkv.Pointer, keysAt, keysAt + (kvHeads * headDim), dkvStride, workspace);
+            workspace.Hopper!.Backward(stream, dO, qkv, lse, dqkv.Pointer, keysAt, keysAt + (kvHeads * headDim), dkvStride, workspace);
         }
         else
         {
