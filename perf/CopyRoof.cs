@@ -10,13 +10,15 @@ public sealed class CopyRoof : IDisposable
 {
     private const int Chunk = 1 << 16;                  // floats per item: 256 KiB
 
-    private readonly PerfInputs _inputs = new();
+    private readonly CpuStream _host = new(1);
+    private readonly PerfInputs _inputs;
     private readonly Tensor<float> _from, _to;
     private long _next;
 
     /// <summary>Room for copies of up to <paramref name="maxBytes"/> bytes moved; smaller ones walk through it, so that caches stay cold.</summary>
     public CopyRoof(long maxBytes)
     {
+        _inputs = new PerfInputs(_host);
         var floats = (int)Math.Min(Math.Max(maxBytes, 256L << 20) / 8, 1 << 28);
         (_from, _to) = (_inputs.Random<float>(floats), _inputs.Random<float>(floats));
     }
@@ -37,7 +39,11 @@ public sealed class CopyRoof : IDisposable
     }
 
     /// <inheritdoc/>
-    public void Dispose() => _inputs.Dispose();
+    public void Dispose()
+    {
+        _inputs.Dispose();
+        _host.Dispose();
+    }
 
     private readonly struct Job(Tensor<float> from, Tensor<float> to, int chunk, bool byVectors) : ICpuJob
     {

@@ -31,8 +31,8 @@ public sealed class PerfRunner(CpuStream stream, TextWriter output) : IDisposabl
     public PerfRow Run(PerfCase perfCase)
     {
         var bytes = Math.Max(1, perfCase.Cost.Bytes);
-        using var inputs = new PerfInputs();
-        var sets = new Action<CpuStream>[Math.Clamp(CacheBytes / bytes, 1, 12)];
+        using var inputs = new PerfInputs(stream);
+        var sets = new Action<ComputeStream>[Math.Clamp(CacheBytes / bytes, 1, 12)];
         for (var i = 0; i < sets.Length; i++)
         {
             sets[i] = perfCase.Prepare(inputs);
@@ -91,7 +91,7 @@ public sealed class PerfRunner(CpuStream stream, TextWriter output) : IDisposabl
     private static double Microseconds(long from, long to) => Stopwatch.GetElapsedTime(from, to).TotalMicroseconds;
 
     /// <summary>Lets the JIT reach its last tier; returns how many calls make a sample of at least 2 ms.</summary>
-    private int WarmUp(Action<CpuStream>[] sets)
+    private int WarmUp(Action<ComputeStream>[] sets)
     {
         var clock = Stopwatch.StartNew();
         var calls = 0;

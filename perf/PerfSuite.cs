@@ -4,18 +4,19 @@ namespace Z1Coder.Perf;
 public static class PerfSuite
 {
     /// <summary>The kernels, in the order of a training step.</summary>
-    public static IEnumerable<PerfCase> Kernels() =>
+    public static IEnumerable<PerfCase> Kernels(PerfSize size) =>
     [
-        .. EmbeddingPerf.Cases(),
-        .. MatmulPerf.Cases(),
-        .. Fp8Perf.Cases(),
-        .. RmsNormPerf.Cases(),
-        .. RopePerf.Cases(),
-        .. AttentionPerf.Cases(),
-        .. SwiGluPerf.Cases(),
-        .. CrossEntropyPerf.Cases(),
-        .. GlobalNormPerf.Cases(),
-        .. AdamWPerf.Cases(),
-        .. CastPerf.Cases(),
+        .. EmbeddingPerf.Cases(size),
+        .. MatmulPerf.Cases(size),
+        .. Fp8Perf.Cases(size),
+        .. RmsNormPerf.Cases(size),
+        .. RopePerf.Cases(size),
+        .. AttentionPerf.Cases(size),
+        .. SwiGluPerf.Cases(size),
+        .. CrossEntropyPerf.Cases(size),
+        .. GlobalNormPerf.Cases(size),
+        .. AdamWPerf.Cases(size),
+        .. CastPerf.Cases(size),
+        .. ArgmaxPerf.Cases(size),
     ];
 }

@@ -147,7 +147,8 @@ void make_ready(Fiber& fiber);
 // what they write. After kReaderTurns turns of such fibers, nobody else being able to run, it is a wait without end.
 void yield_reading(uintptr_t site);
 
-// Waits until predicate(argument) holds. It is evaluated when no fiber can run.
+// Waits until predicate(argument) holds. It is evaluated when no fiber can run, with self() the one that waits; it must
+// not wait itself.
 void wait_until(const Wait& reason, bool (*predicate)(void*), void* argument);
 template <class F> void wait_until(const Wait& reason, F predicate) {
   wait_until(reason, [](void* f) -> bool { return (*static_cast<F*>(f))(); }, &predicate);

@@ -167,8 +167,10 @@ void set_ready(Fiber& f) {
 bool wake_some() {
   Engine& e = g_engine;
   bool any = false;
+  Fiber* const running = e.self;
   for (size_t i = 0; i < e.polling.size();) {
     Fiber* f = e.polling[i];
+    e.self = f;
     if (!f->ready(f->ready_argument)) {
       i++;
       continue;
@@ -177,6 +179,7 @@ bool wake_some() {
     e.polling.erase(e.polling.begin() + ptrdiff_t(i));
     any = true;
   }
+  e.self = running;
   if (any || e.readers.empty()) return any;
   if (e.reader_turns > kReaderTurns) return false;
   e.reader_turns++;

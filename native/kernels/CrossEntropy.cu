@@ -97,7 +97,7 @@ __device__ __forceinline__ Softmax softmax(const bf16* row, int columns, float* 
   return {maximum == -kInfinity ? 0.0f : maximum, block_sum(mine.sum, scratch)};
 }
 
-Z1_KERNEL(kThreads, 1, cross_entropy_row_losses, CrossEntropyRowsParams) {
+Z1_KERNEL(kThreads, 2, cross_entropy_row_losses, CrossEntropyRowsParams) {
   Shared& s = *shared_memory<Shared>();
   const int target = p.targets[blockIdx.x];
   if (target == kIgnore) {
@@ -109,7 +109,7 @@ Z1_KERNEL(kThreads, 1, cross_entropy_row_losses, CrossEntropyRowsParams) {
   if (threadIdx.x == 0) p.losses[blockIdx.x] = all.shift - to_float(row[target]) + logf(all.sum);
 }
 
-Z1_KERNEL(kThreads, 1, cross_entropy_rows, CrossEntropyRowsParams) {
+Z1_KERNEL(kThreads, 2, cross_entropy_rows, CrossEntropyRowsParams) {
   Shared& s = *shared_memory<Shared>();
   const int target = p.targets[blockIdx.x];
   bf16* row = p.logits + int64_t(blockIdx.x) * p.columns;

@@ -7,12 +7,12 @@ namespace Z1Coder.Perf;
 public static class ArgmaxPerf
 {
     /// <summary>The cases.</summary>
-    public static IEnumerable<PerfCase> Cases()
+    public static IEnumerable<PerfCase> Cases(PerfSize size)
     {
-        const int Rows = 64, Vocabulary = 151_936;
-        yield return new("Argmax.Forward bf16", $"{Rows}x{Vocabulary}", Argmax.ForwardCost<BFloat16>(Rows, Vocabulary), p =>
+        var (rows, vocabulary) = size switch { PerfSize.Small => (3, 1001), PerfSize.Cpu => (64, 151_936), _ => (256, 151_936) };
+        yield return new("Argmax.Forward bf16", $"{rows}x{vocabulary}", Argmax.ForwardCost<BFloat16>(rows, vocabulary), p =>
         {
-            var (x, index) = (p.Random<BFloat16>(Rows, Vocabulary), p.Ints(new int[Rows]));
+            var (x, index) = (p.Random<BFloat16>(rows, vocabulary), p.Checked("index", p.Ints(new int[rows])));
             return stream => Argmax.Forward(stream, x, index);
         });
     }

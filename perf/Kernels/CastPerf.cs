@@ -7,23 +7,22 @@ namespace Z1Coder.Perf;
 public static class CastPerf
 {
     /// <summary>The cases.</summary>
-    public static IEnumerable<PerfCase> Cases()
+    public static IEnumerable<PerfCase> Cases(PerfSize size)
     {
-        const int Elements = 46_797_824;
-        var shape = $"{Elements}";
-        yield return new("Cast.Round bf16", shape, Cast.RoundCost<BFloat16>(Elements), p =>
+        var elements = size == PerfSize.Small ? 1003 : 46_797_824;
+        yield return new("Cast.Round bf16", $"{elements}", Cast.RoundCost<BFloat16>(elements), p =>
         {
-            var (from, to) = (p.Random<float>(Elements), p.Empty<BFloat16>(Elements));
+            var (from, to) = (p.Random<float>(elements), p.Output<BFloat16>("to", elements));
             return stream => Cast.Round(stream, from, to);
         });
-        yield return new("Cast.RoundStochastic bf16", shape, Cast.RoundCost<BFloat16>(Elements), p =>
+        yield return new("Cast.RoundStochastic bf16", $"{elements}", Cast.RoundCost<BFloat16>(elements), p =>
         {
-            var (from, to) = (p.Random<float>(Elements), p.Empty<BFloat16>(Elements));
+            var (from, to) = (p.Random<float>(elements), p.Output<BFloat16>("to", elements));
             return stream => Cast.RoundStochastic(stream, from, to, 1, 1);
         });
-        yield return new("Cast.Widen bf16", shape, Cast.RoundCost<BFloat16>(Elements), p =>
+        yield return new("Cast.Widen bf16", $"{elements}", Cast.RoundCost<BFloat16>(elements), p =>
         {
-            var (from, to) = (p.Random<BFloat16>(Elements), p.Empty<float>(Elements));
+            var (from, to) = (p.Random<BFloat16>(elements), p.Output<float>("to", elements));
             return stream => Cast.Widen(stream, from, to);
         });
     }

@@ -6,13 +6,15 @@ namespace Z1Coder.Perf;
 public static class GlobalNormPerf
 {
     /// <summary>The cases.</summary>
-    public static IEnumerable<PerfCase> Cases()
+    public static IEnumerable<PerfCase> Cases(PerfSize size)
     {
-        const int Elements = 32 << 20;
-        yield return new("GlobalNorm.SumOfSquares fp32", $"{Elements}", GlobalNorm.SumOfSquaresCost(Elements), p =>
+        var elements = size switch { PerfSize.Small => 70_001, PerfSize.Cpu => 32 << 20, _ => 256 << 20 };
+        yield return new("GlobalNorm.SumOfSquares fp32", $"{elements}", GlobalNorm.SumOfSquaresCost(elements), p =>
         {
-            var gradient = p.Random<float>(Elements);
-            return stream => GlobalNorm.SumOfSquares(stream, gradient);
+            var gradient = p.Random<float>(elements);
+            var sum = double.NaN;
+            p.Checked("sum", () => sum);
+            return stream => sum = GlobalNorm.SumOfSquares(stream, gradient);
         });
     }
 }

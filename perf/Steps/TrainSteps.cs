@@ -16,25 +16,25 @@ public static class TrainSteps
     /// <param name="which">size, length, type</param>
     /// <param name="steps">timed steps; 0 chooses by size</param>
     /// <param name="headRows">rows of an LM-head chunk</param>
-    public static StepResult Run(CpuStream stream, StepCase which, int steps, int headRows) =>
+    public static StepResult Run(ComputeStream stream, StepCase which, int steps, int headRows) =>
         which.Type == "fp32" ? Run<float>(stream, which, steps, headRows) : Run<BFloat16>(stream, which, steps, headRows);
 
-    private static StepResult Run<T>(CpuStream stream, StepCase which, int steps, int headRows)
+    private static StepResult Run<T>(ComputeStream stream, StepCase which, int steps, int headRows)
         where T : unmanaged
     {
         var config = StepCase.ConfigOf(which.Size);
-        var (warm, timed) = which.Size switch { "nano" => (20, 30), "mini" => (4, 8), _ => (1, 3) };
+        var (warm, timed) = which.Size switch { "nano" => (20, 30), "mini" => (4, 8), "05b" => (1, 3), _ => (3, 10) };
         timed = steps > 0 ? steps : timed;
         var samples = which.Samples();
         var recipe = new OptimizeRecipe(
-            1, 0, samples.Length, which.Length, 0, false, LastStep.Keep, 1e-5, ScheduleKind.Constant, 0, 0, 0.01, true, 0.9, 0.999, 1e-8, 1, Recompute.None, headRows);
+            1, 0, samples.Length, which.Length, 0, false, LastStep.Keep, 1e-5, ScheduleKind.Constant, 0, 0, 0.01, true, 0.9, 0.999, 1e-8, 1, which.Size == "7b" ? Recompute.Norm | Recompute.SwiGlu : Recompute.None, headRows);
 
         var roof = Roofs.Measure(stream, quick: true).GemmFlopsPerSecond<T>();
-        using var optimizer = new Optimizer<T>(new Qwen2Parameters(config), recipe.AdamW, recipe.DecayAll);
-        using var activations = new Activations<T>(config, which.Length, headRows, Recompute.None, stream, training: true);
+        using var optimizer = new Optimizer<T>(new Qwen2Parameters(config), recipe.AdamW, recipe.DecayAll, stream);
+        using var activations = new Activations<T>(config, which.Length, headRows, recipe.Recompute, stream, training: true);
         optimizer.Allocate();
         activations.Allocate();
-        RandomWeights.Fill(optimizer.Master, 0, 0.02);
+        Fill(optimizer.Master);
         optimizer.PublishMaster();
         var loop = new TrainLoop<T>(
             stream, optimizer, activations, samples, new StepPlan(samples.Length, samples.Length, 0), 1000, recipe, new GuardRecipe(false, 0, 64, 10),
@@ -59,7 +59,7 @@ public static class TrainSteps
         }
 
         var parts = Parts(stream, optimizer, activations, samples, warm == 1 ? 1 : timed / 2);
-        var peak = ProcStatus.PeakResidentBytes();
+        var peak = stream is CudaStream ? optimizer.Arenas.Append(activations.Arena).Sum(a => a.Bytes) : ProcStatus.PeakResidentBytes();
         roof = Math.Max(roof, Roofs.Measure(stream, quick: true).GemmFlopsPerSecond<T>());
         Array.Sort(seconds);
         Array.Sort(allocated);
@@ -70,7 +70,7 @@ public static class TrainSteps
 
     /// <summary>Median milliseconds of forward, head, backward and optimizer: the same calls as the loop's, with a clock in between.</summary>
     private static double[] Parts<T>(
-        CpuStream stream, Optimizer<T> optimizer, Activations<T> activations, Z1Coder.Trainer.Tokens.TokenizedSample[] samples, int repeats)
+        ComputeStream stream, Optimizer<T> optimizer, Activations<T> activations, Z1Coder.Trainer.Tokens.TokenizedSample[] samples, int repeats)
         where T : unmanaged
     {
         var batch = new PackedBatch(activations.Tokens, samples.Length);
@@ -90,12 +90,16 @@ public static class TrainSteps
         {
             var t0 = Stopwatch.GetTimestamp();
             model.Forward(stream, activations, batch);
+            stream.Synchronize();
             var t1 = Stopwatch.GetTimestamp();
             model.HeadForwardBackward(stream, activations, batch, optimizer.Gradients, 1f / batch.LossTokens, accumulate: false);
+            stream.Synchronize();
             var t2 = Stopwatch.GetTimestamp();
             model.DecoderBackward(stream, activations, batch, optimizer.Gradients, accumulate: false);
+            stream.Synchronize();
             var t3 = Stopwatch.GetTimestamp();
             optimizer.Step(stream, 1000 + i, 1e-5, GlobalNorm.ClipScale(optimizer.GradientNorm(stream), 1));
+            stream.Synchronize();
             long[] marks = [t0, t1, t2, t3, Stopwatch.GetTimestamp()];
             for (var part = 0; part < times.Length; part++)
             {
@@ -104,6 +108,25 @@ public static class TrainSteps
         }
 
         return [.. times.Select(Median)];
+    }
+
+    /// <summary>Uniform of the deviation 0.02: speed does not depend on the distribution, and a billion of them should not take a minute.</summary>
+    private static void Fill(ParameterSet<float> master)
+    {
+        var state = 0x9E3779B9u;
+        foreach (var tensor in master.Tensors)
+        {
+            HostPieces.Fill(tensor, (_, piece) =>
+            {
+                foreach (ref var element in piece)
+                {
+                    state ^= state << 13;
+                    state ^= state >> 17;
+                    state ^= state << 5;
+                    element = ((state / (float)uint.MaxValue) - 0.5f) * 0.07f;
+                }
+            });
+        }
     }
 
     private static double Median(double[] values)

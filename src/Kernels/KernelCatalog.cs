@@ -22,6 +22,7 @@ public static class KernelCatalog
         .. AdamW.CudaKernels,
         .. Argmax.CudaKernels,
         .. Attention.CudaKernels,
+        .. AttentionHopper.CudaKernels,
         .. Cast.CudaKernels,
         .. CrossEntropy.CudaKernels,
         .. Embedding.CudaKernels,

@@ -393,6 +393,56 @@ public sealed class MatmulCudaTests : IDisposable
         }
     }
 
+    [Theory]
+    [InlineData(true, false)]
+    [InlineData(false, true)]
+    [InlineData(true, true)]
+    [InlineData(false, false)]
+    public void The_twin_multiplies_fp32_in_every_layout(bool transposeA, bool transposeB)
+    {
+        const int M = 19, N = 11, K = 37;
+        var (a, b) = (_bench.Input<float>(new(M * K)), _bench.Input<float>(new(N * K)));
+        var (d, bias) = (_bench.Input<float>(new(N, M), 4), _bench.Input<float>(new(M)));
+        var (old, to) = (KernelBench.Doubles(d), _bench.Put(d));
+        var key = new CublasLtMatmulKey
+        {
+            M = M, N = N, K = K, TransposeA = transposeA, TransposeB = transposeB, HasBias = true,
+            TypeA = CublasLtType.Float32, TypeB = CublasLtType.Float32, TypeD = CublasLtType.Float32, Alignment = 4,
+        };
+        var (pa, pb, pd) = (Address(_bench.Put(a)), Address(_bench.Put(b)), Address(to));
+        MatmulPlans.Of(Stream).Run(key, pa, pb, pd, Address(_bench.Put(bias)), 0, 0, accumulate: true);
+        _bench.Get(to, d);
+
+        // D by columns is [N, M] by rows: its rows are B's columns, its columns A's rows
+        var (aRow, aColumn) = transposeA ? (K, 1) : (1, M);
+        var (bRow, bColumn) = transposeB ? (N, 1) : (1, K);
+        new MatmulOracle(KernelBench.Doubles(b), KernelBench.Doubles(a), N, M, K, bColumn, bRow, aColumn, aRow)
+            .Compare(d, old, KernelBench.Doubles(bias));
+    }
+
+    [Theory]
+    [InlineData("BFloat16", "Float32", "Float32", 32)]
+    [InlineData("Float32", "Float32", "BFloat16", 32)]
+    [InlineData("E5M2", "E5M2", "BFloat16", 32)]
+    [InlineData("E4M3", "E4M3", "E4M3", 32)]
+    [InlineData("E4M3", "E4M3", "BFloat16", 24)]
+    [InlineData("BFloat16", "BFloat16", "BFloat16", 0)]
+    public void What_cublaslt_lacks_is_an_error_that_names_the_product(string a, string b, string d, int k)
+    {
+        var key = new CublasLtMatmulKey
+        {
+            M = 32, N = 32, K = k, TransposeA = true, TransposeB = false,
+            TypeA = Enum.Parse<CublasLtType>(a), TypeB = Enum.Parse<CublasLtType>(b), TypeD = Enum.Parse<CublasLtType>(d), Alignment = 256,
+        };
+        var x = Address(Input(32, 64));
+        var plans = MatmulPlans.Of(Stream);
+        var (count, handles) = (plans.Count, Stream.Device.LiveHandles);
+        var e = Assert.Throws<CublasLtException>(() => plans.Run(key, x, x, x, 0, 0, 0, accumulate: false));
+        Assert.Equal(k == 0 ? "CUBLAS_STATUS_INVALID_VALUE" : "CUBLAS_STATUS_NOT_SUPPORTED", e.Name);
+        Assert.Contains($"32 x 32 x {k} TN {a} · {b} to {d}", e.Message, StringComparison.Ordinal);
+        Assert.Equal((count, handles), (plans.Count, Stream.Device.LiveHandles));
+    }
+
     [Fact]
     public void A_trace_shows_products_by_their_shape()
     {
@@ -448,7 +498,8 @@ public sealed class MatmulCudaTests : IDisposable
 
     private Tensor<BFloat16> Output(int rows, int columns) => _bench.Put(_bench.Output<BFloat16>(new(rows, columns)));
 
-    private nint Address(Tensor<BFloat16> tensor) => Matmul.AddressOf(Stream, tensor);
+    private nint Address<T>(Tensor<T> tensor)
+        where T : unmanaged => Matmul.AddressOf(Stream, tensor);
 
     private double[] Values(Tensor<BFloat16> device)
     {

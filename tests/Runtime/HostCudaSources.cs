@@ -9,6 +9,8 @@ internal static class HostCudaSources
 
     public static KernelSource Instructions { get; } = new("Instructions", Read);
 
+    public static KernelSource Hopper { get; } = new("Hopper", Read);
+
     private static string? Read(string name)
     {
         var native = Path.Combine(Goldens.RepositoryRoot, "native");

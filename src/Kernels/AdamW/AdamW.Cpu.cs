@@ -28,7 +28,6 @@ public static partial class AdamW
             ref var v0 = ref Unsafe.Add(ref v.Origin, first);
             ref var w0 = ref Unsafe.Add(ref weight.Origin, first);
             var moves = factors.MinusRate != 0;
-            var stochastic = factors.Stochastic && typeof(T) != typeof(float);
             nuint i = 0;
             for (; i + Lanes.Count <= n; i += Lanes.Count)
             {
@@ -36,7 +35,7 @@ public static partial class AdamW
                 Lanes.Store(ref m0, i, m);
                 Lanes.Store(ref v0, i, v);
                 Lanes.Store(ref p0, i, p);
-                Lanes.Store(ref w0, i, stochastic ? StochasticRounding.Round(p, factors.Key, (nuint)first + i) : p);
+                Lanes.Store(ref w0, i, p);
             }
 
             if (i < n)
@@ -47,7 +46,28 @@ public static partial class AdamW
                 Tail.Store(ref m0, i, rest, m);
                 Tail.Store(ref v0, i, rest, v);
                 Tail.Store(ref p0, i, rest, p);
-                Tail.Store(ref w0, i, rest, stochastic ? StochasticRounding.Round(p, factors.Key, (nuint)first + i) : p);
+                Tail.Store(ref w0, i, rest, p);
+            }
+
+            if (factors.Stochastic && typeof(T) != typeof(float))
+            {
+                RoundAgain(ref p0, ref w0, (nuint)first, n);
+            }
+        }
+
+        /// <summary>The weights of a chunk that is still in the cache, rounded at random instead: the loop above stays free of calls.</summary>
+        private void RoundAgain(ref float p0, ref T w0, nuint first, nuint n)
+        {
+            nuint i = 0;
+            for (; i + Lanes.Count <= n; i += Lanes.Count)
+            {
+                Lanes.Store(ref w0, i, StochasticRounding.Round(Lanes.Load(ref p0, i), factors.Key, first + i));
+            }
+
+            if (i < n)
+            {
+                var rest = (int)(n - i);
+                Tail.Store(ref w0, i, rest, StochasticRounding.Round(Tail.Load(ref p0, i, rest), factors.Key, first + i));
             }
         }
 

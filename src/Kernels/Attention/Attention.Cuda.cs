@@ -27,6 +27,12 @@ public static partial class Attention
             return;
         }
 
+        if (workspace.UsesHopper)
+        {
+            workspace.Hopper!.Forward(stream, qkv, o, lse, workspace);
+            return;
+        }
+
         var parameters = new ForwardParams
         {
             Qkv = qkv.Pointer,
@@ -63,32 +69,42 @@ public static partial class Attention
         const int RowsPerBlock = AttentionVariant.Threads / 16;
         stream.Launch(variant.Delta, new(checked((int)((rows + RowsPerBlock - 1) / RowsPerBlock))), AttentionVariant.Threads, delta);
 
-        var inPlace = dqkv.Pointer == qkv.Pointer;
+        var hopper = workspace.UsesHopper;
+        var inPlace = dqkv.Pointer == qkv.Pointer && !(hopper && workspace.HopperSplits > 1);   // parts lie beside qkv already
         var columns = qkv.Shape.Columns;
         var keysAt = inPlace ? workspace.KeyValueGradients.Pointer : dqkv.Pointer + (heads * headDim);
-        var parameters = new BackwardParams
+        var dkvStride = inPlace ? 2 * kvHeads * headDim : columns;
+        if (hopper)
         {
-            DO = dO.Pointer,
-            Qkv = qkv.Pointer,
-            Lse = lse.Pointer,
-            Delta = workspace.Delta.Pointer,
-            Dq = dqkv.Pointer,
-            Dk = keysAt,
-            Dv = keysAt + (kvHeads * headDim),
-            Tiles = workspace.KeyTiles!.Tiles.Pointer,
-            DqStride = columns,
-            DkvStride = inPlace ? 2 * kvHeads * headDim : columns,
-            Heads = heads,
-            KvHeads = kvHeads,
-            Scale = Scale(headDim),
-        };
-        stream.Launch(
-            variant.BackwardKeys, new(checked(workspace.KeyTiles.Blocks(stream) * kvHeads)), AttentionVariant.Threads, parameters,
-            variant.BackwardKeysBytes);
-        parameters.Tiles = workspace.BackwardQueryTiles!.Tiles.Pointer;
-        stream.Launch(
-            variant.BackwardQueries, new(checked(workspace.BackwardQueryTiles.Blocks(stream) * heads)), AttentionVariant.Threads, parameters,
-            variant.BackwardQueriesBytes);
+            workspace.Hopper!.Backward(stream, dO, qkv, lse, dqkv.Pointer, keysAt, keysAt + (kvHeads * headDim), dkvStride, workspace);
+        }
+        else
+        {
+            var parameters = new BackwardParams
+            {
+                DO = dO.Pointer,
+                Qkv = qkv.Pointer,
+                Lse = lse.Pointer,
+                Delta = workspace.Delta.Pointer,
+                Dq = dqkv.Pointer,
+                Dk = keysAt,
+                Dv = keysAt + (kvHeads * headDim),
+                Tiles = workspace.KeyTiles!.Tiles.Pointer,
+                DqStride = columns,
+                DkvStride = dkvStride,
+                Heads = heads,
+                KvHeads = kvHeads,
+                Scale = Scale(headDim),
+            };
+            stream.Launch(
+                variant.BackwardKeys, new(checked(workspace.KeyTiles.Blocks(stream) * kvHeads)), AttentionVariant.Threads, parameters,
+                variant.BackwardKeysBytes);
+            parameters.Tiles = workspace.BackwardQueryTiles!.Tiles.Pointer;
+            stream.Launch(
+                variant.BackwardQueries, new(checked(workspace.BackwardQueryTiles.Blocks(stream) * heads)), AttentionVariant.Threads, parameters,
+                variant.BackwardQueriesBytes);
+        }
+
         if (inPlace)
         {
             var copy = new CopyParams

@@ -48,7 +48,12 @@ public sealed class AttentionWorkspace
         DecodeRows = decodeRows;
         _device = arena.Device;
         _backward = backward;
-        Variant = _device is null ? null : AttentionVariant.Of(headDim);
+        if (_device is not null)
+        {
+            Attention.LoadTiles(_device, headDim);
+            Variant = AttentionVariant.Of(headDim);
+        }
+
         if (_device is null)
         {
             DeclareHost(arena);
@@ -110,6 +115,31 @@ public sealed class AttentionWorkspace
     /// <summary>Tiles of keys for backward, on a device.</summary>
     internal AttentionTileList? KeyTiles { get; private set; }
 
+    /// <summary>The wgmma kernels for the head dim, on sm_90a and, for tests, on hostcuda; null where there are none.</summary>
+    internal AttentionHopper? Hopper { get; set; }
+
+    /// <summary>Tiles of queries for <see cref="Hopper"/>.</summary>
+    internal AttentionTileList? HopperQueryTiles { get; private set; }
+
+    /// <summary>Tiles of keys for the backward of <see cref="Hopper"/>.</summary>
+    internal AttentionTileList? HopperKeyTiles { get; private set; }
+
+    /// <summary>Query heads of a key/value head that one block of its backward takes.</summary>
+    internal int HopperSplitHeads { get; private set; } = 1;
+
+    /// <summary>Blocks that share the query heads of a key/value head.</summary>
+    internal int HopperSplits => ((Heads / KvHeads) + HopperSplitHeads - 1) / HopperSplitHeads;
+
+    /// <summary>[splits, T, 2K · H]: dk, then dv, of each split, where there are several.</summary>
+    internal Tensor<float> HopperParts { get; private set; }
+
+    /// <summary>Which device file the calls with this workspace launch; tests set it, to run both on one device.</summary>
+    internal AttentionPath Path { get; set; }
+
+    /// <summary>Whether calls launch <see cref="AttentionHopper"/>.</summary>
+    internal bool UsesHopper => Hopper is not null
+        && (Path == AttentionPath.Hopper || (Path == AttentionPath.ByArchitecture && _device!.Architecture == "sm_90a"));
+
     /// <summary>[T, N]: dO·o, on a device.</summary>
     internal Tensor<float> Delta { get; private set; }
 
@@ -164,6 +194,8 @@ public sealed class AttentionWorkspace
             QueryTiles!.Load(cuda, cuSeqlens);
             BackwardQueryTiles?.Load(cuda, cuSeqlens);
             KeyTiles?.Load(cuda, cuSeqlens);
+            HopperQueryTiles?.Load(cuda, cuSeqlens);
+            HopperKeyTiles?.Load(cuda, cuSeqlens);
         }
     }
 
@@ -239,10 +271,26 @@ public sealed class AttentionWorkspace
     {
         var tile = Variant!.TileM;
         QueryTiles = new(arena, tile, keys: false, MaxTokens, MaxSequences);
+        if (AttentionHopper.Takes(HeadDim) && (_device!.Architecture == "sm_90a" || _device.IsHostCuda))
+        {
+            Hopper = AttentionHopper.Of(HeadDim);
+            HopperQueryTiles = new(arena, AttentionHopper.Tile, keys: false, MaxTokens, MaxSequences);
+        }
+
         if (_backward && MaxTokens > 0)
         {
             BackwardQueryTiles = new(arena, AttentionVariant.BackwardTile, keys: false, MaxTokens, MaxSequences);
             KeyTiles = new(arena, AttentionVariant.BackwardTile, keys: true, MaxTokens, MaxSequences);
+            if (Hopper is not null)
+            {
+                HopperKeyTiles = new(arena, AttentionHopper.Tile, keys: true, MaxTokens, MaxSequences);
+                HopperSplitHeads = AttentionHopper.SplitHeads(_device!.Multiprocessors, MaxTokens, Heads, KvHeads);
+                if (HopperSplits > 1)
+                {
+                    HopperParts = arena.Declare<float>(HopperSplits, MaxTokens, 2 * KvHeads * HeadDim);
+                }
+            }
+
             Delta = arena.Declare<float>(MaxTokens, Heads);
             KeyValueGradients = arena.Declare<BFloat16>(MaxTokens, 2 * KvHeads * HeadDim);
         }

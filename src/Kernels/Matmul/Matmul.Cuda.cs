@@ -12,6 +12,9 @@ public static unsafe partial class Matmul
     /// <summary>How CUDA streams choose algorithms. Set it before the first product of a stream: plans that exist stay.</summary>
     public static MatmulTuning Tuning { get; set; } = new();
 
+    /// <summary>Where a search keeps its winners unless told otherwise: the folder of compiled kernels.</summary>
+    public static string DefaultCacheDirectory => ModuleCache.DefaultDirectory();
+
     private static void ForwardCuda(
         CudaStream stream,
         Tensor<BFloat16> x,

@@ -8,6 +8,7 @@ namespace Z1Coder.Kernels;
 /// What the products of one CUDA stream share: a handle on cuBLASLt, a workspace, and a plan per product that has been met. The first
 /// call of a product makes its plan (and may time algorithms, which waits for the device); later ones find it and enqueue.
 /// </summary>
+/// <remarks>A graph captured from the stream keeps using this workspace: launch it on the same stream, and not after the stream is gone.</remarks>
 internal sealed unsafe class MatmulPlans : IDisposable
 {
     /// <summary>What NVIDIA recommends on Hopper; algorithms that want more are not offered.</summary>

@@ -308,8 +308,14 @@ public sealed unsafe class CudaStream : ComputeStream
             return;
         }
 
-        Device.Context.MakeCurrent();
-        _ = Cuda.cuStreamSynchronize(_stream);          // staging memory and scratch must not go while work uses them
+        // Staging memory and scratch must not go while work uses them. The device may be disposed: this stream keeps its context.
+        nint popped;
+        if (Cuda.cuCtxPushCurrent_v2(Device.Context.Value) == Cuda.Success)
+        {
+            _ = Cuda.cuStreamSynchronize(_stream);
+            _ = Cuda.cuCtxPopCurrent_v2(&popped);
+        }
+
         ReleaseOwned();
         foreach (var e in _staged)
         {

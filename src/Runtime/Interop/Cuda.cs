@@ -191,6 +191,12 @@ internal static unsafe partial class Cuda
     [LibraryImport(Library)]
     public static partial int cuOccupancyMaxActiveBlocksPerMultiprocessor(int* blocks, nint function, int blockSize, nuint sharedBytes);
 
+    /// <summary>The address of the map is a multiple of 64 bytes.</summary>
+    [LibraryImport(Library)]
+    public static partial int cuTensorMapEncodeTiled(
+        void* map, int type, uint rank, void* address, ulong* sizes, ulong* strides, uint* box, uint* elementStrides, int interleave, int swizzle,
+        int promotion, int outside);
+
     [LibraryImport(Library)]
     public static partial int cuLaunchKernel(
         nint function, uint gridX, uint gridY, uint gridZ, uint blockX, uint blockY, uint blockZ, uint sharedBytes, nint stream, void** parameters, void** extra);

@@ -43,7 +43,7 @@ internal static unsafe class CudaProbe
         lines.Add(Library("NVTX", NativeLibraries.InToolkits("Z1_NVTX", "libnvToolsExt.so.1"), "nvtxRangePushA", _ => "present",
             "profilers see kernels without ranges"));
         var host = NativeLibraries.OpenDriver(CudaDriver.HostCuda);
-        lines.Add(host.Handle != 0 ? $"hostcuda: at {host.NameOrReason}." : $"{host.NameOrReason}.");
+        lines.Add(host.Handle != 0 ? $"hostcuda: at {host.NameOrReason}, {HostCompiler.Describe()}." : $"{host.NameOrReason}.");
         return lines;
     }
 

@@ -17,6 +17,9 @@ internal static class HostCompiler
     /// <exception cref="NotSupportedException">there is no C++ compiler; one sentence</exception>
     public static string Version() => Found().Version;
 
+    /// <summary>The compiler, or what to install, for one sentence.</summary>
+    public static string Describe() => s_compiler.Value is { Path: not null } found ? $"kernels by {found.Version}" : "no C++ compiler on PATH (apt-get install g++, or set Z1_CXX)";
+
     public static KernelImage Compile(string stem, string text, IReadOnlyList<(string Name, string Text)> includes, string[] options)
     {
         var compiler = Found().Path!;

@@ -108,7 +108,7 @@ internal sealed class ModuleCache
         return hash.GetHashAndReset();
     }
 
-    private static string DefaultDirectory()
+    internal static string DefaultDirectory()
     {
         if (Environment.GetEnvironmentVariable("Z1_CACHE") is { Length: > 0 } chosen)
         {

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Z1Coder.Runtime;
 using System.CommandLine.Parsing;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Evaluate;
@@ -61,6 +62,7 @@ public static class Cli
         AggregateException { InnerException: { } inner } => Sentence(inner),
         InvalidInputException or IOException or UnauthorizedAccessException or InsufficientMemoryException or SandboxException =>
             OneLine(e.Message),
+        NotSupportedException or CudaException or KernelCompileException => OneLine(e.Message),    // no driver, no compiler, a failed kernel
         _ => $"unexpected {e.GetType().Name}: {OneLine(e.Message)}; {Trace}=1 shows where",
     };
 
@@ -78,6 +80,6 @@ public static class Cli
     private static IEnumerable<Command> Verbs() =>
     [
         DemoCommand.Create(), CurateCommand.Create(), TrainCommand.Create(), GenerateCommand.Create(), EvalCommand.Create(), ReportCommand.Create(),
-        TokenizerCommand.Create(), PlanCommand.Create(), InspectCommand.Create(), DoctorCommand.Create(), PerfCommand.Create(),
+        TokenizerCommand.Create(), PlanCommand.Create(), InspectCommand.Create(), DoctorCommand.Create(), PerfCommand.Create(), KernelsCommand.Create(), SelfTestCommand.Create(),
     ];
 }

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Z1Coder.Kernels;
 using Z1Coder.Runtime;
 
 namespace Z1Coder.Trainer.Cli;
@@ -6,6 +7,8 @@ namespace Z1Coder.Trainer.Cli;
 /// <summary>The --device option: where a verb runs.</summary>
 internal static class Devices
 {
+    private const string Search = "Z1_GEMM_SEARCH";
+
     public static Option<string> Option()
     {
         var option = new Option<string>("--device")
@@ -24,5 +27,14 @@ internal static class Devices
     }
 
     /// <summary>The stream of a device; disposing it gives the device back.</summary>
-    public static ComputeStream Open(string name) => ComputeStream.Open(name);
+    public static ComputeStream Open(string name)
+    {
+        var stream = ComputeStream.Open(name);
+        if (stream is CudaStream && Environment.GetEnvironmentVariable(Search) == "1")
+        {
+            Matmul.Tuning = new MatmulTuning { Search = true, CacheDirectory = Matmul.DefaultCacheDirectory };
+        }
+
+        return stream;
+    }
 }

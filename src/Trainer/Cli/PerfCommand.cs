@@ -37,15 +37,19 @@ internal static class PerfCommand
         var rounds = new Option<int>("--rounds") { Description = "peer: runs of each side", DefaultValueFactory = _ => 2 };
         var workers = new Option<int>("--workers") { Description = "threads; 0 takes every core" };
         var json = new Option<bool>("--json") { Description = "steps: one JSON line a case, with the keys of perf/peer/bench_train.py" };
+        var device = Devices.Option();
         PlanCommand.Within(steps, 0, 100_000);
         PlanCommand.Within(headRows, 1, 1 << 20);
         PlanCommand.Within(rounds, 1, 1000);
         PlanCommand.Within(workers, 0, 4096);
-        var command = new Command("run", "Measures; exit code 1 where a run allocated managed memory after warm-up.") { suite, only, output, steps, headRows, rounds, workers, json };
+        var command = new Command("run", "Measures; exit code 1 where a run allocated managed memory after warm-up.") 
+        {
+            suite, only, output, steps, headRows, rounds, workers, device, json,
+        };
         command.SetAction(parsed =>
         {
             var (suites, words) = (parsed.GetValue(suite)!, parsed.GetValue(only)!);
-            using var stream = new CpuStream(parsed.GetValue(workers));
+            using var stream = parsed.GetValue(device) == "cpu" ? new CpuStream(parsed.GetValue(workers)) : Devices.Open(parsed.GetValue(device)!);
             var rows = new List<PerfRow>();
             if (suites.Contains(Kernels))
             {
@@ -97,20 +101,22 @@ internal static class PerfCommand
         return command;
     }
 
-    private static IEnumerable<PerfRow> RunKernels(CpuStream stream, string[] words)
+    internal static IEnumerable<PerfRow> RunKernels(ComputeStream stream, string[] words)
     {
-        var chosen = PerfSuite.Kernels().Where(c => words.All(w => $"{c.Name} {c.Shape}".Contains(w, StringComparison.OrdinalIgnoreCase))).ToList();
-        if (chosen.Count == 0)
+        var chosen = KernelsCommand.Choose(PerfSuite.Kernels(KernelsCommand.SizeFor(stream)), words);
+        if (stream is CudaStream cuda)
         {
-            throw new InvalidInputException($"no kernel case contains '{string.Join("' and '", words)}'; z1 kernels list names them");
+            var runner = new CudaPerfRunner(cuda, Console.Out);
+            runner.PrintHeader();
+            return [.. chosen.Select(runner.Run)];
         }
 
-        using var runner = new PerfRunner(stream, Console.Out);
-        runner.PrintHeader();
-        return [.. chosen.Select(runner.Run)];
+        using var onCpu = new PerfRunner((CpuStream)stream, Console.Out);
+        onCpu.PrintHeader();
+        return [.. chosen.Select(onCpu.Run)];
     }
 
-    private static List<PerfRow> RunSteps(CpuStream stream, string[] words, int steps, int headRows, bool json)
+    private static List<PerfRow> RunSteps(ComputeStream stream, string[] words, int steps, int headRows, bool json)
     {
         if (!json)
         {
@@ -118,7 +124,10 @@ internal static class PerfCommand
         }
 
         var rows = new List<PerfRow>();
-        foreach (var which in Chosen(words, "bf16"))
+        var cases = stream is CudaStream { Device.IsHostCuda: false }
+            ? StepCase.OnGpu.Where(c => words.Length == 0 || words.Contains(c.Size))
+            : Chosen(words, "bf16");
+        foreach (var which in cases)
         {
             var result = TrainSteps.Run(stream, which, steps, headRows);
             Console.WriteLine(json ? result.ToJson() : result.ToString());
@@ -128,7 +137,7 @@ internal static class PerfCommand
         return rows;
     }
 
-    private static List<PerfRow> RunDecode(CpuStream stream, string[] words)
+    private static List<PerfRow> RunDecode(ComputeStream stream, string[] words)
     {
         Console.WriteLine(DecodeResult.Header);
         var rows = new List<PerfRow>();

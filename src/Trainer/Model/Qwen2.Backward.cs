@@ -19,9 +19,20 @@ public sealed partial class Qwen2<T>
     public void ForwardBackward(
         ComputeStream stream, Activations<T> a, PackedBatch batch, ParameterSet<float> gradients, float lossScale, bool accumulate)
     {
-        Forward(stream, a, batch);
-        HeadForwardBackward(stream, a, batch, gradients, lossScale, accumulate);
-        DecoderBackward(stream, a, batch, gradients, accumulate);
+        using (StreamRange.Of(stream, "forward"))
+        {
+            Forward(stream, a, batch);
+        }
+
+        using (StreamRange.Of(stream, "head"))
+        {
+            HeadForwardBackward(stream, a, batch, gradients, lossScale, accumulate);
+        }
+
+        using (StreamRange.Of(stream, "backward"))
+        {
+            DecoderBackward(stream, a, batch, gradients, accumulate);
+        }
     }
 
     /// <summary>The second part of <see cref="ForwardBackward"/>: LM head and loss, leaving the gradient of the normalised last hidden states.</summary>

@@ -10,8 +10,10 @@ namespace Z1Coder.Trainer.Train;
 /// <param name="Resume">continue from the newest verified checkpoint</param>
 /// <param name="Stop">a signal to stop</param>
 /// <param name="Output">plain lines for a person</param>
+/// <param name="ProfilePath">where a trace of a few steps goes; null for none</param>
 internal sealed record TrainContext(
-    TrainRecipe Recipe, string TokenizerDirectory, ComputeStream Stream, double PeakFlopsPerSecond, bool Resume, StopSignal Stop, TextWriter Output)
+    TrainRecipe Recipe, string TokenizerDirectory, ComputeStream Stream, double PeakFlopsPerSecond, bool Resume, StopSignal Stop, TextWriter Output,
+    string? ProfilePath = null)
 {
     /// <summary>One sentence from a component, on its own line.</summary>
     public void Report(string sentence) => Output.WriteLine(sentence);

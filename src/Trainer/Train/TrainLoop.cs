@@ -100,6 +100,7 @@ public sealed class TrainLoop<T>
             _model.ForwardBackward(_stream, _activations, _batch, _optimizer.Gradients, (float)scale, accumulate: i > 0);
         }
 
+        using var range = StreamRange.Of(_stream, "optimizer");
         var loss = _activations.ReadLossSum(_stream);
         var norm = _optimizer.GradientNorm(_stream);
         var fault = _guard.Judge(loss, norm);

@@ -13,12 +13,18 @@ public static class TrainRun
     /// <param name="resume">continue the run in the directory, to the same bits as if it had not been interrupted</param>
     /// <param name="stream">where it runs; not part of the recipe, so that a run may go on elsewhere</param>
     /// <param name="output">plain lines for a person</param>
+    /// <param name="profilePath">where a Chrome trace of a few steps goes; null for none; CUDA streams only</param>
     /// <returns>whether the run is complete; false when a signal stopped it, with everything saved</returns>
-    public static bool Execute(TrainRecipe recipe, string directory, bool resume, ComputeStream stream, TextWriter output)
+    public static bool Execute(TrainRecipe recipe, string directory, bool resume, ComputeStream stream, TextWriter output, string? profilePath = null)
     {
         if (stream is CudaStream && recipe.DType == "fp32")
         {
             throw new InvalidInputException("dtype: fp32 runs on the CPU only; set dtype: bf16 (masters, moments and gradients are fp32 in either)");
+        }
+
+        if (profilePath is not null && stream is not CudaStream)
+        {
+            throw new InvalidInputException("--profile traces a CUDA stream; give --device cuda too");
         }
 
         using var stop = new StopSignal();
@@ -29,7 +35,7 @@ public static class TrainRun
         var roofs = Roofs.Measure(stream, quick: true);
         var peak = recipe.DType == "fp32" ? roofs.GemmFlopsPerSecond<float>() : roofs.GemmFlopsPerSecond<BFloat16>();
         RunEnvironment.Write(Path.Combine(directory, RunFiles.Environment), recipe, tokenizer, stream, roofs);
-        var context = new TrainContext(recipe, tokenizer, stream, peak, resume, stop, output);
+        var context = new TrainContext(recipe, tokenizer, stream, peak, resume, stop, output, profilePath);
 
         var source = recipe.Model.From;
         foreach (var stage in recipe.Stages)

@@ -62,13 +62,16 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
             try
             {
                 Evaluate(evaluation, loop.Progress.Step, totalSteps);      // before the first step, or what an interruption left out
+                using var profiler = context.ProfilePath is { } path ? new StepProfiler(path, context.Stream) : null;
                 while (loop.Progress.Step < totalSteps)
                 {
+                    profiler?.Begin();
                     if (!Advance(loop, dataset.Train, log, view))
                     {
                         return Stopped(store, optimizer, loop, view);
                     }
 
+                    profiler?.End();
                     Periodic(store, optimizer, loop, evaluation, view, totalSteps);
                 }
 

@@ -1,4 +1,5 @@
 using Xunit;
+using Z1Coder.Perf;
 using Z1Coder.Runtime;
 using Z1Coder.Trainer.Batches;
 using Z1Coder.Trainer.Checkpoints;

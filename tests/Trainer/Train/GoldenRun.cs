@@ -1,6 +1,7 @@
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using Z1Coder.Kernels;
+using Z1Coder.Perf;
 using Z1Coder.Runtime;
 using Z1Coder.Tests.Trainer.Model;
 using Z1Coder.Trainer.Batches;

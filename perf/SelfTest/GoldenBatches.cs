@@ -2,10 +2,10 @@ using Z1Coder.Trainer.Batches;
 using Z1Coder.Trainer.Checkpoints;
 using Z1Coder.Trainer.Tokens;
 
-namespace Z1Coder.Tests.Trainer.Model;
+namespace Z1Coder.Perf;
 
 /// <summary>The batches of the golden files as packed batches: packed rows by their restarting positions, padded rows by their mask.</summary>
-internal static class GoldenBatches
+public static class GoldenBatches
 {
     /// <summary>Tensors PREFIXinput_ids and PREFIXlabels (HF: label t is predicted from t − 1), with PREFIXposition_ids or PREFIXattention_mask.</summary>
     public static PackedBatch Read(SafetensorsFile file, string prefix = "")

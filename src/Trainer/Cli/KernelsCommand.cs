@@ -1,0 +1,160 @@
+using System.CommandLine;
+using Z1Coder.Kernels;
+using Z1Coder.Perf;
+using Z1Coder.Runtime;
+using Z1Coder.Trainer.Data;
+
+namespace Z1Coder.Trainer.Cli;
+
+/// <summary>z1 kernels list | check | bench | tune</summary>
+internal static class KernelsCommand
+{
+    public static Command Create() => new("kernels", "Lists, checks, times and tunes the kernels of a device.") { List(), Check(), Bench(), Tune() };
+
+    /// <summary>The sizes that suit a device.</summary>
+    public static PerfSize SizeFor(ComputeStream stream) => stream switch
+    {
+        CpuStream => PerfSize.Cpu,
+        CudaStream { Device.IsHostCuda: true } => PerfSize.Small,
+        _ => PerfSize.Gpu,
+    };
+
+    /// <summary>The cases that contain every word.</summary>
+    /// <exception cref="InvalidInputException">none does</exception>
+    public static IReadOnlyList<PerfCase> Choose(IEnumerable<PerfCase> cases, string[] words)
+    {
+        var chosen = cases.Where(c => words.All(w => $"{c.Name} {c.Shape}".Contains(w, StringComparison.OrdinalIgnoreCase))).ToList();
+        return chosen.Count > 0 ? chosen : throw new InvalidInputException($"no kernel case contains '{string.Join("' and '", words)}'; z1 kernels list names them");
+    }
+
+    private static Command List()
+    {
+        var size = SizeOption();
+        var json = new Option<bool>("--json") { Description = "as JSON" };
+        var command = new Command("list", "Every case with its floor: bytes and operations; and every device kernel with its constants.") { size, json };
+        command.SetAction(parsed =>
+        {
+            var cases = PerfSuite.Kernels(SizeNamed(parsed.GetValue(size)!)).ToList();
+            if (parsed.GetValue(json))
+            {
+                CliJson.Write(writer =>
+                {
+                    writer.WriteStartArray("cases");
+                    foreach (var c in cases)
+                    {
+                        writer.WriteStartObject();
+                        writer.WriteString("name", c.Name);
+                        writer.WriteString("shape", c.Shape);
+                        writer.WriteNumber("bytes", c.Cost.Bytes);
+                        writer.WriteNumber("flops", c.Cost.Flops);
+                        writer.WriteEndObject();
+                    }
+
+                    writer.WriteEndArray();
+                    writer.WriteStartArray("device_kernels");
+                    foreach (var kernel in KernelCatalog.All)
+                    {
+                        writer.WriteStringValue($"{kernel.Stem}.cu {kernel}");
+                    }
+
+                    writer.WriteEndArray();
+                });
+                return 0;
+            }
+
+            Console.WriteLine($"{"case",-40}{"shape",-34}{"MB",10}{"GFLOP",10}");
+            cases.ForEach(c => Console.WriteLine($"{c.Name,-40}{c.Shape,-34}{c.Cost.Bytes / 1e6,10:F2}{c.Cost.Flops / 1e9,10:F2}"));
+            Console.WriteLine();
+            foreach (var kernel in KernelCatalog.All)
+            {
+                Console.WriteLine($"{kernel.Stem + ".cu",-22}{kernel}");
+            }
+
+            return 0;
+        });
+        return command;
+    }
+
+    private static Command Check()
+    {
+        var device = Devices.Option();
+        var size = SizeOption();
+        var only = OnlyOption();
+        var command = new Command("check", "Every kernel against the CPU code on the same inputs; exit code 1 when one is outside its bound.") { device, size, only };
+        command.SetAction(parsed =>
+        {
+            using var stream = Devices.Open(parsed.GetValue(device)!);
+            return CheckAll(stream, SizeNamed(parsed.GetValue(size)!), parsed.GetValue(only)!, Console.Out) ? 0 : 1;
+        });
+        return command;
+    }
+
+    /// <summary>Checks and prints; false when any failed.</summary>
+    public static bool CheckAll(ComputeStream stream, PerfSize size, string[] words, TextWriter output)
+    {
+        var failed = 0;
+        var chosen = Choose(PerfSuite.Kernels(size).Where(c => stream is CpuStream || c.Name.Contains("bf16", StringComparison.Ordinal) || c.Name.StartsWith("GlobalNorm", StringComparison.Ordinal)), words);
+        foreach (var perfCase in chosen)
+        {
+            var result = KernelChecker.Check(stream, perfCase);
+            failed += result.Passed == false ? 1 : 0;
+            output.WriteLine($"{result.Verdict,-8}{result.Name,-76}{result.Detail}");
+        }
+
+        output.WriteLine($"{chosen.Count - failed} of {chosen.Count} kernels within their bounds on {stream.DeviceName}");
+        return failed == 0;
+    }
+
+    private static Command Bench()
+    {
+        var device = Devices.Option();
+        var only = OnlyOption();
+        var command = new Command("bench", "Times kernels against the roofs of the same run; z1 perf run --suite kernels --out FILE keeps the figures.") { device, only };
+        command.SetAction(parsed =>
+        {
+            using var stream = Devices.Open(parsed.GetValue(device)!);
+            return PerfCommand.RunKernels(stream, parsed.GetValue(only)!).Any(r => r.ManagedBytes > 0) ? 1 : 0;
+        });
+        return command;
+    }
+
+    private static Command Tune()
+    {
+        var device = Devices.Option();
+        var headDim = new Option<int>("--head-dim") { Description = "attention's head dim", DefaultValueFactory = _ => 128 };
+        var command = new Command(
+            "tune", "Searches the tile sizes of attention: each candidate is checked before it is timed; the winner is stored for this device and head dim.")
+        {
+            device, headDim,
+        };
+        PlanCommand.Within(headDim, 8, 128);
+        command.SetAction(parsed =>
+        {
+            using var stream = Devices.Open(parsed.GetValue(device)!);
+            if (stream is not CudaStream cuda)
+            {
+                throw new InvalidInputException("z1 kernels tune needs --device cuda (or hostcuda to see it work): CPU kernels have no tile sizes to choose");
+            }
+
+            AttentionTuner.Tune(cuda, parsed.GetValue(headDim), Console.Out);
+            return 0;
+        });
+        return command;
+    }
+
+    private static Option<string[]> OnlyOption() => new("--only")
+    {
+        Description = "a part of name or shape (repeatable: all must match)",
+        AllowMultipleArgumentsPerToken = true,
+        DefaultValueFactory = _ => [],
+    };
+
+    private static Option<string> SizeOption()
+    {
+        var option = new Option<string>("--size") { Description = "small, cpu or gpu", DefaultValueFactory = _ => "small" };
+        option.AcceptOnlyFromAmong("small", "cpu", "gpu");
+        return option;
+    }
+
+    private static PerfSize SizeNamed(string name) => name switch { "cpu" => PerfSize.Cpu, "gpu" => PerfSize.Gpu, _ => PerfSize.Small };
+}
