@@ -281,6 +281,21 @@ HOSTCUDA_TWIN void __tsan_read_range(void* p, size_t bytes) {
 HOSTCUDA_TWIN void __tsan_write_range(void* p, size_t bytes) {
   check_range(Access::kWrite, reinterpret_cast<uintptr_t>(p), bytes, SITE);
 }
+// clang's form of copies and fills of whole structs.
+HOSTCUDA_TWIN void* __tsan_memcpy(void* to, const void* from, size_t bytes) {
+  check_range(Access::kRead, reinterpret_cast<uintptr_t>(from), bytes, SITE);
+  check_range(Access::kWrite, reinterpret_cast<uintptr_t>(to), bytes, SITE);
+  return memcpy(to, from, bytes);
+}
+HOSTCUDA_TWIN void* __tsan_memmove(void* to, const void* from, size_t bytes) {
+  check_range(Access::kRead, reinterpret_cast<uintptr_t>(from), bytes, SITE);
+  check_range(Access::kWrite, reinterpret_cast<uintptr_t>(to), bytes, SITE);
+  return memmove(to, from, bytes);
+}
+HOSTCUDA_TWIN void* __tsan_memset(void* to, int value, size_t bytes) {
+  check_range(Access::kWrite, reinterpret_cast<uintptr_t>(to), bytes, SITE);
+  return memset(to, value, bytes);
+}
 HOSTCUDA_TWIN void __tsan_init() {}
 HOSTCUDA_TWIN void __tsan_func_entry(void*) {}
 HOSTCUDA_TWIN void __tsan_func_exit() {}
