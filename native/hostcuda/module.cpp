@@ -226,7 +226,9 @@ HOSTCUDA_EXPORT Result cuLaunchKernel(void* function, unsigned grid_x, unsigned 
   }
   if (f->entry.max_threads != 0 && threads > static_cast<size_t>(f->entry.max_threads)) return kLaunchOutOfResources;
   LaunchConfig config{{grid_x, grid_y, grid_z}, {block_x, block_y, block_z}, shared_bytes};
-  std::vector<char> copy(static_cast<char*>(params[0]), static_cast<char*>(params[0]) + f->entry.param_bytes);
+  struct alignas(64) Line { char bytes[64]; };  // a tensor map among the parameters is aligned so
+  std::vector<Line> copy((f->entry.param_bytes + sizeof(Line) - 1) / sizeof(Line));
+  memcpy(copy.data(), params[0], f->entry.param_bytes);
   return submit(stream, [f, config, copy = std::move(copy)] {
     if (after_release() != kSuccess) return after_release();
     count_launch();

@@ -28,8 +28,9 @@
 //
 // Ends of sequences. A box that runs past a sequence's end reads the next sequence's rows, or zeros past T. Such keys
 // are behind the causal mask of every query that is stored (p = 0 exactly), such queries are not stored (forward, dQ)
-// or have lse = ∞ and δ = 0 (dK/dV). A zero times the neighbour's row stays 0 as long as that row is finite: a NaN or
-// infinity in v or dO can spread to the sequence before it, up to 127 rows; in q and k it cannot.
+// or have lse = ∞ and δ = 0 (dK/dV). A zero times the neighbour's row is 0 as long as that row is finite. A NaN or
+// infinity in qkv or dO can therefore spread to the last 127 rows of the sequence before it, as it does to the rest of
+// its own tile; Attention.cu, which fills with zeros, keeps it in its sequence.
 //
 // Cost. With A = Σ len (len + 1) / 2 pairs: forward 4·H·N·A flops, backward 14·H·N·A executed and 10·H·N·A counted, as
 // in Attention.cu. Whole tiles are multiplied, so a sequence of n tiles does n (n + 1) / 2 of 128 × 128: 10 % more than
