@@ -29,7 +29,8 @@ public sealed class TrainPlanTests
         var stage = new StageRecipe(
             "s", new DatasetOptions { MaxLength = 100 }, recipe, new GuardRecipe(false, 0, 8, 1), new EvalRecipe(0, null, 0, 1),
             new CheckpointRecipe(0, 1));
-        var plan = TrainPlan.Of(config, stage, dtype, workers: 3);
+        using var stream = new CpuStream(3);
+        var plan = TrainPlan.Of(config, stage, dtype, stream);
         Assert.Equal(dtype == "fp32" ? Allocated<float>(config, recipe) : Allocated<BFloat16>(config, recipe), plan.Roles);
         Assert.Equal(plan.Roles.Sum(r => r.Bytes), plan.TotalBytes);
 
@@ -50,7 +51,7 @@ public sealed class TrainPlanTests
     {
         using var stream = new CpuStream(3);
         using var optimizer = new Optimizer<T>(new Qwen2Parameters(config), recipe.AdamW, recipe.DecayAll);
-        using var activations = new Activations<T>(config, recipe.MicroBatchTokens, recipe.HeadRows, recipe.Recompute, 3, training: true);
+        using var activations = new Activations<T>(config, recipe.MicroBatchTokens, recipe.HeadRows, recipe.Recompute, stream, training: true);
         optimizer.Allocate();
         activations.Allocate();
         Assert.All(optimizer.Arenas.Append(activations.Arena), a => Assert.True(a.IsAllocated));
