@@ -520,6 +520,10 @@ Z1_KERNEL(kThreads, 1, attention_hopper_backward_keys, AttentionHopperBackwardPa
           const uint32_t q = hopper::shared_address(&s.q[at.stage]), d_o = hopper::shared_address(&s.d_o[at.stage]);
           float scores[kStepM / 2], gradients[kStepM / 2];   // [64 keys][kStepM queries]
           hopper::wait(s.full[at.stage], at.parity);
+          if (first + kStepM <= tile.first + 64 * consumer) {   // all keys of this warpgroup are after all queries
+            release(s.empty[at.stage]);
+            continue;
+          }
           hopper::hold(scores);
           hopper::hold(gradients);
           hopper::wgmma_fence();
@@ -675,6 +679,10 @@ Z1_KERNEL(kThreads, 1, attention_hopper_backward_queries, AttentionHopperBackwar
         const uint32_t k = hopper::shared_address(&s.k[at.stage]), v = hopper::shared_address(&s.v[at.stage]);
         float scores[kStepN / 2], gradients[kStepN / 2];
         hopper::wait(s.full[at.stage], at.parity);
+        if (first >= tile.first + 64 * (consumer + 1)) {   // all keys are after all queries of this warpgroup
+          release(s.empty[at.stage]);
+          continue;
+        }
         hopper::hold(scores);
         hopper::hold(gradients);
         hopper::wgmma_fence();
