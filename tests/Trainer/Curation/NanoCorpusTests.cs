@@ -112,43 +112,25 @@ public sealed class NanoCorpusTests : IClassFixture<NanoCorpusTests.Written>
             {
                 Assert.Equal((reasoned["id"], reasoned["question"]), (answer["id"], answer["question"]));
                 Assert.StartsWith("```python\ndef ", answer["response"], StringComparison.Ordinal);
-                var opening = reasoned["question"][..(reasoned["question"].IndexOf(')') + 1)];
-                Assert.StartsWith($"{opening}:\n- ", reasoned["response"], StringComparison.Ordinal);
+                Assert.StartsWith("Plan for ", reasoned["response"], StringComparison.Ordinal);
                 Assert.EndsWith("\n\n" + answer["response"], reasoned["response"], StringComparison.Ordinal);
             }
         }
     }
 
     [Fact]
-    public void The_reasoning_quotes_the_question_names_and_clauses_alike()
+    public void Each_name_has_a_cue_of_its_own_in_the_reasoning()
     {
         foreach (var name in new[] { NanoCorpus.Stage1, NanoCorpus.Stage2 })
         {
             foreach (var record in _written.Read(name))
             {
-                var asked = record["question"].Split('\n');
                 var parts = record["response"].Split("\n\n```python\n");
                 Assert.Equal(2, parts.Length);
-                var (openings, names) = (0, Functions(record["response"]));
-                foreach (var line in parts[0].Split('\n'))
-                {
-                    if (line.StartsWith("- ", StringComparison.Ordinal))
-                    {
-                        var clause = line[2..].Split(": ");
-                        Assert.Equal(2, clause.Length);
-                        Assert.Contains(clause[0], asked[openings - 1], StringComparison.Ordinal);
-                        Assert.Contains(clause[1], parts[1], StringComparison.Ordinal);
-                    }
-                    else
-                    {
-                        Assert.EndsWith(":", line, StringComparison.Ordinal);
-                        Assert.StartsWith(line[..^1], asked[openings], StringComparison.Ordinal);
-                        Assert.Contains($" {names[openings]}(", line, StringComparison.Ordinal);
-                        openings++;
-                    }
-                }
-
-                Assert.Equal((names.Count, asked.Length), (openings, openings));
+                var cues = Regex.Matches(parts[0], @"^(Plan for|Then) (\w+)\(", RegexOptions.Multiline);
+                string[] expected = record["kind"] == "plain" ? ["Plan for"] : ["Plan for", "Then"];
+                Assert.Equal(expected, cues.Select(m => m.Groups[1].Value));
+                Assert.Equal(Functions(parts[1]), cues.Select(m => m.Groups[2].Value));
             }
         }
     }

@@ -14,25 +14,15 @@ internal static class NanoQuestion
             return question;
         }
 
-        var tail = task.Base.Wording switch { 0 => " that returns ", 1 => ". Return ", _ => "; it returns " };
-        return $"{question}\n{Opening(task.Base, call)}{tail}{call.Say(task.Base.Name)}.";
+        var head = $"{call.Name}({call.Form.Parameters})";
+        var tail = task.Base.Wording switch
+        {
+            0 => $"Then use {task.Base.Name} to write {head} that returns ",
+            1 => $"Next implement {head}, calling {task.Base.Name}. Return ",
+            _ => $"Then define {head} with the help of {task.Base.Name}; it returns ",
+        };
+        return $"{question}\n{tail}{call.Say(task.Base.Name)}.";
     }
-
-    /// <summary>How the question begins, up to the signature of the first function: the teacher quotes it.</summary>
-    public static string Opening(NanoProblem p) => p.Wording switch
-    {
-        0 => $"Write a Python function {p.Name}({p.Parameter})",
-        1 => $"Implement {p.Name}({p.Parameter})",
-        _ => $"Define a function {p.Name}({p.Parameter})",
-    };
-
-    /// <summary>How the question's second line begins, with both names: the teacher quotes it.</summary>
-    public static string Opening(NanoProblem p, NanoCall call) => p.Wording switch
-    {
-        0 => $"Then use {p.Name} to write {call.Name}({call.Form.Parameters})",
-        1 => $"Next implement {call.Name}({call.Form.Parameters}), calling {p.Name}",
-        _ => $"Then define {call.Name}({call.Form.Parameters}) with the help of {p.Name}",
-    };
 
     /// <summary>
     /// The clauses of the first function as the question words them, each with its Python expression: the teacher quotes them.
@@ -62,15 +52,15 @@ internal static class NanoQuestion
 
     private static string Plain(NanoProblem p)
     {
-        var opening = Opening(p);
+        var head = $"{p.Name}({p.Parameter})";
         var words = Clauses(p).ConvertAll(c => c.Words);
         if (p.Family == NanoFamily.Choice)
         {
             return p.Wording switch
             {
-                0 => $"{opening} for an integer x: if {words[0]}, {words[1]}, else {words[2]}. Return the result.",
-                1 => $"{opening} in Python. For an integer x, when {words[0]}, {words[1]}; else {words[2]}. Return the result.",
-                _ => $"{opening}. Given an integer x, see if {words[0]}: if so, {words[1]}; if not, {words[2]}. Return it.",
+                0 => $"Write a Python function {head} for an integer x: if {words[0]}, {words[1]}, else {words[2]}. Return the result.",
+                1 => $"Implement {head} in Python. For an integer x, when {words[0]}, {words[1]}; else {words[2]}. Return the result.",
+                _ => $"Define a function {head}. Given an integer x, see if {words[0]}: if so, {words[1]}; if not, {words[2]}. Return it.",
             };
         }
 
@@ -84,9 +74,9 @@ internal static class NanoQuestion
         var result = words[^1];
         return p.Wording switch
         {
-            0 => $"{opening} for {source}: {(steps.Length > 0 ? $"{steps}, and {result}" : result)}.",
-            1 => $"{opening} in Python. From {source}, {(steps.Length > 0 ? $"{steps}, and {result}" : result)}.",
-            _ => $"{opening}. Given {source}, {(steps.Length > 0 ? $"{steps}; {result}" : result)}.",
+            0 => $"Write a Python function {head} for {source}: {(steps.Length > 0 ? $"{steps}, and {result}" : result)}.",
+            1 => $"Implement {head} in Python. From {source}, {(steps.Length > 0 ? $"{steps}, and {result}" : result)}.",
+            _ => $"Define a function {head}. Given {source}, {(steps.Length > 0 ? $"{steps}; {result}" : result)}.",
         };
     }
 

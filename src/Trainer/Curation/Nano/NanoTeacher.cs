@@ -3,10 +3,9 @@ using System.Text;
 namespace Z1Coder.Trainer.Curation.Nano;
 
 /// <summary>
-/// The scripted teacher: no model, a template. Its reasoning quotes the problem in the words of the question, both the openings with the
-/// functions' names and each clause, and puts the Python expression right behind a clause; the program then copies names and expressions.
-/// Quoting matters: a model of a few million parameters learns to copy long spans first, and names and constants come along. A name behind
-/// words of the teacher's own ("Plan for …") was learnt several hundred steps later. What the teacher writes is checked by running it.
+/// The scripted teacher: no model, a template. Its reasoning quotes each clause of the problem in the words of the question and
+/// puts the Python expression right behind it; the program then copies those expressions. Quoting matters: a model of a few million
+/// parameters learns to copy long spans first, and the constants come along. What the teacher writes is checked by running it.
 /// </summary>
 internal static class NanoTeacher
 {
@@ -22,7 +21,8 @@ internal static class NanoTeacher
 
         if (task.Call is { } call)
         {
-            text.Append($"{NanoQuestion.Opening(task.Base, call)}:\n");
+            // Not "Plan for" again: the word before a name is what a model looks it up by, and that one has led to the first name.
+            text.Append($"Then {call.Name}({call.Form.Parameters}), calling {task.Base.Name}:\n");
             text.Append($"- {call.Say(task.Base.Name)}: {call.Code(task.Base.Name)}\n");
         }
 
@@ -82,7 +82,7 @@ internal static class NanoTeacher
 
     private static void Reason(StringBuilder text, NanoProblem p)
     {
-        text.Append($"{NanoQuestion.Opening(p)}:\n");
+        text.Append($"Plan for {p.Name}({p.Parameter}):\n");
         foreach (var (words, code) in NanoQuestion.Clauses(p))
         {
             text.Append($"- {words}: {code}\n");
