@@ -14,9 +14,6 @@ namespace Z1Coder.Trainer.Train;
 /// </summary>
 public static class DemoRun
 {
-    // Stage 1 solves its held-out problems after some 12,000 samples; what stage 2 still gains with more is worth the time (perf/LOG.md).
-    private const int Stage1Problems = 14_000, Stage2Problems = 18_000;
-
     /// <summary>Runs everything and writes summary.json.</summary>
     /// <param name="recipeFile">recipes/nano/nano.yaml, or another recipe over the same corpus</param>
     /// <param name="overrides">--set entries</param>
@@ -35,7 +32,7 @@ public static class DemoRun
                 $"tokenizer.from={tokenizer}", $"eval.tasks={Path.Combine(data, NanoCorpus.Probe)}",
                 .. StageFiles(recipeFile, overrides, data), .. overrides,
             ]);
-        var manifest = NanoCorpus.Write(data, new NanoOptions { Seed = (ulong)recipe.Seed, Stage1Problems = Stage1Problems, Stage2Problems = Stage2Problems });
+        var manifest = NanoCorpus.Write(data, new NanoOptions { Seed = (ulong)recipe.Seed });
         output.WriteLine(
             $"corpus: {manifest.Options.Stage1Problems} + {manifest.Options.Stage2Problems} training problems with a scripted teacher's reasoning, "
             + $"{manifest.Options.HeldOutPlain} + {manifest.Options.HeldOutSelfInvoking} held out");
@@ -120,6 +117,7 @@ public static class DemoRun
         using var writer = new Utf8JsonWriter(file, new JsonWriterOptions { Indented = true });
         writer.WriteStartObject();
         writer.WriteString("recipe", recipe.Name);
+        writer.WriteNumber("seed", recipe.Seed);
         writer.WriteNumber("wall_seconds", Math.Round(seconds, 1));
         writer.WriteNumber("training_tokens", tokens);
         writer.WriteNumber("training_seconds", Math.Round(trainSeconds, 1));

@@ -22,7 +22,7 @@ public sealed class NanoCorpusTests : IClassFixture<NanoCorpusTests.Written>
     {
         string[] names = ["stage1.jsonl", "stage2.jsonl", "stage1-answers.jsonl", "stage2-answers.jsonl", "heldout.jsonl", "probe.jsonl"];
         Assert.Equal(names, _written.Manifest.Files.Select(f => f.Name));
-        Assert.Equal([24_000, 12_000, 24_000, 12_000, 200, 40], _written.Manifest.Files.Select(f => f.Records));
+        Assert.Equal([14_000, 18_000, 14_000, 18_000, 200, 40], _written.Manifest.Files.Select(f => f.Records));
         foreach (var file in _written.Manifest.Files)
         {
             var bytes = File.ReadAllBytes(Path.Combine(_written.Directory, file.Name));
@@ -39,7 +39,7 @@ public sealed class NanoCorpusTests : IClassFixture<NanoCorpusTests.Written>
     [Fact]
     public void Training_texts_and_ids_are_distinct_and_a_quarter_of_stage_2_is_plain()
     {
-        foreach (var (name, plain) in new[] { (NanoCorpus.Stage1, 24_000), (NanoCorpus.Stage2, 3_000) })
+        foreach (var (name, plain) in new[] { (NanoCorpus.Stage1, 14_000), (NanoCorpus.Stage2, 4_500) })
         {
             var records = _written.Read(name);
             Assert.Equal(records.Count, records.Select(r => r["id"]).Distinct().Count());
@@ -98,8 +98,8 @@ public sealed class NanoCorpusTests : IClassFixture<NanoCorpusTests.Written>
     {
         Assert.True(_written.Manifest.Stage1.IsClean);
         Assert.True(_written.Manifest.Stage2.IsClean);
-        Assert.Equal((24_000, 200), (_written.Manifest.Stage1.Training, _written.Manifest.Stage1.HeldOut));
-        Assert.Equal((12_000, 200), (_written.Manifest.Stage2.Training, _written.Manifest.Stage2.HeldOut));
+        Assert.Equal((14_000, 200), (_written.Manifest.Stage1.Training, _written.Manifest.Stage1.HeldOut));
+        Assert.Equal((18_000, 200), (_written.Manifest.Stage2.Training, _written.Manifest.Stage2.HeldOut));
     }
 
     [Fact]
@@ -116,6 +116,37 @@ public sealed class NanoCorpusTests : IClassFixture<NanoCorpusTests.Written>
                 Assert.EndsWith("\n\n" + answer["response"], reasoned["response"], StringComparison.Ordinal);
             }
         }
+    }
+
+    [Fact]
+    public void Each_name_has_a_cue_of_its_own_in_the_reasoning()
+    {
+        foreach (var name in new[] { NanoCorpus.Stage1, NanoCorpus.Stage2 })
+        {
+            foreach (var record in _written.Read(name))
+            {
+                var parts = record["response"].Split("\n\n```python\n");
+                Assert.Equal(2, parts.Length);
+                var cues = Regex.Matches(parts[0], @"^(Plan for|Then) (\w+)\(", RegexOptions.Multiline);
+                string[] expected = record["kind"] == "plain" ? ["Plan for"] : ["Plan for", "Then"];
+                Assert.Equal(expected, cues.Select(m => m.Groups[1].Value));
+                Assert.Equal(Functions(parts[1]), cues.Select(m => m.Groups[2].Value));
+            }
+        }
+    }
+
+    [Fact]
+    public void Stage_1_has_one_function_a_problem_and_every_name_that_stage_2_uses()
+    {
+        var stage1 = _written.Read(NanoCorpus.Stage1).ConvertAll(r => Functions(r["response"]));
+        Assert.All(stage1, names => Assert.Single(names));
+        var known = stage1.Select(names => names[0]).ToHashSet();
+        var selfInvoking = _written.Read(NanoCorpus.Stage2).FindAll(r => r["kind"] == "self-invoking");
+        var pairs = selfInvoking.ConvertAll(r => Functions(r["response"]));
+        Assert.All(pairs, names => Assert.Equal(2, names.Count));
+        Assert.Subset(known, pairs.SelectMany(names => names).ToHashSet());
+        Assert.Equal((20, 12), (pairs.Select(p => p[0]).Distinct().Count(), pairs.Select(p => p[1]).Distinct().Count()));
+        Assert.Empty(pairs.Select(p => p[0]).Intersect(pairs.Select(p => p[1])));
     }
 
     [Fact]
@@ -157,6 +188,9 @@ public sealed class NanoCorpusTests : IClassFixture<NanoCorpusTests.Written>
             Assert.StartsWith("nano: ", error.Message, StringComparison.Ordinal);
         }
     }
+
+    private static List<string> Functions(string text) =>
+        [.. Regex.Matches(text, @"^def (\w+)\(", RegexOptions.Multiline).Select(m => m.Groups[1].Value)];
 
     // The first function of a program with its name and its constants taken out: an independent reading of "combination". The source
     // line of a range goes too, so that lists and ranges compare.

@@ -43,14 +43,14 @@ public sealed class CudaStepTests
             TrainProgress.Start);
         for (var i = 0; i < 3; i++)
         {
-            loop.Step(default);
+            loop.Step(CancellationToken.None);
         }
 
         var (before, managed) = (HostCuda.Counters, GC.GetAllocatedBytesForCurrentThread());
-        var metrics = loop.Step(default)!.Value;
+        var metrics = loop.Step(CancellationToken.None)!.Value;
         managed = GC.GetAllocatedBytesForCurrentThread() - managed;
         var after = HostCuda.Counters;
-        Assert.True(double.IsFinite(metrics.Loss) && metrics.Norm > 0);
+        Assert.True(double.IsFinite(metrics.Loss) && metrics.GradientNorm > 0);
         var counted = new Dictionary<string, long>
         {
             ["launches"] = after.Launches - before.Launches,

@@ -10,12 +10,15 @@ internal static class NanoGenerator
         "process", "compute", "reckon", "settle", "shape", "sift",
     ];
 
-    /// <summary>Names of functions that call another: a pool of their own, so that a tiny model can tell which of the two names it is to copy
-    /// (with one pool, most of its failures were a correct second function under the first one's name).</summary>
+    /// <summary>Names of functions that call another: a pool of their own, so that a tiny model can tell which of the two names it is to
+    /// copy (with one pool, most of its failures were a correct second function under the first one's name).</summary>
     public static readonly string[] CallerNames =
     [
         "trace", "track", "tune", "value", "combine", "digest", "evaluate", "extract", "figure", "render", "resolve", "survey",
     ];
+
+    // Plain training problems take theirs from both pools: copying names whose tokens first occur in stage 2 would have to be learnt there.
+    private static readonly string[] s_trainingNames = [.. Names, .. CallerNames];
 
     // Lists are the main family, and the only one beside Choice that a second function calls.
     private static readonly NanoFamily[] s_families =
@@ -48,7 +51,8 @@ internal static class NanoGenerator
         // Held out: one place, drawn at random, has a reserved constant; the others have any constant.
         var places = (a.HasConstant ? 1 : 0) + (b.HasConstant ? 1 : 0) + (c.HasConstant ? 1 : 0) + (form is { HasConstant: true } ? 1 : 0);
         var reserved = heldOut && places > 0 ? random.Below(places) : -1;
-        var problem = new NanoProblem(family, random.Pick<string>(Names), random.Below(NanoQuestion.Wordings),
+        var names = form is null && !heldOut ? s_trainingNames : Names;
+        var problem = new NanoProblem(family, random.Pick<string>(names), random.Below(NanoQuestion.Wordings),
             Step(a, ref random), Step(b, ref random), Step(c, ref random));
         if (form is null)
         {

@@ -21,7 +21,8 @@ internal static class NanoTeacher
 
         if (task.Call is { } call)
         {
-            text.Append($"Plan for {call.Name}({call.Form.Parameters}), calling {task.Base.Name}:\n");
+            // Not "Plan for" again: the word before a name is what a model looks it up by, and that one has led to the first name.
+            text.Append($"Then {call.Name}({call.Form.Parameters}), calling {task.Base.Name}:\n");
             text.Append($"- {call.Say(task.Base.Name)}: {call.Code(task.Base.Name)}\n");
         }
 

@@ -1,0 +1,56 @@
+using System.Text.Json;
+using Xunit;
+
+namespace Z1Coder.Tests.Trainer.Cli;
+
+/// <summary>What the demo does before it trains; the training itself takes minutes and is no test.</summary>
+public sealed class DemoTests
+{
+    private static readonly string s_recipe = Path.Combine(Goldens.RepositoryRoot, "recipes", "nano", "nano.yaml");
+
+    [Fact]
+    public void A_seed_draws_another_corpus_and_is_the_recipes_seed()
+    {
+        var folder = Directory.CreateTempSubdirectory("z1-demo-").FullName;
+        try
+        {
+            var seven = Corpus(Path.Combine(folder, "a"), "--seed", "7");
+            Assert.Equal(7, seven.GetProperty("options").GetProperty("seed").GetInt64());
+            Assert.Equal(Hashes(seven), Hashes(Corpus(Path.Combine(folder, "b"), "--set", "seed=7")));
+            Assert.Equal(Hashes(seven), Hashes(Corpus(Path.Combine(folder, "c"), "--set", "seed=8", "--seed", "7")));
+
+            var own = Corpus(Path.Combine(folder, "d"));
+            Assert.Equal(1, own.GetProperty("options").GetProperty("seed").GetInt64());
+            Assert.All(Hashes(seven).Zip(Hashes(own)), pair => Assert.NotEqual(pair.First, pair.Second));
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    [Fact]
+    public void A_seed_is_a_whole_number_from_0()
+    {
+        var absent = Path.Combine(Path.GetTempPath(), $"z1-demo-{Guid.NewGuid():N}");
+        Z1.Run("demo", "--recipe", s_recipe, "--out", absent, "--seed", "one").WasMisused("one");
+        Z1.Run("demo", "--recipe", s_recipe, "--out", absent, "--seed", "-1").FailedWith("'seed' is '-1'", "a whole number from 0");
+        Assert.False(Directory.Exists(absent), "a seed that is refused makes no directory");
+    }
+
+    // The first line comes when the corpus is written; the rest of the demo is not wanted.
+    private static JsonElement Corpus(string directory, params string[] more)
+    {
+        using (var demo = Z1.Start(["demo", "--recipe", s_recipe, "--out", directory, .. more]))
+        {
+            Assert.True(demo.WaitForLines(1), "the demo ended before its corpus was written");
+            demo.Kill();
+        }
+
+        using var manifest = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(directory, "data", "manifest.json")));
+        return manifest.RootElement.Clone();
+    }
+
+    private static List<string?> Hashes(JsonElement manifest) =>
+        [.. manifest.GetProperty("files").EnumerateArray().Select(f => f.GetProperty("sha256").GetString())];
+}
