@@ -1,5 +1,5 @@
-// Adds the rows of partial [B, N] in a fixed order: y[c] = Σ over b of partial[b, c], or y[c] += it. The second phase of
-// every sum over rows (RmsNorm dw, bias gradients).
+// Adds the rows of partial [B, N] in a fixed order: y[c] = Σ over b of partial[b, c], or y[c] += it. The second phase
+// of every sum over rows (RmsNorm dw, bias gradients).
 // Parallel: one block per 32 columns; each of 8 warps adds a stretch of rows in order, then the stretches are added in
 // order. Floor: bytes, 4 · B · N read and 4 · N written. Rounding: none (fp32).
 #include "z1.cuh"

@@ -23,7 +23,8 @@ internal static unsafe class PartialSums
         {
             var p = new Params
             {
-                Partial = Expect.On(stream, partial), Y = Expect.On(stream, y), Rows = rows, Columns = columns, Accumulate = accumulate ? 1 : 0,
+                Partial = Expect.On(stream, partial), Y = Expect.On(stream, y), Rows = rows, Columns = columns,
+                Accumulate = accumulate ? 1 : 0,
             };
             stream.Launch(s_sum, new CudaGrid((columns + Columns - 1) / Columns), Threads, p, SharedBytes);
         }

@@ -116,7 +116,8 @@ public sealed class AdamWTests
     public void A_device_draws_the_bits_of_the_cpu()
     {
         using var bench = new KernelBench("hostcuda");
-        var (master, cpu, zero) = (bench.Input<float>(new Shape(1003)), bench.Output<BFloat16>(new Shape(1003)), bench.Allocate<float>(new Shape(1003)));
+        var shape = new Shape(1003);
+        var (master, cpu, zero) = (bench.Input<float>(shape), bench.Output<BFloat16>(shape), bench.Allocate<float>(shape));
         foreach (ref var p in master.Span)
         {
             p *= 1.0001f;

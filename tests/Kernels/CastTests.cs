@@ -112,7 +112,8 @@ public sealed class CastTests
         return values;
     }
 
-    /// <summary>The nearest of the two neighbours by their distance in double, the one with an even last bit in a tie; beyond the last step infinity.</summary>
+    /// <summary>The nearest of the two neighbours by their distance in double, the one with an even last bit in a tie; beyond the last step
+    /// infinity.</summary>
     private static ushort Nearest(float x)
     {
         if (float.IsInfinity(x))

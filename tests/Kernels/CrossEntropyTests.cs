@@ -84,7 +84,8 @@ public sealed class CrossEntropyTests
         Assert.Equal(Math.Log(2), losses.Span[0], 1e-6);
         for (var c = 0; c < vocabulary; c++)
         {
-            Assert.Equal(c == 4500 ? 0.5f : c == 4998 ? -0.5f : 0f, (float)logits.Span[c]);         // bfloat16 holds ½; sums are off by far less than half a step
+            // bfloat16 holds ½, and the sums are off by far less than half a step
+            Assert.Equal(c == 4500 ? 0.5f : c == 4998 ? -0.5f : 0f, (float)logits.Span[c]);
         }
     }
 
@@ -195,7 +196,9 @@ public sealed class CrossEntropyTests
         var steps = KernelCheck.Chain(vocabulary, 1024) / (vocabulary % 8 == 0 ? 8 : 1);
         var relative = KernelCheck.Eps
             * (bench.IsDevice ? KernelCheck.Chain(vocabulary, 1024) + (5 * (steps + 1)) + 30 : 64 + (vocabulary / 2048) + 16);
-        var (arguments, smallest) = bench.IsDevice ? (2, 1e-38) : (1, 1e-40);       // x − maximum is rounded, on a device its product with log2 e too
+
+        // x − maximum is rounded, on a device its product with log2 e too; there exp gives 0 below the smallest normal number.
+        var (arguments, smallest) = bench.IsDevice ? (2, 1e-38) : (1, 1e-40);
         double[] expectedLosses = [.. Enumerable.Range(0, rows).Select(r => Loss(x, r, vocabulary, targets[r]))];
         KernelCheck.EachWithin(losses, expectedLosses, r => relative + (4 * KernelCheck.Eps * Math.Abs(expectedLosses[r])));
 

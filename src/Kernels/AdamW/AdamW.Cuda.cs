@@ -20,7 +20,8 @@ public static unsafe partial class AdamW
             Gradient = Expect.On(stream, gradient), Master = Expect.On(stream, master), M = Expect.On(stream, m), V = Expect.On(stream, v),
             Weight = (BFloat16*)Expect.On(stream, weight), Count = gradient.Count, Key = factors.Key, GradientScale = factors.Gradient,
             Keep = factors.Keep, OneMinusBeta1 = factors.OneMinusBeta1, Beta2 = factors.Beta2, OneMinusBeta2 = factors.OneMinusBeta2,
-            MinusRate = factors.MinusRate, RootScale = factors.RootScale, Epsilon = factors.Epsilon, Stochastic = factors.Stochastic ? 1 : 0,
+            MinusRate = factors.MinusRate, RootScale = factors.RootScale, Epsilon = factors.Epsilon,
+            Stochastic = factors.Stochastic ? 1 : 0,
         };
         Expect.That(
             ((nuint)p.Gradient | (nuint)p.Master | (nuint)p.M | (nuint)p.V | (nuint)p.Weight) % 16 == 0,

@@ -9,4 +9,5 @@ namespace Z1Coder.Kernels;
 /// <param name="StochasticRounding">null rounds the weight to nearest even. A seed, another for each tensor, rounds it up or down at random:
 /// the bits are a function of (seed, step, element), and <see cref="Cast.RoundStochastic"/> repeats them</param>
 public readonly record struct AdamWOptions(
-    double LearningRate, double Beta1 = 0.9, double Beta2 = 0.999, double Epsilon = 1e-8, double WeightDecay = 0, ulong? StochasticRounding = null);
+    double LearningRate, double Beta1 = 0.9, double Beta2 = 0.999, double Epsilon = 1e-8, double WeightDecay = 0,
+    ulong? StochasticRounding = null);

@@ -23,7 +23,8 @@ public static unsafe partial class Cast
         Expect.BFloat16<T>("Cast.Round");
         Launch(stream, s_round, new Params
         {
-            Wide = Expect.On(stream, from), Narrow = (BFloat16*)Expect.On(stream, to), Count = from.Count, Key = key, Stochastic = stochastic ? 1 : 0,
+            Wide = Expect.On(stream, from), Narrow = (BFloat16*)Expect.On(stream, to), Count = from.Count, Key = key,
+            Stochastic = stochastic ? 1 : 0,
         });
     }
 
@@ -37,7 +38,10 @@ public static unsafe partial class Cast
         }
 
         Expect.BFloat16<T>("Cast.Widen");
-        Launch(stream, s_widen, new Params { Wide = Expect.On(stream, to), Narrow = (BFloat16*)Expect.On(stream, from), Count = from.Count });
+        Launch(stream, s_widen, new Params
+        {
+            Wide = Expect.On(stream, to), Narrow = (BFloat16*)Expect.On(stream, from), Count = from.Count,
+        });
     }
 
     private static void Launch(CudaStream stream, CudaKernel kernel, in Params p)

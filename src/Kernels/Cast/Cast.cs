@@ -15,8 +15,8 @@ public static partial class Cast
 
     /// <summary>
     /// to = from, rounded up or down at random, up with a probability equal to the part cut off. The random bits are a function of
-    /// (<paramref name="seed"/>, <paramref name="step"/>, element) alone, the same as in <see cref="AdamW.Step"/>: it repeats the rounding of
-    /// that step. With T = float a copy.
+    /// (<paramref name="seed"/>, <paramref name="step"/>, element) alone, the same as in <see cref="AdamW.Step"/>: it repeats
+    /// the rounding of that step. With T = float a copy.
     /// </summary>
     /// <param name="stream">where it runs</param>
     /// <param name="from">any shape</param>

@@ -79,7 +79,10 @@ public static unsafe partial class CrossEntropy
 
     private static void AddSumCuda(CudaStream stream, Tensor<float> losses, Tensor<double> lossSum, float scale)
     {
-        var p = new SumParams { Losses = Expect.On(stream, losses), Sum = Expect.On(stream, lossSum), Count = losses.Shape[0], Scale = scale };
+        var p = new SumParams
+        {
+            Losses = Expect.On(stream, losses), Sum = Expect.On(stream, lossSum), Count = losses.Shape[0], Scale = scale,
+        };
         stream.Launch(s_sum, new CudaGrid(1), Threads, p, SumScratchBytes);
     }
 

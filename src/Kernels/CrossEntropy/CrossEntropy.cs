@@ -65,7 +65,8 @@ public static partial class CrossEntropy
         }
     }
 
-    /// <summary>Refuses targets that no row of V logits has. A CPU stream checks in each call; for a device whoever uploads the targets does.</summary>
+    /// <summary>Refuses targets that no row of V logits has. A CPU stream checks in each call; for a device whoever uploads the targets
+    /// does.</summary>
     /// <param name="targets">each in [0, V) or <see cref="IgnoreIndex"/></param>
     /// <param name="vocabulary">V</param>
     /// <exception cref="ArgumentOutOfRangeException">names the first row that is wrong</exception>

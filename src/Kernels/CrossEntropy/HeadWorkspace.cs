@@ -3,8 +3,8 @@ using Z1Coder.Runtime;
 namespace Z1Coder.Kernels;
 
 /// <summary>
-/// The memory of the fused LM head: everything is sized by a chunk of R0 rows, never by [T, V]. <see cref="Load"/> gives it the targets of a
-/// micro-batch; what the head then needs to know of them on the host is <see cref="Tokens"/> and <see cref="LossRows"/>.
+/// The memory of the fused LM head: everything is sized by a chunk of R0 rows, never by [T, V]. <see cref="Load"/> gives it the targets of
+/// a micro-batch; what the head then needs to know of them on the host is <see cref="Tokens"/> and <see cref="LossRows"/>.
 /// </summary>
 public sealed class HeadWorkspace<T>
     where T : unmanaged
@@ -69,7 +69,8 @@ public sealed class HeadWorkspace<T>
     /// <summary>[maxTokens]: after a call, the loss of each loss token in the order of its row, nats</summary>
     public Tensor<float> Losses { get; }
 
-    /// <summary>Takes the targets of the next calls: checks them, sorts their rows into those with and without a loss, and uploads that.</summary>
+    /// <summary>Takes the targets of the next calls: checks them, sorts their rows into those with and without a loss, and uploads
+    /// that.</summary>
     /// <param name="stream">where the next calls run</param>
     /// <param name="targets">[T], in [0, V) or <see cref="CrossEntropy.IgnoreIndex"/>; may be reused at once</param>
     /// <exception cref="ArgumentOutOfRangeException">a target out of range; the targets loaded before stay</exception>

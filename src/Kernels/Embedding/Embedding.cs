@@ -62,7 +62,8 @@ public static partial class Embedding
         }
     }
 
-    /// <summary>Refuses tokens that the table does not have. A CPU stream checks in each call; for a device whoever uploads the tokens does.</summary>
+    /// <summary>Refuses tokens that the table does not have. A CPU stream checks in each call; for a device whoever uploads the tokens
+    /// does.</summary>
     /// <param name="tokens">each in [0, V)</param>
     /// <param name="vocabulary">V</param>
     /// <exception cref="ArgumentOutOfRangeException">names the first position that is wrong</exception>

@@ -33,7 +33,8 @@ public static partial class Rope
     public static void Backward<T>(ComputeStream stream, Tensor<T> dqkv, Tensor<int> positions, RopeTable table, int rotatedHeads, int headDim)
         where T : unmanaged => Rotate(stream, dqkv, positions, table, rotatedHeads, headDim, -1f);
 
-    /// <summary>Refuses positions that the table does not have. A CPU stream checks in each call; for a device whoever uploads the positions does.</summary>
+    /// <summary>Refuses positions that the table does not have. A CPU stream checks in each call; for a device whoever uploads the positions
+    /// does.</summary>
     /// <param name="positions">each in [0, maxPositions)</param>
     /// <param name="maxPositions">of the table</param>
     /// <exception cref="ArgumentOutOfRangeException">names the first token whose position is wrong</exception>

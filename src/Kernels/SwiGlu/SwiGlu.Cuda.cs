@@ -15,7 +15,10 @@ public static unsafe partial class SwiGlu
         where T : unmanaged
     {
         Expect.BFloat16<T>("SwiGlu.Forward");
-        var p = new ForwardParams { GateUp = (BFloat16*)Expect.On(stream, gateUp), Y = (BFloat16*)Expect.On(stream, y), Columns = y.Shape[1] };
+        var p = new ForwardParams
+        {
+            GateUp = (BFloat16*)Expect.On(stream, gateUp), Y = (BFloat16*)Expect.On(stream, y), Columns = y.Shape[1],
+        };
         if (y.Count > 0)
         {
             stream.Launch(s_forward, Grid(y.Shape), Threads, p);
@@ -28,8 +31,8 @@ public static unsafe partial class SwiGlu
         Expect.BFloat16<T>("SwiGlu.Backward");
         var p = new BackwardParams
         {
-            Dy = (BFloat16*)Expect.On(stream, dy), GateUp = (BFloat16*)Expect.On(stream, gateUp), DgateUp = (BFloat16*)Expect.On(stream, dgateUp),
-            Columns = dy.Shape[1],
+            Dy = (BFloat16*)Expect.On(stream, dy), GateUp = (BFloat16*)Expect.On(stream, gateUp),
+            DgateUp = (BFloat16*)Expect.On(stream, dgateUp), Columns = dy.Shape[1],
         };
         if (dy.Count > 0)
         {
