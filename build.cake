@@ -77,11 +77,28 @@ Task("demo").IsDependentOn("build").Does(() => Expect(Execute("artifacts/z1/z1",
 Task("perf").IsDependentOn("build").Does(() =>
     Expect(Execute("artifacts/z1/z1", ["perf", "run", .. word == "" ? [] : word.Split(' ')]), "perf"));
 
+void PublishTo(string folder) => Expect(Execute("dotnet", ["publish", "src/Trainer/Trainer.csproj", "-c", "Release", "-r", "linux-x64", "--self-contained",
+    "-p:PublishSingleFile=true", "-p:PublishTrimmed=true", "-p:PublishReadyToRun=true", "-p:DebugType=embedded", "--nologo", "-v", "quiet", "-o", folder]), "publish");
+
 Task("publish").IsDependentOn("build").Does(() =>
 {
-    Expect(Execute("dotnet", ["publish", "src/Trainer/Trainer.csproj", "-c", "Release", "-r", "linux-x64", "--self-contained", "-p:PublishSingleFile=true",
-        "-p:PublishTrimmed=true", "-p:PublishReadyToRun=true", "-p:DebugType=embedded", "--nologo", "-v", "quiet", "-o", "artifacts/publish"]), "publish");
+    PublishTo("artifacts/publish");
     Expect(Execute("artifacts/publish/z1", ["doctor"]), "the published z1");
+});
+
+// One directory for a GPU machine without .NET and without a network; it is tried here on hostcuda.
+Task("gpu-bundle").IsDependentOn("build").Does(() =>
+{
+    const string bundle = "artifacts/gpu-bundle";
+    if (DirectoryExists(bundle)) DeleteDirectory(bundle, new DeleteDirectorySettings { Recursive = true, Force = true });
+    PublishTo(bundle);
+    CopyDirectory("tests/golden", $"{bundle}/golden");
+    CopyFile("perf/z1-gpu", $"{bundle}/z1-gpu");
+    CopyFile("perf/peer/bench_gpu.py", $"{bundle}/bench_gpu.py");
+    Expect(Execute("chmod", ["+x", $"{bundle}/z1-gpu"]), "chmod");
+    var bytes = GetFiles($"{bundle}/**/*").Sum(f => new System.IO.FileInfo(f.FullPath).Length);
+    Console.WriteLine($"{bundle}: {bytes / 1048576.0:F1} MiB; copy it and run ./z1-gpu selftest, then ./z1-gpu perf");
+    if (bytes > 50 << 20) throw new CakeException(1, "the bundle passes 50 MiB");
 });
 
 RunTarget(target);

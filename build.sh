@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# ./build.sh [build|demo|test [WORD]|perf [WORD]|publish]    sets up what is missing, then runs the target of build.cake
+# ./build.sh [build|demo|test [WORD]|perf [OPTIONS]|publish|gpu-bundle]    sets up what is missing, then runs the target of build.cake
 set -euo pipefail
 cd "$(dirname "$0")"
 export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 DOTNET_SKIP_FIRST_TIME_EXPERIENCE=1
@@ -7,9 +7,9 @@ export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 DOTNET_SKIP_FIRST_TIME_EXPE
 target=${1:-build}
 word=${2:-}
 case "$target" in
-  build|demo|test|perf|publish) ;;
+  build|demo|test|perf|publish|gpu-bundle) ;;
   -h|--help) sed -n 2p "$0" | cut -c3-; exit 0 ;;
-  *) echo "build.sh: unknown target '$target'; use build, demo, test [WORD], perf [WORD] or publish" >&2; exit 2 ;;
+  *) echo "build.sh: unknown target '$target'; use build, demo, test [WORD], perf [OPTIONS], publish or gpu-bundle" >&2; exit 2 ;;
 esac
 
 if ! command -v dotnet >/dev/null; then
