@@ -34,7 +34,7 @@ public sealed class HostCudaHopperTests
     [InlineData(3, "issues a wgmma without a wgmma.fence since its last wait")]
     [InlineData(4, "changed the A registers of a wgmma that was under way")]
     [InlineData(5, "starts a tensor copy into shared memory that a wgmma of thread ")]
-    [InlineData(6, "with no barrier between (race write/read)")]
+    [InlineData(6, "with no barrier between (race write/read)|that a wgmma of thread ")]
     [InlineData(7, "thread 0 arrives at an mbarrier that has all arrivals of its phase")]
     [InlineData(8, "waits for parity 2 of an mbarrier")]
     [InlineData(9, "uses an mbarrier that nobody has initialised")]
