@@ -36,7 +36,7 @@ public sealed class DeviceTests
 
         using var json = JsonDocument.Parse(File.ReadAllBytes(trace));
         var names = json.RootElement.GetProperty("traceEvents").EnumerateArray().Select(e => e.GetProperty("name").GetString()!).ToList();
-        foreach (var expected in new[] { "forward", "backward", "optimizer", "rms_norm", "attention_forward", "adam_w" })
+        foreach (var expected in new[] { "forward", "backward", "optimizer", "rms_norm", "attention_forward", "adamw" })
         {
             Assert.Contains(names, n => n.Contains(expected, StringComparison.Ordinal));
         }

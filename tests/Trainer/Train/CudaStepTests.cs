@@ -36,14 +36,14 @@ public sealed class CudaStepTests
         optimizer.PublishMaster();
 
         // every step has the same shape: samples of one length
-        TokenizedSample[] samples = [.. Enumerable.Range(0, 16).Select(
+        TokenizedSample[] samples = [.. Enumerable.Range(0, 96).Select(
             s => new TokenizedSample($"{s}", [.. Enumerable.Range(0, 30).Select(t => ((s * 31) + (t * 7)) % config.VocabSize)], new TokenSpan(10, 30)))];
         var loop = new TrainLoop<BFloat16>(
             stream, optimizer, activations, samples, new StepPlan(samples.Length, recipe.BatchSamples, 1), 20, recipe, new GuardRecipe(false, 0, 8, 1),
             TrainProgress.Start);
-        for (var i = 0; i < 3; i++)
+        for (var i = 0; i < 6; i++)
         {
-            loop.Step(CancellationToken.None);
+            loop.Step(CancellationToken.None);      // no epoch ends in this test: a new order of samples is allocated then
         }
 
         var (before, managed) = (HostCuda.Counters, GC.GetAllocatedBytesForCurrentThread());
