@@ -388,7 +388,7 @@ public sealed unsafe class CudaStream : ComputeStream
         var names = new List<string>();
         for (var i = 1; i <= Math.Min(_enqueued, Remembered); i++)
         {
-            names.Add(_recent[(_enqueued - i) & (Remembered - 1)]!.ToString());
+            names.Add(_recent[(_enqueued - i) & (Remembered - 1)]!.Entry);
         }
 
         return names.Count == 0 ? "" : $" (launched last: {string.Join(", ", names.Distinct())}; Z1_SYNC=1 names the guilty kernel)";

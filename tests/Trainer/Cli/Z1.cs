@@ -12,7 +12,7 @@ internal sealed class Z1 : IDisposable
     private readonly StringBuilder _output = new(), _error = new();
     private readonly SemaphoreSlim _lines = new(0);
 
-    private Z1(string[] arguments, string? input)
+    private Z1(string[] arguments, string? input, params (string Name, string Value)[] environment)
     {
         var start = new ProcessStartInfo(Program)
         {
@@ -24,6 +24,11 @@ internal sealed class Z1 : IDisposable
         }
 
         start.Environment.Remove("Z1_TRACE");
+        foreach (var (name, value) in environment)
+        {
+            start.Environment[name] = value;
+        }
+
         _process = new Process { StartInfo = start };
         _process.OutputDataReceived += (_, e) => Take(_output, e.Data, counted: true);
         _process.ErrorDataReceived += (_, e) => Take(_error, e.Data, counted: false);
@@ -52,6 +57,13 @@ internal sealed class Z1 : IDisposable
 
     /// <summary>Runs to the end.</summary>
     public static Z1Result Run(params string[] arguments) => RunWithInput(null, arguments);
+
+    /// <summary>Runs to the end with one more environment variable.</summary>
+    public static Z1Result RunWith(string variable, string value, params string[] arguments)
+    {
+        using var z1 = new Z1(arguments, null, (variable, value));
+        return z1.Wait();
+    }
 
     public static Z1Result RunWithInput(string? input, params string[] arguments)
     {
