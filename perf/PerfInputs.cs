@@ -8,14 +8,14 @@ namespace Z1Coder.Perf;
 public sealed class PerfInputs(ComputeStream stream) : IDisposable
 {
     private readonly List<Arena> _arenas = [];
-    private readonly List<(string Name, int Columns, Func<float[]> Read)> _checked = [];
+    private readonly List<(string Name, int Columns, bool IsFloat, Func<float[]> Read)> _checked = [];
     private uint _state = 0x9E3779B9;
 
     /// <summary>Where the case runs.</summary>
     public ComputeStream Stream => stream;
 
-    /// <summary>What the case must compute, by name and length of a row, readable after its action has run.</summary>
-    public IReadOnlyList<(string Name, int Columns, Func<float[]> Read)> Results => _checked;
+    /// <summary>What the case must compute, by name, length of a row and whether it is fp32, readable after its action has run.</summary>
+    public IReadOnlyList<(string Name, int Columns, bool IsFloat, Func<float[]> Read)> Results => _checked;
 
     /// <summary>Uniform in (-1, 1), exact in bfloat16 when T is.</summary>
     public Tensor<T> Random<T>(params ReadOnlySpan<int> extents)
@@ -66,7 +66,7 @@ public sealed class PerfInputs(ComputeStream stream) : IDisposable
     public Tensor<T> Checked<T>(string name, Tensor<T> tensor)
         where T : unmanaged
     {
-        _checked.Add((name, tensor.Shape.Columns, () =>
+        _checked.Add((name, tensor.Shape.Columns, typeof(T) == typeof(float), () =>
         {
             var values = new float[tensor.Count];
             HostPieces.Read(tensor, (start, piece) =>
@@ -82,7 +82,7 @@ public sealed class PerfInputs(ComputeStream stream) : IDisposable
     }
 
     /// <summary>A number that the kernel returns: compared by `z1 kernels check`.</summary>
-    public void Checked(string name, Func<double> value) => _checked.Add((name, 1, () => [(float)value()]));
+    public void Checked(string name, Func<double> value) => _checked.Add((name, 1, true, () => [(float)value()]));
 
     /// <summary>Room for an 8-bit copy, and its transpose if wanted.</summary>
     public Fp8Operand Fp8(int rows, int columns, Fp8Format format, bool transposed) =>

@@ -80,7 +80,7 @@ public sealed partial class Qwen2<T>
         Matmul.BackwardWeight(stream, dHidden, Rows(layer.Act, t), gradients[w.Down], accumulate);
         SwiGlu.Backward(stream, dAct, gateUp, gateUp);
         Matmul.BackwardInput(stream, gateUp, Weights[w.GateUp], dBranch);
-        if (a.Recompute.HasFlag(Recompute.Norm) && !a.Recompute.HasFlag(Recompute.Block))
+        if ((a.Recompute & (Recompute.Norm | Recompute.Block)) == Recompute.Norm)
         {
             RmsNorm.Forward(
                 stream, Rows(layer.Middle, t), Weights[w.PostAttentionNorm], Rows(layer.MiddleNorm, t), layer.MiddleRstd.Prefix(t),
@@ -120,13 +120,13 @@ public sealed partial class Qwen2<T>
     private void Restore(ComputeStream stream, Activations<T> a, int l, int t)
     {
         var (layer, w) = (a.Layers[l], _p.Layers[l]);
-        if (a.Recompute.HasFlag(Recompute.Block))
+        if ((a.Recompute & Recompute.Block) != 0)
         {
             RmsNorm.Forward(
                 stream, Rows(layer.Input, t), Weights[w.InputNorm], Rows(layer.InputNorm, t), layer.InputRstd.Prefix(t), (float)Config.RmsNormEps);
             LayerForward(stream, a, l, t);
         }
-        else if (a.Recompute.HasFlag(Recompute.SwiGlu))
+        else if ((a.Recompute & Recompute.SwiGlu) != 0)
         {
             SwiGlu.Forward(stream, Rows(layer.GateUp, t), Rows(layer.Act, t));
         }

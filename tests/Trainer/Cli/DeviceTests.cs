@@ -25,7 +25,7 @@ public sealed class DeviceTests
 
         using (var z1 = Z1.Start(tiny.Train("killed", "--device", "hostcuda")))
         {
-            SpinWait.SpinUntil(() => z1.HasExited || Directory.Exists(Path.Combine(tiny["killed"], "stage1", "checkpoints", "step-3")), TimeSpan.FromSeconds(60));
+            SpinWait.SpinUntil(() => z1.HasExited || Directory.Exists(Path.Combine(tiny["killed"], "stage1", "checkpoints", "step-00000003")), TimeSpan.FromSeconds(60));
             z1.Kill();
             z1.Wait();
         }

@@ -88,7 +88,7 @@ public sealed class CudaStepTests
         DeviceMemory.Expect(cpu, [huge], "stage1");
     }
 
-    private static Qwen2Config Config() => new()
+    internal static Qwen2Config Config() => new()
     {
         ModelType = "qwen2", HiddenSize = 32, NumHiddenLayers = 2, NumAttentionHeads = 2, NumKeyValueHeads = 1, HeadDim = 16, IntermediateSize = 48,
         VocabSize = 97, MaxPositionEmbeddings = 64, RmsNormEps = 1e-6, RopeTheta = 1e4, TieWordEmbeddings = true, AttentionBias = true,
