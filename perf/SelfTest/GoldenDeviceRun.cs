@@ -27,7 +27,7 @@ public sealed class GoldenDeviceRun : IDisposable
         _optimizer.Allocate();
         _activations.Allocate();
         HfWeights.Load(directory, _optimizer.Master);
-        _optimizer.PublishMaster();
+        _optimizer.PublishMaster(stream);
         foreach (var tensor in _optimizer.Gradients.Tensors)
         {
             HostPieces.Fill(tensor, (_, piece) => piece.Fill(float.NaN));

@@ -35,7 +35,7 @@ public static class TrainSteps
         optimizer.Allocate();
         activations.Allocate();
         Fill(optimizer.Master);
-        optimizer.PublishMaster();
+        optimizer.PublishMaster(stream);
         var loop = new TrainLoop<T>(
             stream, optimizer, activations, samples, new StepPlan(samples.Length, samples.Length, 0), 1000, recipe, new GuardRecipe(false, 0, 64, 10),
             TrainProgress.Start);

@@ -20,7 +20,8 @@ public sealed class Activations<T> : IDisposable
     /// <param name="recompute">what is not kept</param>
     /// <param name="stream">where it runs and whose memory it is</param>
     /// <param name="training">whether a backward pass will follow; evaluation keeps one layer only</param>
-    public Activations(Qwen2Config config, int tokens, int headRows, Recompute recompute, ComputeStream stream, bool training)
+    /// <param name="fp8">the linear layers multiply 8-bit copies; widths and tokens must then be multiples of 16</param>
+    public Activations(Qwen2Config config, int tokens, int headRows, Recompute recompute, ComputeStream stream, bool training, bool fp8 = false)
     {
         (Config, Tokens, Recompute) = (config, tokens, recompute);
         Arena = stream.CreateArena("activations");
@@ -74,6 +75,7 @@ public sealed class Activations<T> : IDisposable
         Head = new HeadWorkspace<T>(Arena, tokens, Math.Min(headRows, tokens), d, config.VocabSize);
         AttentionWorkspace = new AttentionWorkspace(
             Arena, (stream as CpuStream)?.Workers ?? 1, tokens, config.NumAttentionHeads, config.NumKeyValueHeads, config.HeadDim, training);
+        Fp8 = fp8 ? new Fp8Workspace(Arena, config, tokens) : null;
         if (training)
         {
             DHidden = Arena.Declare<T>(tokens, d);
@@ -115,6 +117,9 @@ public sealed class Activations<T> : IDisposable
 
     /// <summary>[1]: what <see cref="Qwen2{T}.ForwardBackward"/> has added since it was last zeroed, nats; read it through <see cref="ReadLossSum"/>.</summary>
     public Tensor<double> LossSum { get; }
+
+    /// <summary>The 8-bit copies of the linear layers; null where they are not used.</summary>
+    internal Fp8Workspace? Fp8 { get; }
 
     internal RopeTable Rope { get; }
 

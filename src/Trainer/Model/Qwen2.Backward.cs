@@ -76,10 +76,10 @@ public sealed partial class Qwen2<T>
         Restore(stream, a, l, t);
 
         // MLP: out = act · Downᵀ
-        Matmul.BackwardInput(stream, dHidden, Weights[w.Down], dAct);
-        Matmul.BackwardWeight(stream, dHidden, Rows(layer.Act, t), gradients[w.Down], accumulate);
+        LinearBackwardInput(stream, a, LinearLayer.Down, dHidden, w.Down, dAct);
+        LinearBackwardWeight(stream, a, LinearLayer.Down, dHidden, Rows(layer.Act, t), gradients[w.Down], accumulate);
         SwiGlu.Backward(stream, dAct, gateUp, gateUp);
-        Matmul.BackwardInput(stream, gateUp, Weights[w.GateUp], dBranch);
+        LinearBackwardInput(stream, a, LinearLayer.GateUp, gateUp, w.GateUp, dBranch);
         if ((a.Recompute & (Recompute.Norm | Recompute.Block)) == Recompute.Norm)
         {
             RmsNorm.Forward(
@@ -87,14 +87,14 @@ public sealed partial class Qwen2<T>
                 (float)Config.RmsNormEps);
         }
 
-        Matmul.BackwardWeight(stream, gateUp, Rows(layer.MiddleNorm, t), gradients[w.GateUp], accumulate);
+        LinearBackwardWeight(stream, a, LinearLayer.GateUp, gateUp, Rows(layer.MiddleNorm, t), gradients[w.GateUp], accumulate);
         RmsNorm.Backward(
             stream, dBranch, Rows(layer.Middle, t), Weights[w.PostAttentionNorm], layer.MiddleRstd.Prefix(t), dHidden, dHidden,
             gradients[w.PostAttentionNorm], accumulate);
 
         // Attention: middle = x + attention · Outputᵀ
-        Matmul.BackwardInput(stream, dHidden, Weights[w.Output], dAttention);
-        Matmul.BackwardWeight(stream, dHidden, Rows(layer.Attention, t), gradients[w.Output], accumulate);
+        LinearBackwardInput(stream, a, LinearLayer.Output, dHidden, w.Output, dAttention);
+        LinearBackwardWeight(stream, a, LinearLayer.Output, dHidden, Rows(layer.Attention, t), gradients[w.Output], accumulate);
         Attention.Backward(
             stream, dAttention, Rows(layer.Qkv, t), Rows(layer.Attention, t), Rows(layer.Lse, t), dQkv, heads, kvHeads, headDim,
             a.AttentionWorkspace);
@@ -104,14 +104,14 @@ public sealed partial class Qwen2<T>
             Matmul.BackwardBias(stream, dQkv, gradients[w.QkvBias], accumulate);
         }
 
-        Matmul.BackwardInput(stream, dQkv, Weights[w.Qkv], dBranch);
+        LinearBackwardInput(stream, a, LinearLayer.Qkv, dQkv, w.Qkv, dBranch);
         if ((a.Recompute & (Recompute.Norm | Recompute.Block)) != 0)   // both norms of a layer share one buffer
         {
             RmsNorm.Forward(
                 stream, Rows(layer.Input, t), Weights[w.InputNorm], Rows(layer.InputNorm, t), layer.InputRstd.Prefix(t), (float)Config.RmsNormEps);
         }
 
-        Matmul.BackwardWeight(stream, dQkv, Rows(layer.InputNorm, t), gradients[w.Qkv], accumulate);
+        LinearBackwardWeight(stream, a, LinearLayer.Qkv, dQkv, Rows(layer.InputNorm, t), gradients[w.Qkv], accumulate);
         RmsNorm.Backward(
             stream, dBranch, Rows(layer.Input, t), Weights[w.InputNorm], layer.InputRstd.Prefix(t), dHidden, dHidden, gradients[w.InputNorm], accumulate);
     }

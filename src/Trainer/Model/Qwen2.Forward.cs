@@ -63,19 +63,19 @@ public sealed partial class Qwen2<T>
         var qkv = Rows(layer.Qkv, t);
         var branch = Rows(a.Branch, t);
 
-        Matmul.Forward(stream, Rows(layer.InputNorm, t), Weights[w.Qkv], Weights[w.QkvBias], qkv);
+        Linear(stream, a, LinearLayer.Qkv, Rows(layer.InputNorm, t), w.Qkv, Weights[w.QkvBias], qkv);
         Rope.Forward(stream, qkv, a.Positions.Prefix(t), a.Rope, Config.NumAttentionHeads + Config.NumKeyValueHeads, Config.HeadDim);
         Attention.Forward(
             stream, qkv, Rows(layer.Attention, t), Rows(layer.Lse, t), Config.NumAttentionHeads, Config.NumKeyValueHeads, Config.HeadDim,
             a.AttentionWorkspace);
-        Matmul.Forward(stream, Rows(layer.Attention, t), Weights[w.Output], default, branch);
+        Linear(stream, a, LinearLayer.Output, Rows(layer.Attention, t), w.Output, default, branch);
         RmsNorm.ForwardResidual(
             stream, branch, Rows(layer.Input, t), Weights[w.PostAttentionNorm],
             Rows(layer.Middle, t), Rows(layer.MiddleNorm, t), layer.MiddleRstd.Prefix(t), (float)Config.RmsNormEps);
 
-        Matmul.Forward(stream, Rows(layer.MiddleNorm, t), Weights[w.GateUp], default, Rows(layer.GateUp, t));
+        Linear(stream, a, LinearLayer.GateUp, Rows(layer.MiddleNorm, t), w.GateUp, default, Rows(layer.GateUp, t));
         SwiGlu.Forward(stream, Rows(layer.GateUp, t), Rows(layer.Act, t));
-        Matmul.Forward(stream, Rows(layer.Act, t), Weights[w.Down], default, branch);
+        Linear(stream, a, LinearLayer.Down, Rows(layer.Act, t), w.Down, default, branch);
         return branch;
     }
 

@@ -82,11 +82,20 @@ public sealed class Optimizer<T> : IDisposable
     }
 
     /// <summary>Rounds the master into the compute weights: after loading or initialising it.</summary>
-    public void PublishMaster()
+    /// <param name="stream">where it runs</param>
+    /// <param name="applied">steps applied to this master: with stochastic rounding the rounding of the last one is repeated</param>
+    public void PublishMaster(ComputeStream stream, long applied = 0)
     {
-        if (_separateMaster is not null)
+        for (var i = 0; i < Weights.Tensors.Length && _separateMaster is not null; i++)
         {
-            Weights.RoundFrom(_separateMaster);
+            if (_options.StochasticRounding is { } seed && applied > 0)
+            {
+                Cast.RoundStochastic(stream, _separateMaster.Tensors[i], Weights.Tensors[i], seed + (ulong)i, applied);
+            }
+            else
+            {
+                Cast.Round(stream, _separateMaster.Tensors[i], Weights.Tensors[i]);
+            }
         }
     }
 

@@ -27,13 +27,18 @@ namespace Z1Coder.Trainer.Train;
 /// <param name="Clip">largest global gradient norm; 0 means no clipping</param>
 /// <param name="Recompute">what backward computes again</param>
 /// <param name="HeadRows">rows of one LM-head chunk</param>
+/// <param name="StochasticRounding">compute weights are the master rounded up or down at random, without bias; off rounds to nearest</param>
+/// <param name="Fp8">the linear layers of the blocks multiply 8-bit copies (e4m3 forward, e5m2 gradients); needs sm_89 or later on CUDA</param>
 public sealed record OptimizeRecipe(
     double Epochs, long MaxSteps, int BatchSamples, int MicroBatchTokens, int MicroBatchSamples, bool MicroBatchMean, LastStep LastStep,
     double LearningRate, ScheduleKind Schedule, int WarmupSteps, double MinimumLearningRate, double WeightDecay, bool DecayAll,
-    double Beta1, double Beta2, double Epsilon, double Clip, Recompute Recompute, int HeadRows)
+    double Beta1, double Beta2, double Epsilon, double Clip, Recompute Recompute, int HeadRows, bool StochasticRounding = false, bool Fp8 = false)
 {
+    private const ulong RoundingSeed = 0x5A31_C0DE;      // with block and step it is a stream of its own
+
     /// <summary>The optimizer's constants; rate and decay are set per step and block.</summary>
-    public AdamWOptions AdamW => new(LearningRate, Beta1, Beta2, Epsilon, WeightDecay);
+    public AdamWOptions AdamW => new(
+        LearningRate, Beta1, Beta2, Epsilon, WeightDecay, StochasticRounding ? RoundingSeed : null);
 
     /// <summary>Reads the section.</summary>
     public static OptimizeRecipe From(RecipeTree tree)
@@ -52,7 +57,7 @@ public sealed record OptimizeRecipe(
             tree.Number("lr", 5e-5), ParseSchedule(tree.Choice("schedule", "cosine", "cosine", "linear", "constant")),
             tree.Int("warmup_steps", 0), tree.Number("min_lr", 0), tree.Number("weight_decay", 0), tree.Flag("decay_all", false),
             tree.Number("beta1", 0.9, 0, 0.999999), tree.Number("beta2", 0.999, 0, 0.99999999), tree.Number("eps", 1e-8), tree.Number("clip", 1.0),
-            ParseRecompute(tree.Texts("recompute")), tree.Int("head_rows", 512, 1));
+            ParseRecompute(tree.Texts("recompute")), tree.Int("head_rows", 512, 1), tree.Flag("stochastic_rounding", false), tree.Flag("fp8", false));
     }
 
     private static LastStep ParseLastStep(string name) => name switch

@@ -37,7 +37,7 @@ public static class TrainCheckpoint
 
     /// <summary>Reads the state back into allocated tensors.</summary>
     /// <exception cref="InvalidInputException">the checkpoint is of another model</exception>
-    public static TrainProgress Load<T>(Checkpoint checkpoint, Optimizer<T> optimizer, string fingerprint)
+    public static TrainProgress Load<T>(Checkpoint checkpoint, Optimizer<T> optimizer, string fingerprint, ComputeStream device)
         where T : unmanaged
     {
         if (checkpoint.Info.ModelFingerprint != fingerprint)
@@ -55,9 +55,10 @@ public static class TrainCheckpoint
             }
         }
 
-        optimizer.PublishMaster();
         using var stream = checkpoint.OpenRead(Progress);
-        return TrainProgress.FromJson(stream, checkpoint.PathOf(Progress));
+        var progress = TrainProgress.FromJson(stream, checkpoint.PathOf(Progress));
+        optimizer.PublishMaster(device, progress.Applied);
+        return progress;
     }
 
     private static IEnumerable<(string Name, ParameterSet<float> Set)> Sets<T>(Optimizer<T> optimizer)

@@ -32,7 +32,7 @@ public sealed record TrainPlan(
         var parameters = new Qwen2Parameters(config);
         using var optimizer = new Optimizer<T>(parameters, stage.Train.AdamW, stage.Train.DecayAll, stream);
         using var activations = new Activations<T>(
-            config, stage.Train.MicroBatchTokens, stage.Train.HeadRows, stage.Train.Recompute, stream, training: true);
+            config, stage.Train.MicroBatchTokens, stage.Train.HeadRows, stage.Train.Recompute, stream, training: true, stage.Train.Fp8);
         var roles = optimizer.Arenas.Append(activations.Arena).Select(a => (a.Name, a.Bytes)).ToList();
         var length = stage.Data.MaxLength;
         var tokens = (long)stage.Train.BatchSamples * length;

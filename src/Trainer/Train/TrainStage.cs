@@ -43,7 +43,7 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
 
         using var optimizer = new Optimizer<T>(new Qwen2Parameters(config), recipe.Train.AdamW, recipe.Train.DecayAll, context.Stream);
         using var activations = new Activations<T>(
-            config, recipe.Train.MicroBatchTokens, recipe.Train.HeadRows, recipe.Train.Recompute, context.Stream, training: true);
+            config, recipe.Train.MicroBatchTokens, recipe.Train.HeadRows, recipe.Train.Recompute, context.Stream, training: true, recipe.Train.Fp8);
         DeviceMemory.Expect(context.Stream, optimizer.Arenas.Append(activations.Arena), recipe.Name);
         optimizer.Allocate();
         activations.Allocate();
@@ -176,7 +176,7 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         if (newest is not null)
         {
             context.Output.WriteLine($"{recipe.Name} continues after step {newest.Info.Step} of {newest.Directory}");
-            return TrainCheckpoint.Load(newest, optimizer, optimizer.Weights.Parameters.Config.Fingerprint);
+            return TrainCheckpoint.Load(newest, optimizer, optimizer.Weights.Parameters.Config.Fingerprint, context.Stream);
         }
 
         if (source is null)
@@ -188,7 +188,7 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
             HfWeights.Load(source, optimizer.Master, _codec.Tokenizer.VocabularySize);
         }
 
-        optimizer.PublishMaster();
+        optimizer.PublishMaster(context.Stream);
         return TrainProgress.Start;
     }
 
@@ -233,6 +233,17 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         {
             throw new InvalidInputException(
                 $"{context.TokenizerDirectory}: the tokenizer gives id {highest}, the model has {config.VocabSize} vocabulary rows: they do not belong together");
+        }
+
+        int[] extents =
+        [
+            config.HiddenSize, config.IntermediateSize, config.NumAttentionHeads * config.HeadDim, config.NumKeyValueHeads * config.HeadDim, recipe.Train.MicroBatchTokens,
+        ];
+        if (recipe.Train.Fp8 && Array.Exists(extents, e => e % 16 != 0))
+        {
+            throw new InvalidInputException(
+                $"{recipe.Name}: train.fp8 needs hidden and intermediate size, the widths of queries and keys, and train.micro_batch_tokens to be multiples of 16; "
+                + $"they are {string.Join(", ", extents)}");
         }
 
         if (dataset.Report.LongestSample > Math.Min(recipe.Train.MicroBatchTokens, config.MaxPositionEmbeddings))

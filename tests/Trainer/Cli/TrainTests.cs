@@ -83,6 +83,38 @@ public sealed class TrainTests
     }
 
     [Fact]
+    public void Eight_bit_products_are_an_option_that_needs_widths_of_16()
+    {
+        using var tiny = new TinyRun();
+        tiny.KeepOneStage(6);
+        string[] fp8 = ["--set", "train.fp8=true"], wide = ["--set", "model.shapes.num_key_value_heads=2"];
+        Z1.Run(tiny.Train("narrow", fp8)).FailedWith("train.fp8", "multiples of 16", "8");
+        Z1.Run(tiny.Train("plain", wide)).Succeeded();
+        Z1.Run(tiny.Train("eight", [.. wide, .. fp8])).Succeeded();
+        var (plain, eight) = (Losses(tiny, "plain"), Losses(tiny, "eight"));
+        Assert.NotEqual(plain, eight);
+        Assert.All(plain.Zip(eight), p => Assert.True(Math.Abs(p.First - p.Second) <= 0.1 * p.First, $"{p.First} and {p.Second}"));
+    }
+
+    [Fact]
+    public void Stochastic_rounding_changes_the_run_and_survives_a_resume_to_the_bit()
+    {
+        using var tiny = new TinyRun();
+        tiny.KeepOneStage(9);
+        string[] set = ["--set", "train.stochastic_rounding=true"];
+        Z1.Run(tiny.Train("nearest")).Succeeded();
+        Z1.Run(tiny.Train("whole", set)).Succeeded();
+        Assert.NotEqual(tiny.Metrics("nearest", "stage1"), tiny.Metrics("whole", "stage1"));
+
+        // the model goes, the newest checkpoint goes: the run goes on from step 6
+        Z1.Run(tiny.Train("resumed", set)).Succeeded();
+        Directory.Delete(Path.Combine(tiny["resumed"], "stage1", "model"), recursive: true);
+        Directory.Delete(Directory.GetDirectories(Path.Combine(tiny["resumed"], "stage1", "checkpoints")).Order(StringComparer.Ordinal).Last(), recursive: true);
+        Assert.Contains("continues after step 6", Z1.Run(tiny.Train("resumed", [.. set, "--resume"])).Succeeded().Output);
+        Assert.Equal(tiny.Metrics("whole", "stage1"), tiny.Metrics("resumed", "stage1"));
+    }
+
+    [Fact]
     public void The_second_stage_starts_from_the_first_ones_model()
     {
         using var tiny = new TinyRun();

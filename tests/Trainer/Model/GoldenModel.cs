@@ -56,7 +56,7 @@ internal sealed class GoldenModel<T> : IDisposable
             file.Read(parameter.Name, tensor.Span);
         }
 
-        Optimizer.PublishMaster();
+        Optimizer.PublishMaster(Stream);
     }
 
     /// <summary>[T, V] logits of the batch that <see cref="Qwen2{T}.Forward"/> ran last.</summary>

@@ -33,7 +33,7 @@ public sealed class CudaStepTests
         optimizer.Allocate();
         activations.Allocate();
         RandomWeights.Fill(optimizer.Master, 1, 0.05);
-        optimizer.PublishMaster();
+        optimizer.PublishMaster(stream);
 
         // every step has the same shape: samples of one length
         TokenizedSample[] samples = [.. Enumerable.Range(0, 96).Select(
