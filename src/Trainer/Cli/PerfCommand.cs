@@ -73,7 +73,7 @@ internal static class PerfCommand
 
             if (parsed.GetValue(output) is { } path)
             {
-                new PerfReport(stream.DeviceName, RunEnvironment.Machine, DateTime.UtcNow, NativeLibraries.Describe().Split('\n'), rows).Save(path);
+                new PerfReport(stream.DeviceName, RunEnvironment.Machine, DateTime.UtcNow, [.. NativeLibraries.Describe().Split('\n').Select(WithoutFolders)], rows).Save(path);
             }
 
             return rows.Any(r => r.ManagedBytes > 0) && !parsed.GetValue(json) ? 1 : 0;
@@ -156,6 +156,9 @@ internal static class PerfCommand
 
         return rows;
     }
+
+    /// <summary>A baseline is kept in the repository: it says which library, not where on the machine.</summary>
+    private static string WithoutFolders(string line) => string.Join(' ', line.Split(' ').Select(w => w.StartsWith('/') ? Path.GetFileName(w) : w));
 
     private static IEnumerable<StepCase> Chosen(string[] words, string type) =>
         from size in Among(words, StepCase.Sizes)
