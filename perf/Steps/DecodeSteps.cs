@@ -26,7 +26,7 @@ public static class DecodeSteps
         var parameters = new Qwen2Parameters(config);
         using var weights = new ParameterSet<T>("weights", parameters, stream);
         weights.Arena.Allocate();
-        Fill(weights);
+        StepWeights.Fill(weights);
         var bytes = weights.Tensors.ToArray().Sum(t => t.Bytes);
         using var cache = new KvCache<T>(config, batch, Prompt + fresh + 1, stream);
         using var activations = new DecodeActivations<T>(config, Prompt * batch, batch, Prompt + fresh + 1, stream);
@@ -85,24 +85,4 @@ public static class DecodeSteps
         where T : unmanaged => stream is CpuStream cpu
             ? Roofs.ReadRate(cpu, weights.Tensors, passes: 3)
             : Roofs.Measure(stream, quick: true).ReadBytesPerSecond;
-
-    /// <summary>Uniform in ±0.035, the deviation of an initial weight; norms too, for speed does not depend on it.</summary>
-    private static void Fill<T>(ParameterSet<T> weights)
-        where T : unmanaged
-    {
-        var state = 0x9E3779B9u;
-        foreach (var tensor in weights.Tensors)
-        {
-            HostPieces.Fill(tensor, (_, piece) =>
-            {
-                for (var i = 0; i < piece.Length; i++)
-                {
-                    state ^= state << 13;
-                    state ^= state >> 17;
-                    state ^= state << 5;
-                    Lanes.Set(ref piece[i], 0, ((state / (float)uint.MaxValue) - 0.5f) * 0.07f);
-                }
-            });
-        }
-    }
 }

@@ -34,7 +34,7 @@ public static class TrainSteps
         using var activations = new Activations<T>(config, which.Length, headRows, recipe.Recompute, stream, training: true);
         optimizer.Allocate();
         activations.Allocate();
-        Fill(optimizer.Master);
+        StepWeights.Fill(optimizer.Master);
         optimizer.PublishMaster(stream);
         var loop = new TrainLoop<T>(
             stream, optimizer, activations, samples, new StepPlan(samples.Length, samples.Length, 0), 1000, recipe, new GuardRecipe(false, 0, 64, 10),
@@ -108,25 +108,6 @@ public static class TrainSteps
         }
 
         return [.. times.Select(Median)];
-    }
-
-    /// <summary>Uniform of the deviation 0.02: speed does not depend on the distribution, and a billion of them should not take a minute.</summary>
-    private static void Fill(ParameterSet<float> master)
-    {
-        var state = 0x9E3779B9u;
-        foreach (var tensor in master.Tensors)
-        {
-            HostPieces.Fill(tensor, (_, piece) =>
-            {
-                foreach (ref var element in piece)
-                {
-                    state ^= state << 13;
-                    state ^= state >> 17;
-                    state ^= state << 5;
-                    element = ((state / (float)uint.MaxValue) - 0.5f) * 0.07f;
-                }
-            });
-        }
     }
 
     private static double Median(double[] values)

@@ -15,8 +15,8 @@ public sealed partial record Roofs
         var (from, to) = (arena.Declare<byte>(bytes), arena.Declare<byte>(bytes));
         var (x, w, y) = (arena.Declare<BFloat16>(size, size), arena.Declare<BFloat16>(size, size), arena.Declare<BFloat16>(size, size));
         arena.Allocate();
-        FillOnDevice(x, 1);
-        FillOnDevice(w, 2);
+        Fill(x);
+        Fill(w, seed: 2);
         var copy = BestMilliseconds(stream, fewest, most, () => stream.Copy(from, to));
         var gemm = BestMilliseconds(stream, fewest, most, () => Matmul.Forward(stream, x, w, default, y));
         var bandwidth = 2.0 * bytes / copy * 1e3;
@@ -43,21 +43,5 @@ public sealed partial record Roofs
         }
 
         return Math.Max(best, 1e-6);
-    }
-
-    /// <summary>Uniform in (-1, 1).</summary>
-    private static void FillOnDevice(Tensor<BFloat16> tensor, uint seed)
-    {
-        var state = 0x9E3779B9u * seed;
-        HostPieces.Fill(tensor, (_, piece) =>
-        {
-            foreach (ref var element in piece)
-            {
-                state ^= state << 13;
-                state ^= state >> 17;
-                state ^= state << 5;
-                element = (BFloat16)((state * (2f / uint.MaxValue)) - 1);
-            }
-        });
     }
 }

@@ -122,17 +122,20 @@ public sealed partial record Roofs(
     }
 
     /// <summary>Uniform in (-1, 1): zeros can run faster than real numbers.</summary>
-    private static void Fill<T>(Tensor<T> tensor)
+    private static void Fill<T>(Tensor<T> tensor, uint seed = 1)
         where T : unmanaged
     {
-        var state = 0x9E3779B9u;
-        for (long i = 0; i < tensor.Count; i++)
+        var state = unchecked(0x9E3779B9u * seed);
+        HostPieces.Fill(tensor, (_, piece) =>
         {
-            state ^= state << 13;
-            state ^= state >> 17;
-            state ^= state << 5;
-            Lanes.Set(ref tensor.Origin, (nuint)i, (state * (2f / uint.MaxValue)) - 1);
-        }
+            for (var i = 0; i < piece.Length; i++)
+            {
+                state ^= state << 13;
+                state ^= state >> 17;
+                state ^= state << 5;
+                Lanes.Set(ref piece[i], 0, (state * (2f / uint.MaxValue)) - 1);
+            }
+        });
     }
 
     private readonly struct CopyJob(Tensor<float> from, Tensor<float> to) : ICpuJob

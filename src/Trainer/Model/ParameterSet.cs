@@ -35,25 +35,6 @@ public sealed class ParameterSet<T> : IDisposable
     public IEnumerable<(Parameter Parameter, Tensor<T> Tensor)> ByName =>
         Parameters.Blocks.SelectMany((block, index) => block.Split(_tensors[index]));
 
-    /// <summary>Copies fp32 weights of the same model, rounded to T. Both sets allocated.</summary>
-    public void RoundFrom(ParameterSet<float> source)
-    {
-        for (var i = 0; i < _tensors.Length; i++)
-        {
-            var from = source._tensors[i].Reshape(checked((int)source._tensors[i].Count));
-            var buffer = Array.Empty<float>();
-            HostPieces.Fill(_tensors[i], (start, piece) =>
-            {
-                buffer = buffer.Length < piece.Length ? new float[piece.Length] : buffer;
-                from.Rows((int)start, piece.Length).CopyTo(buffer.AsSpan(0, piece.Length));
-                for (var e = 0; e < piece.Length; e++)
-                {
-                    Lanes.Set(ref piece[e], 0, buffer[e]);
-                }
-            });
-        }
-    }
-
     /// <inheritdoc/>
     public void Dispose() => Arena.Dispose();
 }

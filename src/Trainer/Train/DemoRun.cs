@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Text.Json;
+using Z1Coder.Kernels;
 using Z1Coder.Runtime;
 using Z1Coder.Trainer.Curation.Nano;
 using Z1Coder.Trainer.Evaluate;
@@ -82,12 +83,16 @@ public static class DemoRun
     {
         var codec = PromptCodec.Load(tokenizer, recipe.Stages[0].Data.Format);
         var config = recipe.Model.Shapes! with { VocabSize = codec.Tokenizer.VocabularySize };
-        using var master = new ParameterSet<float>("weights", new Qwen2Parameters(config));
+        using var master = new ParameterSet<float>("weights", new Qwen2Parameters(config), stream);
         using var weights = new ParameterSet<T>("weights", master.Parameters, stream);
         master.Arena.Allocate();
         weights.Arena.Allocate();
         RandomWeights.Fill(master, recipe.Seed, recipe.Model.InitializerRange);
-        weights.RoundFrom(master);
+        for (var i = 0; i < master.Tensors.Length; i++)
+        {
+            Cast.Round(stream, master.Tensors[i], weights.Tensors[i]);
+        }
+
         return PassAt1.Measure(stream, new Qwen2<T>(weights), codec, tasks, recipe.Stages[0].Eval.MaxNewTokens, null, null);
     }
 
