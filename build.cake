@@ -39,6 +39,8 @@ Task("build").IsDependentOn("hostcuda").Does(() =>
     Expect(Execute("dotnet", ["publish", "src/Trainer/Trainer.csproj", "-c", "Release", "--no-build", "--nologo", "-v", "quiet", "-o", "artifacts/z1"]), "publish");
 });
 
+var failures = new List<string>();
+
 (int Passed, int Failed, int Skipped) RunTests(string title, string[] filters, Dictionary<string, string> environment)
 {
     var report = $"{root}/artifacts/tests-{title.Replace(' ', '-')}.xml";
@@ -48,6 +50,8 @@ Task("build").IsDependentOn("hostcuda").Does(() =>
     if (!FileExists(report)) return (0, 1, 0);      // the runner died: that is a failure, whatever it had passed
     var totals = XDocument.Load(report).Descendants("assembly").ToList();
     int Sum(string name) => totals.Sum(a => (int?)a.Attribute(name) ?? 0);
+    foreach (var test in totals.Descendants("test").Where(t => (string)t.Attribute("result") == "Fail"))
+        failures.Add($"FAILED ({title}) {(string)test.Attribute("name")}\n{(string)test.Element("failure")?.Element("message")}\n{(string)test.Element("failure")?.Element("stack-trace")}");
     var failed = Sum("failed") + Sum("errors");
     return (Sum("passed"), failed == 0 && exit != 0 ? 1 : failed, Sum("skipped") + Sum("not-run"));
 }
@@ -66,6 +70,7 @@ Task("test").IsDependentOn("build").Does(() =>
 
     var (passed, failed, skipped) = (runs.Sum(r => r.Passed), runs.Sum(r => r.Failed), runs.Sum(r => r.Skipped));
     if (passed + failed == 0) Console.WriteLine($"no test ran{(word == "" ? "" : $": no test's name contains '{word}'")}");
+    failures.ForEach(Console.WriteLine);            // again, at the end, where a reader of the log looks first
     Console.WriteLine($"{passed} passed, {failed} failed, {skipped} skipped");
     Console.Out.Flush();
     if (failed > 0 || passed == 0) Environment.Exit(1);
