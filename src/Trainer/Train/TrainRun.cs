@@ -120,7 +120,7 @@ public static class TrainRun
     }
 
     /// <summary>Whether any stage has got past its checks: what stopped earlier, at a wrong path say, may be started afresh.</summary>
-    private static bool HasBegun(TrainRecipe recipe, string directory) => recipe.Stages.Any(stage =>
+    internal static bool HasBegun(TrainRecipe recipe, string directory) => recipe.Stages.Any(stage =>
     {
         var folder = Path.Combine(directory, stage.Name);
         return File.Exists(Path.Combine(folder, RunFiles.Metrics)) || Directory.Exists(Path.Combine(folder, RunFiles.Model))
