@@ -56,8 +56,8 @@ internal static class TrainCommand
             var directory = Directory(parsed.GetValue(output), loaded);
             var environment = RankEnvironment.Detect();
             using var stream = Devices.Open(parsed.GetValue(device)!, environment, parsed.GetValue(threads));
-            var options = new CollectiveOptions { Timeout = TimeSpan.FromSeconds(parsed.GetValue(timeout) ?? loaded.Stages[0].Train.Parallel.TimeoutSeconds) };
-            using var ranks = RankWorld.Open(environment, parsed.GetValue(backend)!, stream, Fingerprint(loaded), options);
+            var options = new CollectiveOptions { Timeout = TimeSpan.FromSeconds(parsed.GetValue(timeout) ?? loaded.Stages[0].Parallel.TimeoutSeconds) };
+            using var ranks = RankWorld.Open(environment, parsed.GetValue(backend)!, stream, Fingerprint(loaded, directory, parsed.GetValue(resume)), options);
             return Run(loaded, directory, parsed.GetValue(resume), stream, ranks, parsed.GetValue(profile));
         });
         return command;
@@ -83,10 +83,10 @@ internal static class TrainCommand
         }
     }
 
-    /// <summary>What all ranks must have in common: this program and every key of the recipe.</summary>
-    private static string Fingerprint(TrainRecipe recipe)
+    /// <summary>What all ranks must have in common: this program, every key of the recipe, where the run lies and whether it goes on.</summary>
+    private static string Fingerprint(TrainRecipe recipe, string directory, bool resume)
     {
         var hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(recipe.Resolved)));
-        return $"z1 {typeof(TrainCommand).Assembly.GetName().Version}, recipe {recipe.Name} {hash[..16]}";
+        return $"z1 {typeof(TrainCommand).Assembly.GetName().Version} train {recipe.Name} (SHA-256 {hash[..16]}) --out {directory}{(resume ? " --resume" : "")}";
     }
 }

@@ -20,20 +20,17 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
     /// <returns>false when stopped by a signal; the state is then saved</returns>
     public bool Run(string? source)
     {
-        try
+        if (LoadData() is { } dataset)
         {
-            return Train(source);
+            return Train(source, dataset);
         }
-        catch (OperationCanceledException) when (context.Stop.Token.IsCancellationRequested)
-        {
-            context.Output.WriteLine($"{recipe.Name} stopped by {context.Stop.Name} while reading its data; continue with --resume");
-            return false;
-        }
+
+        context.Output.WriteLine($"{recipe.Name} stopped by {context.Stop.Name} while reading its data; continue with --resume");
+        return false;
     }
 
-    private bool Train(string? source)
+    private bool Train(string? source, SftDataset dataset)
     {
-        var dataset = LoadData();
         var config = Config(source);
         CheckFits(config, dataset);
 
@@ -53,7 +50,7 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         var progress = Restore(store, optimizer, source);
 
         var view = new TrainView(recipe.Name, totalSteps, context.Output);
-        using var log = new MetricsLog(directory, progress.Step);
+        using var log = context.Ranks.IsFirst ? new MetricsLog(directory, progress.Step) : MetricsLog.None();
         var loop = new TrainLoop<T>(
             context.Stream, optimizer, activations, dataset.Train, plan, totalSteps, recipe.Train, recipe.Guard, progress);
         var evaluation = new StageEvaluation<T>(context, recipe.Eval, directory, _codec, loop.Model, activations, dataset.Eval, log, view);
@@ -79,7 +76,7 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
                 evaluation.Loss(totalSteps);
                 evaluation.PassAt1(totalSteps);
             }
-            catch (OperationCanceledException) when (context.Stop.Token.IsCancellationRequested)
+            catch (OperationCanceledException)
             {
                 return Stopped(store, optimizer, loop, view);              // an evaluation was given up; the weights are those of the step
             }
@@ -192,13 +189,35 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         return TrainProgress.Start;
     }
 
-    private SftDataset LoadData()
+    /// <summary>Every rank reads all data, to the same samples in the same order; null on all when one was asked to stop meanwhile.</summary>
+    private SftDataset? LoadData()
     {
-        Directory.CreateDirectory(directory);
-        var dataset = SftDataset.Load(
-            recipe.Data, Encode, _codec.EndToken, _codec.Template is null ? null : _codec.Render);
-        context.Output.Write($"{recipe.Name} data: {dataset.Report}");
-        DataReportJson.Write(Path.Combine(directory, RunFiles.Data), dataset.Report);
+        SftDataset? dataset = null;
+        try
+        {
+            if (context.Ranks.IsFirst)
+            {
+                Directory.CreateDirectory(directory);
+            }
+
+            dataset = SftDataset.Load(recipe.Data, Encode, _codec.EndToken, _codec.Template is null ? null : _codec.Render);
+        }
+        catch (OperationCanceledException) when (context.Stop.Token.IsCancellationRequested)
+        {
+            // the other ranks are told below
+        }
+
+        if (context.Ranks.Any(dataset is null))
+        {
+            return null;
+        }
+
+        context.Output.Write($"{recipe.Name} data: {dataset!.Report}");
+        if (context.Ranks.IsFirst)
+        {
+            DataReportJson.Write(Path.Combine(directory, RunFiles.Data), dataset.Report);
+        }
+
         return dataset;
     }
 
