@@ -38,7 +38,7 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         var totalSteps = plan.Steps(recipe.Train.Epochs);
         totalSteps = recipe.Train.MaxSteps > 0 ? Math.Min(totalSteps, recipe.Train.MaxSteps) : totalSteps;
 
-        using var parallelism = new Parallelism(new SelfCollective(), recipe.Parallel);
+        using var parallelism = new Parallelism(context.Ranks.Collective, recipe.Parallel, context.Ranks.Environment.LocalSize);
         using var optimizer = new Optimizer<T>(new Qwen2Parameters(config), recipe.Train.AdamW, recipe.Train.DecayAll, parallelism, context.Stream);
         using var activations = new Activations<T>(
             config, recipe.Train.MicroBatchTokens, recipe.Train.HeadRows, recipe.Train.Recompute, context.Stream, training: true, recipe.Train.Fp8);
@@ -47,7 +47,7 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         activations.Allocate();
 
         var store = new CheckpointStore(Path.Combine(directory, RunFiles.Checkpoints), recipe.Checkpoint.Keep, context.Report);
-        store.RemoveLeftovers();
+        context.Ranks.OnFirst(store.RemoveLeftovers);
         var progress = Restore(store, optimizer, source);
 
         var view = new TrainView(recipe.Name, totalSteps, context.Output);
