@@ -21,9 +21,9 @@ public static class TrainCheckpoint
             {
                 draft.Write(name, stream =>
                 {
-                    var tensors = set.ByName.Select(p => HfTensor.From(p.Parameter.Name, p.Tensor, SafetensorDtype.F32).Info).ToList();
+                    var tensors = set.ByName.Select(p => HfTensor.From(p.Parameter.Name, Whole(p.Parameter, p.Tensor), SafetensorDtype.F32).Info).ToList();
                     var writer = new SafetensorsWriter(stream, tensors);
-                    foreach (var (parameter, tensor) in set.ByName)
+                    foreach (var (parameter, _, tensor) in set.ByName)
                     {
                         writer.Write(parameter.Name, tensor);
                     }
@@ -49,9 +49,9 @@ public static class TrainCheckpoint
         foreach (var (name, set) in Sets(optimizer))
         {
             using var file = SafetensorsFile.Open(checkpoint.PathOf(name));
-            foreach (var (parameter, tensor) in set.ByName)
+            foreach (var (parameter, first, tensor) in set.ByName)
             {
-                HostPieces.Fill(tensor, (start, piece) => file.Read(parameter.Name, start, piece));
+                HostPieces.Fill(tensor, (start, piece) => file.Read(parameter.Name, first + start, piece));
             }
         }
 
@@ -61,7 +61,10 @@ public static class TrainCheckpoint
         return progress;
     }
 
-    private static IEnumerable<(string Name, ParameterSet<float> Set)> Sets<T>(Optimizer<T> optimizer)
+    private static Tensor<float> Whole(Parameter parameter, Tensor<float> flat) =>
+        parameter.Shape.Rank == 1 ? flat : flat.Reshape(parameter.Shape[0], parameter.Shape[1]);
+
+    private static IEnumerable<(string Name, ShardSet<float> Set)> Sets<T>(Optimizer<T> optimizer)
         where T : unmanaged =>
     [
         ("master.safetensors", optimizer.Master), ("first-moments.safetensors", optimizer.FirstMoments),
