@@ -1,9 +1,10 @@
 namespace Z1Coder.Runtime;
 
-/// <summary>The group of one rank: a reduction is a copy, a gathering is a copy, and where both sides are the same memory nothing happens.</summary>
+/// <summary>A group of one rank: every operation is a copy on the caller's stream, or nothing. For the host and for devices.</summary>
 public sealed class SelfCollective : ICollective
 {
     private long _sequence;
+    private volatile string? _failure;
 
     /// <inheritdoc/>
     public int Rank => 0;
@@ -16,11 +17,19 @@ public sealed class SelfCollective : ICollective
 
     /// <inheritdoc/>
     public long AllReduce<T>(ComputeStream stream, Tensor<T> data, Reduction reduction)
-        where T : unmanaged => ++_sequence;
+        where T : unmanaged
+    {
+        _ = CollectiveElement.Reducible<T>();
+        return Next();
+    }
 
     /// <inheritdoc/>
     public long ReduceScatter<T>(ComputeStream stream, Tensor<T> whole, Tensor<T> shard, Reduction reduction)
-        where T : unmanaged => Copy(stream, whole, shard);
+        where T : unmanaged
+    {
+        _ = CollectiveElement.Reducible<T>();
+        return Copy(stream, whole, shard);
+    }
 
     /// <inheritdoc/>
     public long AllGather<T>(ComputeStream stream, Tensor<T> shard, Tensor<T> whole)
@@ -32,42 +41,76 @@ public sealed class SelfCollective : ICollective
 
     /// <inheritdoc/>
     public long Broadcast<T>(ComputeStream stream, Tensor<T> data, int root)
-        where T : unmanaged => ++_sequence;
+        where T : unmanaged
+    {
+        ArgumentOutOfRangeException.ThrowIfNotEqual(root, 0);
+        return Next();
+    }
 
-    /// <inheritdoc/>
+    /// <summary>Nothing to wait for: the copy is on a stream already, which is the caller's.</summary>
     public void Wait(ComputeStream stream, long sequence)
     {
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(sequence, _sequence);
+        ThrowIfFailed();
     }
 
     /// <inheritdoc/>
-    public void AllReduce(Span<double> values, Reduction reduction) => _sequence++;
+    public void AllReduce(Span<double> values, Reduction reduction) => Next();
 
     /// <inheritdoc/>
-    public void Barrier()
+    public void Barrier() => Next();
+
+    /// <inheritdoc/>
+    public ICollective Split(int color, string name)
     {
+        ThrowIfFailed();
+        return new SelfCollective();
     }
 
     /// <inheritdoc/>
-    public ICollective Split(int color, string name) => new SelfCollective();
-
-    /// <inheritdoc/>
-    public void Abort(string reason)
-    {
-    }
+    public void Abort(string reason) => _failure ??= $"rank 0 gave up: {reason}";
 
     /// <inheritdoc/>
     public void Dispose()
     {
     }
 
-    private unsafe long Copy<T>(ComputeStream stream, Tensor<T> from, Tensor<T> to)
+    private static bool Same<T>(Tensor<T> a, Tensor<T> b)
         where T : unmanaged
     {
-        if (from.Pointer != to.Pointer)
+        unsafe
+        {
+            return a.Pointer == b.Pointer;
+        }
+    }
+
+    private long Copy<T>(ComputeStream stream, Tensor<T> from, Tensor<T> to)
+        where T : unmanaged
+    {
+        if (from.Count != to.Count)
+        {
+            throw new ArgumentException($"one rank: {from.Count:N0} elements cannot be shared out as {to.Count:N0}");
+        }
+
+        if (from.Count > 0 && !Same(from, to))
         {
             TensorCopy.Copy(stream, from, to);
         }
 
+        return Next();
+    }
+
+    private long Next()
+    {
+        ThrowIfFailed();
         return ++_sequence;
+    }
+
+    private void ThrowIfFailed()
+    {
+        if (_failure is { } failure)
+        {
+            throw new CollectiveException(failure);
+        }
     }
 }
