@@ -179,12 +179,34 @@ public sealed class Optimizer<T> : IDisposable
         GatherWeights(stream);
     }
 
-    /// <summary>Fills a whole set with the compute weights, on every rank of the world: for decoding and export.</summary>
-    /// <param name="stream">where it runs</param>
-    /// <param name="whole">allocated, of <see cref="Layout"/></param>
-    public void GatherInto(ComputeStream stream, ParameterSet<T> whole)
+    /// <summary>The whole compute weights, on every rank: <see cref="Weights"/> themselves, or gathered into memory taken for it, which the caller
+    /// frees with <see cref="ReleaseWhole"/>. For decoding and export.</summary>
+    /// <exception cref="InsufficientMemoryException">whole weights do not fit beside the training state</exception>
+    public ParameterSet<T> GatherWhole(ComputeStream stream)
     {
-        ArgumentNullException.ThrowIfNull(whole);
+        if (Weights.IsWhole)
+        {
+            return Weights;
+        }
+
+        var whole = new ParameterSet<T>("gathered weights", Layout, stream);
+        whole.Arena.Allocate();
+        GatherInto(stream, whole);
+        return whole;
+    }
+
+    /// <summary>Frees what <see cref="GatherWhole"/> took.</summary>
+    public void ReleaseWhole(ParameterSet<T> whole)
+    {
+        if (!ReferenceEquals(whole, Weights))
+        {
+            whole.Dispose();
+        }
+    }
+
+    /// <summary>Fills a whole set with the compute weights, on every rank of the world.</summary>
+    private void GatherInto(ComputeStream stream, ParameterSet<T> whole)
+    {
         for (var u = 0; u < _sequence.Length; u++)
         {
             _sequence[u] = Parallelism.Shards.AllGather(stream, WeightShards.Units[u], whole.Units[u]);

@@ -41,7 +41,8 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         var totalSteps = plan.Steps(recipe.Train.Epochs);
         totalSteps = recipe.Train.MaxSteps > 0 ? Math.Min(totalSteps, recipe.Train.MaxSteps) : totalSteps;
 
-        using var optimizer = new Optimizer<T>(new Qwen2Parameters(config), recipe.Train.AdamW, recipe.Train.DecayAll, context.Stream);
+        using var parallelism = new Parallelism(new SelfCollective(), recipe.Parallel);
+        using var optimizer = new Optimizer<T>(new Qwen2Parameters(config), recipe.Train.AdamW, recipe.Train.DecayAll, parallelism, context.Stream);
         using var activations = new Activations<T>(
             config, recipe.Train.MicroBatchTokens, recipe.Train.HeadRows, recipe.Train.Recompute, context.Stream, training: true, recipe.Train.Fp8);
         DeviceMemory.Expect(context.Stream, optimizer.Arenas.Append(activations.Arena), recipe.Name);
@@ -63,7 +64,7 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         using var log = new MetricsLog(directory, progress.Step);
         var loop = new TrainLoop<T>(
             context.Stream, optimizer, activations, dataset.Train, plan, totalSteps, recipe.Train, recipe.Guard, progress);
-        var evaluation = new StageEvaluation<T>(context, recipe.Eval, directory, _codec, loop.Model, activations, dataset.Eval, log, view);
+        var evaluation = new StageEvaluation<T>(context, recipe.Eval, directory, _codec, optimizer, loop.Model, activations, dataset.Eval, log, view);
         return view.Show(() =>
         {
             try
