@@ -43,14 +43,13 @@ public sealed class ShardReader : IDisposable
         }
     }
 
-    /// <summary>Fills one shard of every unit; of the files only its bytes are read. Padding is not touched.</summary>
-    public void Read(ShardSet<float> values, int shard)
+    /// <summary>Fills a shard of every unit; of the files only its bytes are read. Padding is not touched.</summary>
+    public void Read(ShardSet<float> values)
     {
         ArgumentNullException.ThrowIfNull(values);
-        foreach (var range in new ShardPart(values.Layout, shard, Replica: 0, Replicas: 1).Ranges())
+        foreach (var (parameter, first, tensor) in values.ByName)
         {
-            HostPieces.Fill(
-                values.Units[range.Unit].Rows(range.ShardStart, range.Count), (start, piece) => Read(range.Parameter, range.Start + start, piece));
+            HostPieces.Fill(tensor, (start, piece) => Read(parameter.Name, first + start, piece));
         }
     }
 

@@ -40,7 +40,7 @@ internal sealed class ShardedState : IDisposable
         var layout = new ShardLayout(Parameters, world.Shards);
         var (shard, replica) = world.Place(rank);
         Part = new ShardPart(layout, shard, replica, world.Replicas);
-        Sets = [.. Roles.Select(r => new ShardRole(r, new ShardSet<float>(r, layout)))];
+        Sets = [.. Roles.Select(r => new ShardRole(r, new ShardSet<float>(r, layout, shard)))];
         foreach (var role in Sets)
         {
             role.Values.Arena.Allocate();
@@ -114,7 +114,7 @@ internal sealed class ShardedState : IDisposable
         foreach (var role in Sets)
         {
             using var reader = ShardReader.Open(checkpoint, role.Name, Parameters);
-            reader.Read(role.Values, Part.Shard);
+            reader.Read(role.Values);
         }
     }
 
