@@ -50,7 +50,7 @@ public static class TrainRun
         {
             var folder = Path.Combine(directory, stage.Name);
             var model = Path.Combine(folder, RunFiles.Model);
-            if (!Directory.Exists(model))
+            if (!ranks.Any(ranks.IsFirst && Directory.Exists(model)))      // a shared file system may show it to one rank before another
             {
                 var complete = recipe.DType == "fp32"
                     ? new TrainStage<float>(context, stage, folder).Run(source)
