@@ -5,10 +5,11 @@ namespace Z1Coder.Runtime;
 public sealed class RankWorld : IDisposable
 {
     private readonly Rendezvous? _rendezvous;
+    private readonly MpiWorld? _mpi;
 
-    private RankWorld(RankEnvironment environment, Rendezvous? rendezvous, ICollective collective)
+    private RankWorld(RankEnvironment environment, MpiWorld? mpi, Rendezvous? rendezvous, ICollective collective)
     {
-        (Environment, _rendezvous, Collective) = (environment, rendezvous, collective);
+        (Environment, _mpi, _rendezvous, Collective) = (environment, mpi, rendezvous, collective);
     }
 
     /// <summary>Names that <see cref="Open"/> knows.</summary>
@@ -30,7 +31,7 @@ public sealed class RankWorld : IDisposable
     public bool IsFirst => Rank == 0;
 
     /// <summary>One rank.</summary>
-    public static RankWorld Alone() => new(RankEnvironment.Alone, null, new SelfCollective());
+    public static RankWorld Alone() => new(RankEnvironment.Alone, null, null, new SelfCollective());
 
     /// <summary>Joins the other ranks; returns when all have.</summary>
     /// <param name="environment">which rank this is</param>
@@ -47,21 +48,26 @@ public sealed class RankWorld : IDisposable
         var chosen = Choose(environment, backend, stream);
         if (chosen == "self")
         {
-            return new(environment, null, new SelfCollective());
+            return new(environment, null, null, new SelfCollective());
         }
 
-        var (host, port) = Meeting(environment);
-        var rendezvous = Rendezvous.Join(host, port, environment.Rank, environment.Size, fingerprint, options);
+        MpiWorld? mpi = null;
+        Rendezvous? rendezvous = null;
         try
         {
-            return new(environment, rendezvous, chosen switch
+            // under mpirun MPI can say where rank 0 is, where nothing else does
+            mpi = chosen == "mpi" || (environment is { UnderMpi: true, MasterPort: 0, Size: > 1 } && MpiWorld.IsAvailable(out _)) ? MpiWorld.Open() : null;
+            rendezvous = mpi?.Join(fingerprint, options) ?? Meet(environment, fingerprint, options);
+            return new(environment, mpi, rendezvous, chosen switch
             {
+                "nccl" => Nccl((CudaStream)stream, rendezvous),
+                "mpi" => MpiCollective.Create(mpi!, rendezvous),
                 _ => TcpCollective.Create(rendezvous),
             });
         }
         catch
         {
-            rendezvous.Dispose();
+            rendezvous?.Dispose();           // MPI is left as it is: its end would wait for the other ranks
             throw;
         }
     }
@@ -91,7 +97,8 @@ public sealed class RankWorld : IDisposable
     public void Dispose()
     {
         Collective.Dispose();
-        _rendezvous?.Dispose();              // last: it tells the others that this rank has left and not died
+        _rendezvous?.Dispose();              // it tells the others that this rank has left and not died
+        _mpi?.Dispose();
     }
 
     private static string Choose(RankEnvironment environment, string backend, ComputeStream stream)
@@ -99,7 +106,7 @@ public sealed class RankWorld : IDisposable
         var cuda = stream is CudaStream;
         return backend switch
         {
-            "auto" => environment.Size == 1 ? "self" : cuda ? "nccl" : "tcp",
+            "auto" => environment.Size == 1 ? "self" : cuda ? "nccl" : environment.UnderMpi && MpiWorld.IsAvailable(out _) ? "mpi" : "tcp",
             "tcp" or "mpi" when cuda => throw new NotSupportedException($"--backend {backend} moves host memory, and this rank computes on {stream.DeviceName}: use nccl"),
             "nccl" when !cuda => throw new NotSupportedException("--backend nccl moves memory of CUDA devices: give --device cuda too, or use tcp or mpi"),
             "tcp" or "mpi" or "nccl" => backend,
@@ -107,10 +114,24 @@ public sealed class RankWorld : IDisposable
         };
     }
 
-    private static (string Host, int Port) Meeting(RankEnvironment environment) =>
-        environment is { MasterAddress: { } host, MasterPort: > 0 and var port } ? (host, port)
-        : environment.Size == 1 ? ("localhost", 0)
-        : throw new CollectiveException(
-            $"{environment.Launcher} has started {environment.Size} ranks and does not say where rank 0 can be reached: set "
-            + (environment.MasterAddress is null ? "MASTER_ADDR to its host name and MASTER_PORT to a free port there" : "MASTER_PORT to a port that is free there"));
+    private static Rendezvous Meet(RankEnvironment environment, string fingerprint, CollectiveOptions options)
+    {
+        var (host, port) = environment is { MasterAddress: { } address, MasterPort: > 0 and var known } ? (address, known)
+            : environment.Size == 1 ? ("localhost", 0)
+            : throw new CollectiveException(
+                $"{environment.Launcher} has started {environment.Size} ranks and does not say where rank 0 can be reached: set "
+                + (environment.MasterAddress is null ? "MASTER_ADDR to its host name and MASTER_PORT to a free port there" : "MASTER_PORT to a port that is free there"));
+        return Rendezvous.Join(host, port, environment.Rank, environment.Size, fingerprint, options);
+    }
+
+    private static NcclCollective Nccl(CudaStream stream, Rendezvous rendezvous)
+    {
+        const string Key = "nccl id";
+        if (rendezvous.Rank == 0)
+        {
+            rendezvous.Put(Key, NcclCollective.NewUniqueId());
+        }
+
+        return new NcclCollective(stream.Device, rendezvous, rendezvous.Rank, rendezvous.Size, rendezvous.Get(Key));
+    }
 }

@@ -115,13 +115,15 @@ public sealed class FailureTests
         using var run = new RankedRun();
         Z1.Run(RankedRun.Launch(2, [], run.Train("whole"))).Succeeded();
         using var z1 = Z1.Start(RankedRun.Launch(2, ["--restarts", "2", "--grace", "5"], run.Train("run")));
+        var seen = new HashSet<int>();
         for (var kill = 0; kill < 2; kill++)
         {
-            Assert.True(SpinWait.SpinUntil(() => run.Published("run").Count > 0 && run.Published("run")[^1] > kill, TimeSpan.FromSeconds(30)));
-            var rank = (0, Array.Empty<string>());
-            Assert.True(SpinWait.SpinUntil(() => (rank = z1.Children().FirstOrDefault(r => r.Environment.Contains($"RANK={1 - kill}"))).Item1 != 0, TimeSpan.FromSeconds(30)));
-            Z1.Signal(rank.Item1, "KILL");
-            WaitForEnd(rank.Item1);
+            Assert.True(SpinWait.SpinUntil(() => run.Published("run").Count > 0 && run.Published("run")[^1] > kill, TimeSpan.FromSeconds(60)));
+            var id = 0;
+            Assert.True(SpinWait.SpinUntil(() => (id = z1.Children().FirstOrDefault(r => r.Environment.Contains($"RANK={1 - kill}") && !seen.Contains(r.Id)).Id) != 0, TimeSpan.FromSeconds(60)));
+            z1.Children().ToList().ForEach(r => seen.Add(r.Id));       // what is still ending belongs to this start
+            Z1.Signal(id, "KILL");
+            WaitForEnd(id);
         }
 
         var result = z1.Wait();
