@@ -7,9 +7,9 @@ public sealed class RankWorld : IDisposable
     private readonly Rendezvous? _rendezvous;
     private readonly MpiWorld? _mpi;
 
-    private RankWorld(RankEnvironment environment, Rendezvous? rendezvous, ICollective collective, MpiWorld? mpi = null)
+    private RankWorld(RankEnvironment environment, MpiWorld? mpi, Rendezvous? rendezvous, ICollective collective)
     {
-        (Environment, _rendezvous, Collective, _mpi) = (environment, rendezvous, collective, mpi);
+        (Environment, _mpi, _rendezvous, Collective) = (environment, mpi, rendezvous, collective);
     }
 
     /// <summary>Names that <see cref="Open"/> knows.</summary>
@@ -31,7 +31,7 @@ public sealed class RankWorld : IDisposable
     public bool IsFirst => Rank == 0;
 
     /// <summary>One rank.</summary>
-    public static RankWorld Alone() => new(RankEnvironment.Alone, null, new SelfCollective());
+    public static RankWorld Alone() => new(RankEnvironment.Alone, null, null, new SelfCollective());
 
     /// <summary>Joins the other ranks; returns when all have.</summary>
     /// <param name="environment">which rank this is</param>
@@ -48,26 +48,27 @@ public sealed class RankWorld : IDisposable
         var chosen = Choose(environment, backend, stream);
         if (chosen == "self")
         {
-            return new(environment, null, new SelfCollective());
+            return new(environment, null, null, new SelfCollective());
         }
 
-        var mpi = chosen == "mpi" ? MpiWorld.Open() : null;
+        MpiWorld? mpi = null;
         Rendezvous? rendezvous = null;
         try
         {
-            rendezvous = Meet(environment, mpi, fingerprint, options);
-            return new(
-                environment,
-                rendezvous,
-                mpi is not null ? MpiCollective.Create(mpi, rendezvous)
-                    : chosen == "nccl" ? NcclCollective.Create(((CudaStream)stream).Device, rendezvous)
-                    : TcpCollective.Create(rendezvous),
-                mpi);
+            // under mpirun MPI can say where rank 0 is, where nothing else does
+            mpi = chosen == "mpi" || (environment is { UnderMpi: true, MasterPort: 0, Size: > 1 } && MpiWorld.IsAvailable(out _)) ? MpiWorld.Open() : null;
+            mpi?.Expect(environment.Rank, environment.Size);
+            rendezvous = mpi?.Join(fingerprint, options) ?? Meet(environment, fingerprint, options);
+            return new(environment, mpi, rendezvous, chosen switch
+            {
+                "nccl" => NcclCollective.Create(((CudaStream)stream).Device, rendezvous),
+                "mpi" => MpiCollective.Create(mpi!, rendezvous),
+                _ => TcpCollective.Create(rendezvous),
+            });
         }
         catch
         {
-            rendezvous?.Dispose();
-            mpi?.Fail();
+            rendezvous?.Dispose();           // MPI is left as it is: its end would wait for the other ranks
             throw;
         }
     }
@@ -119,23 +120,13 @@ public sealed class RankWorld : IDisposable
         };
     }
 
-    /// <summary>Over MPI rank 0 chooses where to meet, unless the environment says it.</summary>
-    private static Rendezvous Meet(RankEnvironment environment, MpiWorld? mpi, string fingerprint, CollectiveOptions options)
+    private static Rendezvous Meet(RankEnvironment environment, string fingerprint, CollectiveOptions options)
     {
-        if (mpi is not null && (mpi.Rank, mpi.Size) == (environment.Rank, environment.Size) && environment is { MasterAddress: null } or { MasterPort: 0 })
-        {
-            return mpi.Join(fingerprint, options);
-        }
-
-        mpi?.Expect(environment.Rank, environment.Size);
-        var (host, port) = Meeting(environment);
+        var (host, port) = environment is { MasterAddress: { } address, MasterPort: > 0 and var known } ? (address, known)
+            : environment.Size == 1 ? ("localhost", 0)
+            : throw new CollectiveException(
+                $"{environment.Launcher} has started {environment.Size} ranks and does not say where rank 0 can be reached: set "
+                + (environment.MasterAddress is null ? "MASTER_ADDR to its host name and MASTER_PORT to a free port there" : "MASTER_PORT to a port that is free there"));
         return Rendezvous.Join(host, port, environment.Rank, environment.Size, fingerprint, options);
     }
-
-    private static (string Host, int Port) Meeting(RankEnvironment environment) =>
-        environment is { MasterAddress: { } host, MasterPort: > 0 and var port } ? (host, port)
-        : environment.Size == 1 ? ("localhost", 0)
-        : throw new CollectiveException(
-            $"{environment.Launcher} has started {environment.Size} ranks and does not say where rank 0 can be reached: set "
-            + (environment.MasterAddress is null ? "MASTER_ADDR to its host name and MASTER_PORT to a free port there" : "MASTER_PORT to a port that is free there"));
 }

@@ -63,7 +63,7 @@ public static class Cli
     }
 
     /// <summary>What a user is told; an error that nobody foresaw says so and how to learn more.</summary>
-    private static string Sentence(Exception e) => e switch
+    internal static string Sentence(Exception e) => e switch
     {
         AggregateException { InnerException: { } inner } => Sentence(inner),
         InvalidInputException or IOException or UnauthorizedAccessException or InsufficientMemoryException or SandboxException =>
