@@ -301,6 +301,9 @@ public sealed unsafe class CudaStream : ComputeStream
     public override Arena CreateArena(string name) => new(name, Device) { Stream = this };
 
     /// <inheritdoc/>
+    public override Arena CreateHostArena(string name) => Arena.Pinned(name, Device);
+
+    /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
         if (!disposing || _handle.IsClosed)

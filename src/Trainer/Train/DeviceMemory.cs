@@ -15,7 +15,7 @@ internal static class DeviceMemory
             return;
         }
 
-        var roles = arenas.ToList();
+        var roles = arenas.Where(a => a.Device is not null).ToList();
         var (wanted, free) = (roles.Sum(a => a.Bytes), cuda.Device.FreeBytes);
         if (wanted > free)
         {

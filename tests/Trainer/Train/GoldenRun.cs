@@ -65,7 +65,7 @@ internal sealed class GoldenRun
             run.Steps.Add((model.Activations.ReadLossSum(stream), norm, rate));
         }
 
-        foreach (var (parameter, tensor) in model.Optimizer.Master.ByName)
+        foreach (var (parameter, _, tensor) in model.Optimizer.Master.ByName)
         {
             run.Final[parameter.Name] = tensor.Span.ToArray();
         }
