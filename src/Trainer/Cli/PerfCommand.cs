@@ -9,7 +9,7 @@ namespace Z1Coder.Trainer.Cli;
 /// <summary>z1 perf run | compare</summary>
 internal static class PerfCommand
 {
-    private const string Kernels = "kernels", Steps = "steps", Decode = "decode", Peer = "peer";
+    private const string Kernels = "kernels", Steps = "steps", Decode = "decode", Peer = "peer", Collectives = "collectives";
 
     public static Command Create() => new("perf", "Times kernels, training steps and decoding against roofs measured in the same run; compares two runs.")
     {
@@ -20,14 +20,16 @@ internal static class PerfCommand
     {
         var suite = new Option<string[]>("--suite")
         {
-            Description = "kernels, steps, decode, or peer (steps in turn with PyTorch; Z1_PEERPY names its Python); repeatable; default the first three",
+            Description = "kernels, steps, decode, collectives (bus bandwidth within this machine), or peer (steps in turn with PyTorch; Z1_PEERPY names its Python); "
+                + "repeatable; default the first three",
             AllowMultipleArgumentsPerToken = true,
             DefaultValueFactory = _ => [Kernels, Steps, Decode],
         };
-        suite.AcceptOnlyFromAmong(Kernels, Steps, Decode, Peer);
+        suite.AcceptOnlyFromAmong(Kernels, Steps, Decode, Collectives, Peer);
         var only = new Option<string[]>("--only")
         {
-            Description = "kernels: a part of name or shape; steps and peer: among nano mini 05b, 512 1280, bf16 fp32; decode: sizes, types, 1 8 (sequences)",
+            Description = "kernels: a part of name or shape; steps and peer: among nano mini 05b, 512 1280, bf16 fp32; decode: sizes, types, 1 8 (sequences); "
+                + "collectives: all-reduce reduce-scatter all-gather all-to-all, self threads tcp, 2 4 (ranks), '1 MiB'",
             AllowMultipleArgumentsPerToken = true,
             DefaultValueFactory = _ => [],
         };
@@ -64,6 +66,11 @@ internal static class PerfCommand
             if (suites.Contains(Decode))
             {
                 rows.AddRange(RunDecode(stream, words));
+            }
+
+            if (suites.Contains(Collectives))
+            {
+                rows.AddRange(CollectiveBench.RunInProcess(words, Console.Out));
             }
 
             if (suites.Contains(Peer))
