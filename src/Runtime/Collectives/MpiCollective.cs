@@ -26,7 +26,7 @@ public sealed unsafe class MpiCollective : HostCollective
     /// <inheritdoc/>
     public override string Backend => "mpi";
 
-    /// <summary>The group of all ranks of the job. Dispose it before <paramref name="rendezvous"/>, and that before <paramref name="world"/>.</summary>
+    /// <summary>The group of all ranks of the job. Dispose it before <paramref name="rendezvous"/>.</summary>
     /// <exception cref="CollectiveException">MPI and rendezvous do not agree who this is</exception>
     public static MpiCollective Create(MpiWorld world, Rendezvous rendezvous)
     {

@@ -6,11 +6,11 @@ namespace Z1Coder.Runtime;
 
 /// <summary>
 /// MPI_COMM_WORLD of this process. MPI is asked for MPI_THREAD_SERIALIZED: the threads of the groups take turns under one lock, and no call under
-/// it waits for another rank. Open, use and dispose it on one thread, which is MPI's main thread.
+/// it waits for another rank. Open it on the main thread.
 /// </summary>
-/// <remarks>MPI begins once per process and never again after its end. A process that has failed does not end MPI, which would wait for the others: it
-/// ends with a status that is not 0, and the launcher ends the other ranks.</remarks>
-public sealed unsafe class MpiWorld : IDisposable
+/// <remarks>MPI begins once per process and ends with it: MPI_Finalize waits for the other ranks, so it is called when the process ends with exit code 0.
+/// A process that has failed does not call it; its launcher then ends the other ranks.</remarks>
+public sealed unsafe class MpiWorld
 {
     private const int AddressBytes = 512, AddressTag = 1, NameTag = 2;
 
@@ -18,13 +18,14 @@ public sealed unsafe class MpiWorld : IDisposable
     private readonly Dictionary<int, string> _tags = [];
     private readonly Lock _gate = new();
     private readonly int _largestTag;
-    private bool _disposed, _failed;
+    private bool _failed;
 
     private MpiWorld(MpiLibrary library)
     {
         _library = library;
         (Rank, Size) = (library.Rank(), library.Size());
         _largestTag = Math.Min(library.LargestTag(), (1 << 28) - 1);
+        AppDomain.CurrentDomain.ProcessExit += (_, _) => End();
     }
 
     /// <summary>Which MPI: Open MPI v4.1.4, say.</summary>
@@ -103,24 +104,6 @@ public sealed unsafe class MpiWorld : IDisposable
         }
     }
 
-    /// <summary>Ends MPI, which waits for the other ranks; after a failure it is left as it is.</summary>
-    public void Dispose()
-    {
-        if (_disposed)
-        {
-            return;
-        }
-
-        _disposed = true;
-        if (!_failed)
-        {
-            lock (_gate)
-            {
-                _library.Finish();
-            }
-        }
-    }
-
     /// <summary>A tag for the messages of a group, the same on all its ranks, since it follows from the path.</summary>
     internal int TakeTag(string path)
     {
@@ -191,6 +174,28 @@ public sealed unsafe class MpiWorld : IDisposable
             }
 
             return count;
+        }
+    }
+
+    private void End()
+    {
+        if (Environment.ExitCode == 0 && _gate.TryEnter())
+        {
+            try
+            {
+                if (!_failed)
+                {
+                    _library.Finish();
+                }
+            }
+            catch (MpiException e)
+            {
+                Console.Error.WriteLine($"z1: rank {Rank}: {e.Message}");
+            }
+            finally
+            {
+                _gate.Exit();
+            }
         }
     }
 
