@@ -3,8 +3,8 @@ using System.Runtime.InteropServices;
 namespace Z1Coder.Runtime;
 
 /// <summary>
-/// Ranks that are processes of an MPI job (Open MPI or MPICH, found at run time): <see cref="HostCollective"/> over MPI_Isend and MPI_Irecv between
-/// pairs of ranks, so sums are the same bits as over any other host backend. Groups are told apart by their tags.
+/// Ranks that are processes of an MPI job (Open MPI or MPICH, found at run time): <see cref="HostCollective"/> over MPI_Isend and MPI_Irecv
+/// between pairs of ranks, so sums are the same bits as over any other host backend. Groups are told apart by their tags.
 /// </summary>
 public sealed unsafe class MpiCollective : HostCollective
 {

@@ -5,11 +5,11 @@ using System.Text;
 namespace Z1Coder.Runtime;
 
 /// <summary>
-/// MPI_COMM_WORLD of this process. MPI is asked for MPI_THREAD_SERIALIZED: the threads of the groups take turns under one lock, and no call under
-/// it waits for another rank. Open it on the main thread.
+/// MPI_COMM_WORLD of this process. MPI is asked for MPI_THREAD_SERIALIZED: the threads of the groups take turns under one lock, and no call
+/// under it waits for another rank. Open it on the main thread.
 /// </summary>
-/// <remarks>MPI begins once per process and ends with it: MPI_Finalize waits for the other ranks, so it is called when the process ends with exit code 0.
-/// A process that has failed does not call it; its launcher then ends the other ranks.</remarks>
+/// <remarks>MPI begins once per process and ends with it: MPI_Finalize waits for the other ranks, so it is called when the process ends
+/// with exit code 0. A process that has failed does not call it; its launcher then ends the other ranks.</remarks>
 public sealed unsafe class MpiWorld
 {
     private const int AddressBytes = 512, AddressTag = 1, NameTag = 2;
@@ -59,7 +59,8 @@ public sealed unsafe class MpiWorld
             var provided = library.Initialize();
             if (provided < MpiLibrary.ThreadSerialized)
             {
-                throw new NotSupportedException($"{library.Version} at {library.Path} provides thread level {provided}, and 2 (MPI_THREAD_SERIALIZED) is needed");
+                throw new NotSupportedException(
+                    $"{library.Version} at {library.Path} provides thread level {provided}, and 2 (MPI_THREAD_SERIALIZED) is needed");
             }
 
             return new(library);
@@ -70,7 +71,8 @@ public sealed unsafe class MpiWorld
         }
     }
 
-    /// <summary>Joins a <see cref="Rendezvous"/> whose address rank 0 chooses and MPI carries: for launchers that set no MASTER_ADDR. Every rank calls it.</summary>
+    /// <summary>Joins a <see cref="Rendezvous"/> whose address rank 0 chooses and MPI carries: for launchers that set no MASTER_ADDR. Every
+    /// rank calls it.</summary>
     /// <param name="fingerprint">must be the same everywhere</param>
     /// <param name="options">time-outs</param>
     public Rendezvous Join(string fingerprint, CollectiveOptions options)
@@ -84,7 +86,8 @@ public sealed unsafe class MpiWorld
         return Rendezvous.Join(server, host, int.Parse(port, CultureInfo.InvariantCulture), Rank, Size, fingerprint, options);
     }
 
-    /// <summary>The job has failed: MPI is left as it is, and its messages are not looked at again, since their memory may be gone.</summary>
+    /// <summary>The job has failed: MPI is left as it is, and its messages are not looked at again, since their memory may be
+    /// gone.</summary>
     public void Fail()
     {
         lock (_gate)
@@ -100,7 +103,8 @@ public sealed unsafe class MpiWorld
         if ((Rank, Size) != (rank, size))
         {
             throw new CollectiveException(
-                $"rank {rank} of {size} is rank {Rank} of {Size} to {Version}: the launcher belongs to another MPI; set Z1_MPI to the path of its library");
+                $"rank {rank} of {size} is rank {Rank} of {Size} to {Version}: "
+                + "the launcher belongs to another MPI; set Z1_MPI to the path of its library");
         }
     }
 
@@ -118,7 +122,7 @@ public sealed unsafe class MpiWorld
         {
             return _tags.TryAdd(tag, path)
                 ? tag
-                : throw new CollectiveException($"rank {Rank}: the groups {_tags[tag]} and {path} have the same tag {tag} of MPI: name one of them otherwise");
+                : throw new CollectiveException($"rank {Rank}: the groups {_tags[tag]} and {path} have the same tag {tag} of MPI");
         }
     }
 
