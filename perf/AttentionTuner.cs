@@ -50,6 +50,13 @@ public static class AttentionTuner
             throw new InvalidInputException($"no candidate worked on {stream.DeviceName}");
         }
 
+        if (stream.Device.IsHostCuda)
+        {
+            Attention.UseTiles(headDim, null);
+            output.WriteLine($"best: {best.Tiles}; not stored, times on hostcuda say nothing of a GPU");
+            return;
+        }
+
         Attention.UseTiles(headDim, best.Tiles);
         var path = Attention.StoreTiles(stream.Device, headDim, best.Tiles);
         output.WriteLine($"best: {best.Tiles}; stored in {path}");

@@ -8,8 +8,8 @@ public static partial class Attention
     /// <summary>Splits of the keys of one row of <see cref="Decode"/> at most.</summary>
     internal const int DecodeSplits = 8;
 
-    /// <summary>Every entry point under the constants of the head dims of the models: Qwen2.5-Coder has 64 and 128, the test models 16.</summary>
-    internal static IEnumerable<CudaKernel> CudaKernels => new[] { 16, 64, 128 }.SelectMany(h => AttentionVariant.Of(h).Kernels);
+    /// <summary>Every entry point under the untuned constants of the head dims of the models: Qwen2.5-Coder has 64 and 128, the test models 16.</summary>
+    internal static IEnumerable<CudaKernel> CudaKernels => new[] { 16, 64, 128 }.SelectMany(h => AttentionVariant.Default(h).Kernels);
 
     /// <summary>Floats per query head, row and split between the two kernels of <see cref="Decode"/>.</summary>
     internal static int SplitFloats(int headDim) => headDim + 4;

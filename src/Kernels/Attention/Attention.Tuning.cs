@@ -32,6 +32,7 @@ public static partial class Attention
     /// <summary>Keeps tile sizes for a device and head dim in the cache directory of kernels; returns the file.</summary>
     public static string StoreTiles(CudaDevice device, int headDim, AttentionTiles tiles)
     {
+        ArgumentNullException.ThrowIfNull(device);
         var path = TilesFile(device, headDim);
         Directory.CreateDirectory(Path.GetDirectoryName(path)!);
         int[] values = [tiles.TileM, tiles.TileN, tiles.Stages, tiles.StepM, tiles.StepN, tiles.BackwardStages];
@@ -40,9 +41,16 @@ public static partial class Attention
         return path;
     }
 
-    /// <summary>Takes the stored tile sizes of a device, once in a process; where there are none, or they are broken, the default stays.</summary>
+    /// <summary>Takes the stored tile sizes of a device, once in a process; where there are none, or they are broken, the default stays.
+    /// hostcuda has none: its times say nothing of tiles.</summary>
     public static void LoadTiles(CudaDevice device, int headDim)
     {
+        ArgumentNullException.ThrowIfNull(device);
+        if (device.IsHostCuda)
+        {
+            return;
+        }
+
         var path = TilesFile(device, headDim);
         bool first;
         lock (s_loaded)
@@ -69,7 +77,6 @@ public static partial class Attention
 
     private static string TilesFile(CudaDevice device, int headDim)
     {
-        ArgumentNullException.ThrowIfNull(device);
         var name = new string([.. device.Name.Select(c => char.IsAsciiLetterOrDigit(c) ? c : '-')]);
         return Path.Combine(ModuleCache.DefaultDirectory(), $"attention-tiles-{name}-{device.Architecture}-{headDim}.txt");
     }

@@ -98,8 +98,8 @@ internal sealed class AttentionVariant
     /// the search for tile sizes.</summary>
     public static void Use(int headDim, AttentionVariant? variant) => s_variants[headDim / 8] = variant;
 
-    /// <summary>32 rows a warp at H = 128 leave registers for 32 keys at a time; smaller heads take 64.</summary>
-    private static AttentionVariant Default(int headDim) => headDim > 64
+    /// <summary>What is used where nothing was tuned. 32 rows a warp at H = 128 leave registers for 32 keys at a time; smaller heads take 64.</summary>
+    public static AttentionVariant Default(int headDim) => headDim > 64
         ? new(headDim, tileM: 128, tileN: 32, stages: 4, stepM: 32, stepN: 32, backwardStages: 2)
         : new(headDim, tileM: 128, tileN: 64, stages: 3, stepM: 64, stepN: 64, backwardStages: 2);
 
