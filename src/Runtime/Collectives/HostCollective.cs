@@ -32,6 +32,7 @@ public abstract unsafe partial class HostCollective : ICollective
     private readonly long _hostValues;
     private Thread? _thread;
     private long _queued, _completed;
+    private string _path = CollectiveRecord.World;      // names may repeat, paths do not
     private int _splits;
     private bool _stopping, _stopped = true, _disposed;
 
@@ -161,7 +162,10 @@ public abstract unsafe partial class HostCollective : ICollective
                 }
             }
 
-            return CreateGroup([.. members], members.IndexOf(Rank), name, $"{Group}/{++_splits}:{color}", [.. members.Select(m => _worldRanks[m])]);
+            var path = $"{_path}/{++_splits}:{color}";
+            var part = CreateGroup([.. members], members.IndexOf(Rank), name, path, [.. members.Select(m => _worldRanks[m])]);
+            part._path = path;
+            return part;
         }
     }
 

@@ -171,6 +171,47 @@ public sealed class HostCollectiveTests
         world.Barrier();
     });
 
+    [Theory]
+    [InlineData(Ranks.Threads)]
+    [InlineData(Ranks.Tcp)]
+    public void Groups_of_one_name_are_groups_of_their_own(string backend) => Ranks.Run(backend, 4, world =>
+    {
+        // both halves split into single ranks, or pairs, under names that occur in the other half too
+        using var half = world.Split(world.Rank / 2, "same");
+        using var again = world.Split(world.Rank % 2, "same");
+        using var inHalf = half.Split(0, "same");
+        using var inAgain = again.Split(0, "same");
+        double[] sum = [world.Rank], other = [world.Rank];
+        inHalf.AllReduce(sum, Reduction.Sum);
+        inAgain.AllReduce(other, Reduction.Sum);
+        Assert.Equal((2 * (world.Rank / 2 * 2)) + 1, sum[0]);
+        Assert.Equal((2 * (world.Rank % 2)) + 2, other[0]);
+        world.Barrier();
+    });
+
+    [Fact]
+    public void The_largest_of_values_with_a_NaN_is_NaN() => Ranks.Run(Ranks.Threads, 3, group =>
+    {
+        Check<float>();
+        Check<BFloat16>();
+        Check<double>();
+
+        void Check<T>()
+            where T : unmanaged
+        {
+            using var stream = new CpuStream(1);
+            using var arena = new Arena("nan", guarded: true);
+            var data = arena.Declare<T>(45);            // vectors and a tail
+            arena.Allocate();
+            Fill(data, i => i % 3 == group.Rank && i % 2 == 0 ? float.NaN : i);
+            group.Wait(stream, group.AllReduce(stream, data, Reduction.Max));
+            for (var i = 0; i < data.Count; i++)
+            {
+                Same(i % 2 == 0 ? double.NaN : AsDouble(Of<T>(i)), AsDouble(data.Span[i]));
+            }
+        }
+    });
+
     [Fact]
     public void Wrong_shapes_overlaps_and_streams_are_refused_in_a_sentence() => Ranks.Run(Ranks.Threads, 2, group =>
     {
