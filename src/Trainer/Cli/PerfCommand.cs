@@ -36,7 +36,8 @@ internal static class PerfCommand
         };
         var backend = new Option<string>("--backend")
         {
-            Description = "collectives, between ranks of a launcher or with one rank on a GPU: nccl, mpi, tcp; auto as in train", DefaultValueFactory = _ => "auto",
+            Description = "collectives, between ranks of a launcher or with one rank on a GPU: nccl, mpi, tcp; auto as in train",
+            DefaultValueFactory = _ => "auto",
         };
         backend.AcceptOnlyFromAmong([.. RankWorld.Backends]);
         var output = new Option<string?>("--out") { Description = "a JSON file for z1 perf compare" };

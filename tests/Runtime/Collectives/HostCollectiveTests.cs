@@ -4,7 +4,8 @@ using Z1Coder.Runtime;
 
 namespace Z1Coder.Tests.Runtime;
 
-/// <summary>Every operation over threads and over sockets: against sums in double, and bit for bit against the sum in the order of the ranks.</summary>
+/// <summary>Every operation over threads and over sockets: against sums in double, and bit for bit against the sum in the order of the
+/// ranks.</summary>
 public sealed class HostCollectiveTests
 {
     // nothing, one, odd, prime, a vector more or less; to which one is added that is larger than a window of pieces
@@ -74,7 +75,8 @@ public sealed class HostCollectiveTests
             Assert.Equal(((long)(i / 5) << 40) + (group.Rank * 5) + (i % 5), received.Span[i]);
         }
 
-        Assert.Contains("reduced, not of Byte", Assert.Throws<NotSupportedException>(() => group.AllReduce(stream, whole, Reduction.Sum)).Message);
+        Assert.Contains("reduced, not of Byte",
+            Assert.Throws<NotSupportedException>(() => group.AllReduce(stream, whole, Reduction.Sum)).Message);
     });
 
     [Theory]
@@ -220,7 +222,8 @@ public sealed class HostCollectiveTests
         var whole = arena.Declare<float>(8);
         var shard = arena.Declare<float>(4);
         arena.Allocate();
-        Assert.Equal("2 shards of 8 elements do not make a whole of 8", Assert.Throws<ArgumentException>(() => group.AllGather(stream, whole, whole)).Message);
+        Assert.Equal("2 shards of 8 elements do not make a whole of 8",
+            Assert.Throws<ArgumentException>(() => group.AllGather(stream, whole, whole)).Message);
         Assert.Contains("overlaps the whole", Assert.Throws<ArgumentException>(
             () => group.ReduceScatter(stream, whole, whole.Rows(1, 4), Reduction.Sum)).Message);
         Assert.Contains("overlaps", Assert.Throws<ArgumentException>(() => group.AllToAll(stream, whole, whole)).Message);
@@ -291,7 +294,8 @@ public sealed class HostCollectiveTests
 
             // Size - 1 additions, each within half an ulp of at most the sum of magnitudes; bf16 is rounded once more
             var unit = typeof(T) == typeof(double) ? Math.Pow(2, -53) : Math.Pow(2, -24);
-            var additions = group.Size - 1 + (typeof(T) == typeof(double) ? 2 : 0);     // doubles are thirds: rounded here and in the oracle
+            // doubles are thirds: rounded here and in the oracle
+            var additions = group.Size - 1 + (typeof(T) == typeof(double) ? 2 : 0);
             var bound = additions * unit * magnitude * 1.0001;
             bound += typeof(T) == typeof(BFloat16) ? Math.Pow(2, -8) * (Math.Abs(exact) + bound) * 1.0001 : 0;
             if (!(Math.Abs(value - exact) <= bound))
@@ -370,7 +374,8 @@ public sealed class HostCollectiveTests
 
     private static T Of<T>(double value)
         where T : unmanaged =>
-        typeof(T) == typeof(float) ? (T)(object)(float)value : typeof(T) == typeof(double) ? (T)(object)(value / 3) : (T)(object)(BFloat16)(float)value;
+        typeof(T) == typeof(float) ? (T)(object)(float)value : typeof(T) == typeof(double) ? (T)(object)(value / 3)
+            : (T)(object)(BFloat16)(float)value;
 
     private static double AsDouble<T>(T value)
         where T : unmanaged =>
