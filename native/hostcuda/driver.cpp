@@ -110,12 +110,16 @@ State& state() {
 thread_local std::vector<Context*> t_contexts;
 thread_local std::string t_fault;
 
+}  // namespace
+
 int64_t pretended(const char* what, int64_t otherwise) {
   auto& s = state();
   std::lock_guard lock(s.mutex);
   auto found = s.pretended.find(what);
   return found == s.pretended.end() ? otherwise : found->second;
 }
+
+namespace {
 
 int64_t from_environment(const char* variable, int64_t otherwise) {
   const char* text = getenv(variable);
@@ -360,7 +364,7 @@ HOSTCUDA_EXPORT void hostcuda_reset_fault() {
   s.fault.clear();
 }
 
-// "driver_version", "compute_capability", "devices", "total_bytes"; a negative value takes it back.
+// "driver_version", "compute_capability", "devices", "total_bytes", "nccl_version"; a negative value takes it back.
 HOSTCUDA_EXPORT void hostcuda_pretend(const char* what, int64_t value) {
   auto& s = state();
   std::lock_guard lock(s.mutex);

@@ -47,6 +47,7 @@ void count_copy(Copy kind, size_t bytes);
 void count_launch();
 void count_memory(int64_t change);
 bool context_is_current();
+int64_t pretended(const char* what, int64_t otherwise);  // what hostcuda_pretend has set
 size_t memory_limit();
 size_t shared_limit();  // bytes of shared memory a block may opt in to
 

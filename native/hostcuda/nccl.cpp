@@ -144,7 +144,8 @@ int enter_release(const char* function) {
 
 int version() {
   const char* text = getenv("Z1_HOSTCUDA_NCCL_VERSION");
-  return text != nullptr && *text != 0 ? atoi(text) : kDefaultVersion;
+  const int otherwise = text != nullptr && *text != 0 ? atoi(text) : kDefaultVersion;
+  return static_cast<int>(hostcuda::pretended("nccl_version", otherwise));
 }
 
 // ── sums ──

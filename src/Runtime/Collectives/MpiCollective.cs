@@ -32,13 +32,7 @@ public sealed unsafe class MpiCollective : HostCollective
     {
         ArgumentNullException.ThrowIfNull(world);
         ArgumentNullException.ThrowIfNull(rendezvous);
-        if ((world.Rank, world.Size) != (rendezvous.Rank, rendezvous.Size))
-        {
-            throw new CollectiveException(
-                $"rank {rendezvous.Rank} of {rendezvous.Size} is rank {world.Rank} of {world.Size} to {world.Version}: "
-                + "the launcher belongs to another MPI; set Z1_MPI to the path of its library");
-        }
-
+        world.Expect(rendezvous.Rank, rendezvous.Size);
         var worldRanks = Enumerable.Range(0, world.Size).ToArray();
         return new(world, rendezvous, world.Rank, worldRanks, CollectiveRecord.World, world.TakeTag(CollectiveRecord.World));
     }
@@ -83,7 +77,7 @@ public sealed unsafe class MpiCollective : HostCollective
     }
 
     /// <summary>The thread looks at the failure between two looks at its messages.</summary>
-    private protected override void Interrupt() => _world.HasFailed = true;
+    private protected override void Interrupt() => _world.Fail();
 
     /// <inheritdoc/>
     private protected override HostCollective CreateGroup(int[] members, int rank, string name, string path, int[] worldRanks) =>

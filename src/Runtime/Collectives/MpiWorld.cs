@@ -36,19 +36,6 @@ public sealed unsafe class MpiWorld : IDisposable
     /// <summary>Processes in all.</summary>
     public int Size { get; }
 
-    /// <summary>Set when the job has failed: MPI is left as it is, and its messages are not looked at again, since their memory may be gone.</summary>
-    public bool HasFailed
-    {
-        get => Volatile.Read(ref _failed);
-        internal set
-        {
-            lock (_gate)
-            {
-                _failed = value;
-            }
-        }
-    }
-
     /// <summary>Whether MPI can be loaded; <paramref name="reason"/> is one sentence when not.</summary>
     public static bool IsAvailable(out string reason)
     {
@@ -96,6 +83,26 @@ public sealed unsafe class MpiWorld : IDisposable
         return Rendezvous.Join(server, host, int.Parse(port, CultureInfo.InvariantCulture), Rank, Size, fingerprint, options);
     }
 
+    /// <summary>The job has failed: MPI is left as it is, and its messages are not looked at again, since their memory may be gone.</summary>
+    public void Fail()
+    {
+        lock (_gate)
+        {
+            _failed = true;
+        }
+    }
+
+    /// <summary>Compares what MPI says with what another says.</summary>
+    /// <exception cref="CollectiveException">they do not agree who this is</exception>
+    internal void Expect(int rank, int size)
+    {
+        if ((Rank, Size) != (rank, size))
+        {
+            throw new CollectiveException(
+                $"rank {rank} of {size} is rank {Rank} of {Size} to {Version}: the launcher belongs to another MPI; set Z1_MPI to the path of its library");
+        }
+    }
+
     /// <summary>Ends MPI, which waits for the other ranks; after a failure it is left as it is.</summary>
     public void Dispose()
     {
@@ -105,7 +112,7 @@ public sealed unsafe class MpiWorld : IDisposable
         }
 
         _disposed = true;
-        if (!HasFailed)
+        if (!_failed)
         {
             lock (_gate)
             {

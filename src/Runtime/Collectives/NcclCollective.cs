@@ -15,6 +15,8 @@ public sealed unsafe class NcclCollective : ICollective
 {
     private const int HostValues = 64;                          // of one piece of AllReduce(Span)
 
+    private static readonly TimeSpan s_patienceForReason = TimeSpan.FromSeconds(2);
+
     private readonly CollectiveMonitor _monitor;
     private readonly CollectiveRing _ring;
     private readonly NcclCommunicator _communicator;
@@ -68,6 +70,39 @@ public sealed unsafe class NcclCollective : ICollective
 
     /// <summary>Where the operations run; give it a <see cref="CudaTrace"/> to see them beside the compute stream.</summary>
     public CudaStream Stream { get; }
+
+    /// <summary>The group of all ranks that joined <paramref name="rendezvous"/>; each of them calls it. The rendezvous is disposed after it, by the
+    /// caller.</summary>
+    /// <exception cref="NotSupportedException">no NCCL here; one sentence</exception>
+    /// <exception cref="CollectiveException">NCCL failed, or not all came within <see cref="CollectiveOptions.JoinTimeout"/></exception>
+    public static NcclCollective Create(CudaDevice device, Rendezvous rendezvous)
+    {
+        ArgumentNullException.ThrowIfNull(device);
+        ArgumentNullException.ThrowIfNull(rendezvous);
+        const string Key = "nccl unique id";
+        byte[] id;
+        try
+        {
+            if (rendezvous.Rank == 0)
+            {
+                id = NewUniqueId();
+                rendezvous.Put(Key, id);
+            }
+            else
+            {
+                NcclCommunicator.Require();
+                id = rendezvous.Get(Key);
+            }
+        }
+        catch (Exception e) when (e is NcclException or NotSupportedException)
+        {
+            var sentence = $"rank {rendezvous.Rank} of {rendezvous.Size} cannot use NCCL: {e.Message}";
+            rendezvous.Abort(sentence);
+            throw new CollectiveException(sentence, e);
+        }
+
+        return new(device, rendezvous, rendezvous.Rank, rendezvous.Size, id);
+    }
 
     /// <summary>128 bytes for one communicator: one rank makes them, the others are told. The process that makes them must live until all have joined.</summary>
     /// <exception cref="NotSupportedException">no NCCL here; one sentence</exception>
@@ -207,7 +242,7 @@ public sealed unsafe class NcclCollective : ICollective
     }
 
     /// <inheritdoc/>
-    public void Abort(string reason) => _monitor.Abort(reason);
+    public void Abort(string reason) => _monitor.Abort($"rank {_monitor.Rank} gave up: {reason}");
 
     /// <inheritdoc/>
     public void Dispose()
@@ -416,6 +451,8 @@ public sealed unsafe class NcclCollective : ICollective
     {
         if (_monitor.Failure is null && _communicator.FindError() is { } error)
         {
+            AwaitReason(error);
+
             var doing = _ring.TryGetRunning(out var record) ? $" in {record.Phrase}" : "";
             _monitor.Abort($"rank {Rank}{doing}: {error.Message}");
         }
@@ -427,8 +464,18 @@ public sealed unsafe class NcclCollective : ICollective
         _monitor.ThrowIfFailed();
     }
 
+    /// <summary>Where the cause is on another rank, what that rank says of it is on its way.</summary>
+    private void AwaitReason(Exception e)
+    {
+        if (e is CollectiveException or NcclException { Result: NcclResult.RemoteError })
+        {
+            SpinWait.SpinUntil(() => _monitor.Failure is not null, s_patienceForReason);
+        }
+    }
+
     private CollectiveException Failed(Exception e, string phrase)
     {
+        AwaitReason(e);
         _monitor.Abort($"rank {Rank} in {phrase}: {e.Message}");
         return new CollectiveException(_monitor.Failure ?? e.Message, e);
     }

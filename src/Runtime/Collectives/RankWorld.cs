@@ -57,10 +57,11 @@ public sealed class RankWorld : IDisposable
         {
             // under mpirun MPI can say where rank 0 is, where nothing else does
             mpi = chosen == "mpi" || (environment is { UnderMpi: true, MasterPort: 0, Size: > 1 } && MpiWorld.IsAvailable(out _)) ? MpiWorld.Open() : null;
+            mpi?.Expect(environment.Rank, environment.Size);
             rendezvous = mpi?.Join(fingerprint, options) ?? Meet(environment, fingerprint, options);
             return new(environment, mpi, rendezvous, chosen switch
             {
-                "nccl" => Nccl((CudaStream)stream, rendezvous),
+                "nccl" => NcclCollective.Create(((CudaStream)stream).Device, rendezvous),
                 "mpi" => MpiCollective.Create(mpi!, rendezvous),
                 _ => TcpCollective.Create(rendezvous),
             });
@@ -97,6 +98,11 @@ public sealed class RankWorld : IDisposable
     public void Dispose()
     {
         Collective.Dispose();
+        if (_rendezvous?.Failure is not null)
+        {
+            _mpi?.Fail();
+        }
+
         _rendezvous?.Dispose();              // it tells the others that this rank has left and not died
         _mpi?.Dispose();
     }
@@ -122,16 +128,5 @@ public sealed class RankWorld : IDisposable
                 $"{environment.Launcher} has started {environment.Size} ranks and does not say where rank 0 can be reached: set "
                 + (environment.MasterAddress is null ? "MASTER_ADDR to its host name and MASTER_PORT to a free port there" : "MASTER_PORT to a port that is free there"));
         return Rendezvous.Join(host, port, environment.Rank, environment.Size, fingerprint, options);
-    }
-
-    private static NcclCollective Nccl(CudaStream stream, Rendezvous rendezvous)
-    {
-        const string Key = "nccl id";
-        if (rendezvous.Rank == 0)
-        {
-            rendezvous.Put(Key, NcclCollective.NewUniqueId());
-        }
-
-        return new NcclCollective(stream.Device, rendezvous, rendezvous.Rank, rendezvous.Size, rendezvous.Get(Key));
     }
 }

@@ -28,7 +28,12 @@ internal sealed unsafe class NcclHandle : SafeHandle
     {
         nint popped;
         var pushed = Cuda.cuCtxPushCurrent_v2(_context.Value) == Cuda.Success;
-        var result = IsFinalized ? Nccl.ncclCommDestroy(handle) : Nccl.ncclCommAbort(handle);
+        var result = IsFinalized ? Nccl.ncclCommDestroy(handle) : NcclResult.InvalidUsage;
+        if (result != NcclResult.Success)
+        {
+            result = Nccl.ncclCommAbort(handle);
+        }
+
         if (pushed)
         {
             _ = Cuda.cuCtxPopCurrent_v2(&popped);

@@ -11,7 +11,11 @@ namespace Z1Coder.Trainer.Cli;
 internal static class TrainCommand
 {
     private const int MostThreads = 4096;
+
     private const string RecipeName = "recipe", SetName = "--set", OutName = "--out", ResumeName = "--resume";
+
+    /// <summary>A rank that is busy when another has died learns of it at its next collective; it does not stay longer than this.</summary>
+    private static readonly TimeSpan s_exitAfter = TimeSpan.FromSeconds(10);
 
     /// <summary>What these arguments, without the verb, would train and where; null when they are wrong, which the verb itself then says.</summary>
     public static (TrainRecipe Recipe, string Directory, bool Resume)? Directory(string[] arguments)
@@ -56,7 +60,10 @@ internal static class TrainCommand
             var directory = Directory(parsed.GetValue(output), loaded);
             var environment = RankEnvironment.Detect();
             using var stream = Devices.Open(parsed.GetValue(device)!, environment, parsed.GetValue(threads));
-            var options = new CollectiveOptions { Timeout = TimeSpan.FromSeconds(parsed.GetValue(timeout) ?? loaded.Stages[0].Parallel.TimeoutSeconds) };
+            var options = new CollectiveOptions
+            {
+                Timeout = TimeSpan.FromSeconds(parsed.GetValue(timeout) ?? loaded.Stages[0].Parallel.TimeoutSeconds), ExitAfter = s_exitAfter,
+            };
             using var ranks = RankWorld.Open(environment, parsed.GetValue(backend)!, stream, Fingerprint(loaded, directory, parsed.GetValue(resume)), options);
             return Run(loaded, directory, parsed.GetValue(resume), stream, ranks, parsed.GetValue(profile));
         });

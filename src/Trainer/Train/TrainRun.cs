@@ -30,7 +30,7 @@ public static class TrainRun
         }
 
         using var stop = new StopSignal();
-        ranks.OnFirst(() => Open(recipe, directory, resume));
+        ranks.OnFirst(() => Open(recipe, directory, resume, output));
         var tokenizer = recipe.TokenizerFrom ?? recipe.Model.From
             ?? throw new InvalidInputException("the recipe's tokenizer.from is missing: random weights bring no tokenizer of their own");
         var (plain, peak) = (tokenizer, 1.0);
@@ -91,7 +91,7 @@ public static class TrainRun
         File.Copy(template, Path.Combine(copy, name), overwrite: true);
     }
 
-    private static void Open(TrainRecipe recipe, string directory, bool resume)
+    private static void Open(TrainRecipe recipe, string directory, bool resume, TextWriter output)
     {
         var path = Path.Combine(directory, RunFiles.Recipe);
         if (!File.Exists(path) || (!resume && !HasBegun(recipe, directory)))
@@ -115,15 +115,45 @@ public static class TrainRun
             throw new InvalidInputException($"{directory}: already holds a run; add --resume to go on with it, or give another --out");
         }
 
-        var (before, now) = (File.ReadAllLines(path), recipe.Resolved.TrimEnd('\n').Split('\n'));
-        var differs = Enumerable.Range(0, Math.Max(before.Length, now.Length))
-            .FirstOrDefault(i => before.ElementAtOrDefault(i) != now.ElementAtOrDefault(i), -1);
-        if (differs >= 0)
+        string[] stored = File.ReadAllLines(path), given = recipe.Resolved.TrimEnd('\n').Split('\n');
+        var (before, now) = (WithoutParallel(stored), WithoutParallel(given));
+        for (var i = 0; i < Math.Max(before.Count, now.Count); i++)
         {
-            throw new InvalidInputException(
-                $"{path}: line {differs + 1} is '{before.ElementAtOrDefault(differs)?.Trim()}', the recipe now says '{now.ElementAtOrDefault(differs)?.Trim()}'; "
-                + "a resumed run keeps its recipe");
+            if (before.ElementAtOrDefault(i).Text != now.ElementAtOrDefault(i).Text)
+            {
+                throw new InvalidInputException(
+                    $"{path}: line {before.ElementAtOrDefault(i).Number} is '{before.ElementAtOrDefault(i).Text?.Trim()}', the recipe now says "
+                    + $"'{now.ElementAtOrDefault(i).Text?.Trim()}'; a resumed run keeps its recipe");
+            }
         }
+
+        if (!stored.SequenceEqual(given))
+        {
+            output.WriteLine($"{path}: the run began with another 'parallel' section; it goes on with the one given now");
+        }
+    }
+
+    /// <summary>The lines of a resolved recipe, numbered from 1, but for how the state is spread over ranks: that may change with their number.</summary>
+    private static List<(int Number, string? Text)> WithoutParallel(string[] lines)
+    {
+        var kept = new List<(int, string?)>();
+        var inside = -1;                                         // the indentation of the section that is left out
+        for (var i = 0; i < lines.Length; i++)
+        {
+            var indentation = lines[i].Length - lines[i].TrimStart().Length;
+            inside = indentation > inside ? inside : -1;
+            if (inside < 0 && lines[i].Trim() == "parallel:")
+            {
+                inside = indentation;
+            }
+
+            if (inside < 0)
+            {
+                kept.Add((i + 1, lines[i]));
+            }
+        }
+
+        return kept;
     }
 
     /// <summary>Whether any stage has got past its checks: what stopped earlier, at a wrong path say, may be started afresh.</summary>

@@ -25,7 +25,7 @@ public sealed class LaunchTests
         Assert.DoesNotContain("[rank 1]", two.Output);                        // the others have nothing to say
         run.Same("one", "two");
 
-        // one rank, stopped, goes on as three
+        // one rank, stopped, goes on as three that share out everything
         using (var z1 = Z1.Start(run.Train("mixed", Ordered)))
         {
             z1.WaitForLines(5);
@@ -33,8 +33,11 @@ public sealed class LaunchTests
             z1.Wait();
         }
 
-        Z1.Run(RankedRun.Launch(3, [], run.Train("mixed", [.. Ordered, "--resume"]))).Succeeded();
+        var three = Z1.Run(RankedRun.Launch(3, [], run.Train("mixed", [.. Ordered, "--set", "parallel.strategy=fsdp", "--resume"]))).Succeeded();
+        Assert.Contains("the run began with another 'parallel' section", three.Output);
+        Assert.Contains("continues after step", three.Output);
         run.Same("one", "mixed");
+        Z1.Run(run.Train("mixed", [.. Ordered, "--set", "train.lr=0.5", "--resume"])).FailedWith("lr: 0.01", "lr: 0.5", "a resumed run keeps its recipe");
     }
 
     [Fact]

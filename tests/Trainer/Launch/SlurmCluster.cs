@@ -53,6 +53,9 @@ internal sealed class SlurmCluster : IDisposable
         return process.Wait();
     }
 
+    /// <summary>What is queued, and what the controller did, for the message of a failure.</summary>
+    public string State() => Run("squeue", []).Output + File.ReadAllText(Path.Combine(_folder, "log", "slurmctld.log"));
+
     /// <summary>Waits until nothing is queued or running any more; what the daemons said when that takes too long.</summary>
     public void WaitForJobs(int seconds)
     {
@@ -60,8 +63,7 @@ internal sealed class SlurmCluster : IDisposable
         {
             if (watch.Elapsed.TotalSeconds > seconds)
             {
-                throw new TimeoutException(
-                    $"a job is still there after {seconds} s:\n{Run("squeue", []).Output}{File.ReadAllText(Path.Combine(_folder, "log", "slurmctld.log"))}");
+                throw new TimeoutException($"a job is still there after {seconds} s:\n{State()}");
             }
         }
     }

@@ -18,16 +18,16 @@ public sealed class SlurmTests
 
         // a whole run
         Submit(cluster, run, "whole", ordered);
-        cluster.WaitForJobs(60);
+        cluster.WaitForJobs(100);
         Assert.Contains($"stage1 step {RankedRun.Steps}/{RankedRun.Steps}", File.ReadAllText(run["whole.out"]));
         Assert.Contains("\"launcher\": \"Slurm\"", File.ReadAllText(Path.Combine(run["whole"], "environment.json")));
         run.Same("one", "whole");
 
         // stopped as Slurm stops it before the time limit: the signal goes to the batch shell
         var job = Submit(cluster, run, "stopped", ordered);
-        Wait(run, "stopped", " step 2/");
+        Wait(cluster, run, "stopped", " step 2/");
         cluster.Run("scancel", [], "--signal=USR1", "--batch", job).Succeeded();
-        cluster.WaitForJobs(90);
+        cluster.WaitForJobs(100);
         var output = File.ReadAllText(run["stopped.out"]);
         Assert.Contains("stopped by SIGTERM", output);
         Assert.Contains("saved before the time limit", output);
@@ -46,11 +46,11 @@ public sealed class SlurmTests
         return Regex.Match(submitted.Output, @"Submitted batch job (\d+)").Groups[1].Value;
     }
 
-    private static void Wait(RankedRun run, string name, string text)
+    private static void Wait(SlurmCluster cluster, RankedRun run, string name, string text)
     {
         var output = run[$"{name}.out"];
         Assert.True(
-            SpinWait.SpinUntil(() => File.Exists(output) && File.ReadAllText(output).Contains(text, StringComparison.Ordinal), TimeSpan.FromSeconds(60)),
-            $"the job never said '{text}': {(File.Exists(output) ? File.ReadAllText(output) : "no output")}");
+            SpinWait.SpinUntil(() => File.Exists(output) && File.ReadAllText(output).Contains(text, StringComparison.Ordinal), TimeSpan.FromSeconds(90)),
+            $"the job never said '{text}': {(File.Exists(output) ? File.ReadAllText(output) : "no output")}\n{cluster.State()}");
     }
 }
