@@ -26,7 +26,8 @@ public sealed class CollectiveCaseTests
         using var table = new StringWriter();
         var rows = CollectiveBench.RunInProcess(["all-reduce", "4 KiB"], table);
         Assert.Equal(
-            ["all-reduce self x1", "all-reduce threads x2", "all-reduce threads x4", "all-reduce tcp x2", "all-reduce tcp x4"], rows.Select(r => r.Name));
+            ["all-reduce self x1", "all-reduce threads x2", "all-reduce threads x4", "all-reduce tcp x2", "all-reduce tcp x4"],
+            rows.Select(r => r.Name));
         Assert.All(rows, r => Assert.True(r.P50 > 0 && r.Shape == "4 KiB"));
         Assert.Equal(1 + rows.Count, table.ToString().Split('\n', StringSplitOptions.RemoveEmptyEntries).Length);
     }

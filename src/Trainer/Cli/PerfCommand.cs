@@ -21,8 +21,8 @@ internal static class PerfCommand
     {
         var suite = new Option<string[]>("--suite")
         {
-            Description = "kernels, steps, decode, collectives (bus bandwidth; within this machine, or of the ranks that a launcher started), or peer (steps in turn with PyTorch; Z1_PEERPY names its Python); "
-                + "repeatable; default the first three",
+            Description = "kernels, steps, decode, collectives (bus bandwidth; within this machine, or of the ranks that a launcher started), "
+                + "or peer (steps in turn with PyTorch; Z1_PEERPY names its Python); repeatable; default the first three",
             AllowMultipleArgumentsPerToken = true,
             DefaultValueFactory = _ => [Kernels, Steps, Decode],
         };
@@ -36,7 +36,8 @@ internal static class PerfCommand
         };
         var backend = new Option<string>("--backend")
         {
-            Description = "collectives, between ranks of a launcher or with one rank on a GPU: nccl, mpi, tcp; auto as in train", DefaultValueFactory = _ => "auto",
+            Description = "collectives, between ranks of a launcher or with one rank on a GPU: nccl, mpi, tcp; auto as in train",
+            DefaultValueFactory = _ => "auto",
         };
         backend.AcceptOnlyFromAmong([.. RankWorld.Backends]);
         var output = new Option<string?>("--out") { Description = "a JSON file for z1 perf compare" };
