@@ -16,6 +16,12 @@ public sealed record ClusterShape(
     /// <summary>Time of one step of a ring, s: start-up of a transfer, not its bytes.</summary>
     public const double HopSeconds = 5e-6;
 
+    /// <summary>Between a GPU and host memory, bytes per second: PCIe 4.0 x16, an assumption.</summary>
+    public const double HostLinkBytesPerSecond = 25e9;
+
+    /// <summary>Memory bandwidth of a host, bytes per second, which its ranks share: an assumption.</summary>
+    public const double HostBytesPerSecond = 200e9;
+
     /// <summary>Ranks of a node that take part.</summary>
     public int LocalSize => Math.Min(Gpus, GpusPerNode);
 

@@ -10,7 +10,8 @@ namespace Z1Coder.Trainer.Train;
 /// Step = M · micro-batch + optimizer + exposed communication. A micro-batch: GEMM flops at the GEMM rate, attention at half of it,
 /// element-wise work at the memory bandwidth: w · (18·D + 4·(D + 2·K·H) + 8·F) bytes a token and layer, w · 2·V a token for the logits.
 /// Recomputing a block adds half of its backward's flops and bytes; norm and SwiGLU add w · (4·D + 3·F) bytes. Between two kernels of a layer,
-/// 11 forward and 25 backward, 2 µs pass. M = rounds of micro-batches. A prediction of full micro-batches on rates that are assumed.
+/// 11 forward and 25 backward, 2 µs pass. AdamW takes the bytes of its shard at the memory bandwidth; offloaded it takes the longer of the
+/// same bytes at the host's bandwidth and of 4 + w bytes an element over the link to the host. M = rounds of micro-batches. A prediction of full micro-batches on rates that are assumed.
 /// </remarks>
 /// <param name="Parallel">strategy and its options</param>
 /// <param name="Train">micro-batch and recomputation</param>
@@ -74,7 +75,16 @@ public sealed record RankPlan(
         var layers = config.NumHiddenLayers;
         return new RankPlan(
             parallel, train, memory, rounds, StepTraffic.Of(world, layout, weightBytes, rounds, cluster, forward, backward),
-            rounds * ((layers * (forward + backward)) + head), memory.OptimizerBytesPerStep / cluster.BytesPerSecond, cluster);
+            rounds * ((layers * (forward + backward)) + head), Optimizer(parallel, memory, layout, weightBytes, cluster), cluster);
+    }
+
+    private static double Optimizer(ParallelRecipe parallel, TrainPlan memory, ShardLayout layout, int weightBytes, ClusterShape cluster)
+    {
+        var elements = layout.Units.Sum(u => (double)u.Elements) / layout.Shards;
+        return parallel.OffloadOptimizer
+            ? Math.Max(
+                memory.OptimizerBytesPerStep * cluster.LocalSize / ClusterShape.HostBytesPerSecond, elements * (4 + weightBytes) / ClusterShape.HostLinkBytesPerSecond)
+            : memory.OptimizerBytesPerStep / cluster.BytesPerSecond;
     }
 
     /// <summary>Seconds of a layer forward, a layer backward with what it recomputes, and the head both ways, of one full micro-batch.</summary>
