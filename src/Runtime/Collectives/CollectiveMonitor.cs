@@ -3,13 +3,17 @@ using System.Diagnostics;
 namespace Z1Coder.Runtime;
 
 /// <summary>
-/// What all groups of one rank share: the rings of recent operations, a thread that watches them, and one fate. The first failure of any rank (a
+/// What all groups of one rank share: the rings of recent operations, a thread that watches them, and one fate. The first failure of any
+/// rank (a
 /// dead rank, a mismatch, a time-out, an abort) becomes the failure of every group on every rank.
 /// </summary>
 /// <remarks>
-/// How a backend uses it: <see cref="Register"/> gives a ring for each group and takes what to do on a failure (wake those who wait, break off the
-/// transfer under way). Each operation is queued, started and finished in the ring; the watchdog calls the backend's poll before it looks, for
-/// backends whose operations finish without a thread of theirs seeing it. A backend that finds an error calls <see cref="Abort"/>, which tells
+/// How a backend uses it: <see cref="Register"/> gives a ring for each group and takes what to do on a failure (wake those who wait, break
+/// off the
+/// transfer under way). Each operation is queued, started and finished in the ring; the watchdog calls the backend's poll before it looks,
+/// for
+/// backends whose operations finish without a thread of theirs seeing it. A backend that finds an error calls <see cref="Abort"/>, which
+/// tells
 /// the other ranks first. Waits ask <see cref="ThrowIfFailed"/>.
 /// </remarks>
 public abstract class CollectiveMonitor : IDisposable
@@ -58,7 +62,8 @@ public abstract class CollectiveMonitor : IDisposable
         }
     }
 
-    /// <summary>Ends every group on every rank with <paramref name="reason"/>, unless another reason came first; callable from any thread.</summary>
+    /// <summary>Ends every group on every rank with <paramref name="reason"/>, unless another reason came first; callable from any
+    /// thread.</summary>
     public void Abort(string reason)
     {
         if (_failure is null)
@@ -170,11 +175,13 @@ public abstract class CollectiveMonitor : IDisposable
         }
     }
 
-    /// <summary>Brings <paramref name="reason"/> to the other ranks, as far as they can be reached; does not wait for them. Gives the reason that
+    /// <summary>Brings <paramref name="reason"/> to the other ranks, as far as they can be reached; does not wait for them. Gives the
+    /// reason that
     /// holds: another rank's, if that is known to have been first.</summary>
     private protected abstract string TellOthers(string reason);
 
-    /// <summary>An operation of this rank is overdue, and its rings have been dumped: have all ranks dump theirs, diagnose, fail all.</summary>
+    /// <summary>An operation of this rank is overdue, and its rings have been dumped: have all ranks dump theirs, diagnose, fail
+    /// all.</summary>
     private protected abstract void OnTimeout(string sentence);
 
     /// <summary>The job has failed: wake whom the derived class lets wait.</summary>

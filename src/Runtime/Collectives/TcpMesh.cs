@@ -6,7 +6,8 @@ using System.Security.Cryptography;
 namespace Z1Coder.Runtime;
 
 /// <summary>
-/// How one rank is reached by its peers and reaches them: a listener whose address all ranks know. Ranks of one machine are connected by Unix
+/// How one rank is reached by its peers and reaches them: a listener whose address all ranks know. Ranks of one machine are connected by
+/// Unix
 /// sockets (abstract names, which leave no file), others by TCP.
 /// </summary>
 internal sealed class TcpMesh : IDisposable
@@ -169,7 +170,8 @@ internal sealed class TcpMesh : IDisposable
                     if (DateTime.UtcNow >= deadline)
                     {
                         throw new CollectiveException(
-                            $"rank {Rendezvous.Rank} cannot reach rank {worldRank} ({Rendezvous.Describe(worldRank)}) at {peer.Host}:{peer.Port}");
+                            $"rank {Rendezvous.Rank} cannot reach rank {worldRank} ({Rendezvous.Describe(worldRank)}) "
+                                + $"at {peer.Host}:{peer.Port}");
                     }
                 }
 
@@ -206,7 +208,8 @@ internal sealed class TcpMesh : IDisposable
                 if (DateTime.UtcNow >= deadline)
                 {
                     throw new CollectiveException(
-                        $"rank {worldRank} ({Rendezvous.Describe(worldRank)}) did not call rank {Rendezvous.Rank} within {Rendezvous.Options.JoinTimeout.TotalSeconds:G4} s");
+                        $"rank {worldRank} ({Rendezvous.Describe(worldRank)}) "
+                            + $"did not call rank {Rendezvous.Rank} within {Rendezvous.Options.JoinTimeout.TotalSeconds:G4} s");
                 }
 
                 var ready = new List<Socket> { _tcp };
@@ -238,7 +241,8 @@ internal sealed class TcpMesh : IDisposable
                 got = more > 0 ? got + more : throw new SocketException((int)SocketError.ConnectionReset);
             }
 
-            if (BinaryPrimitives.ReadInt64LittleEndian(hello) != Magic || !CryptographicOperations.FixedTimeEquals(hello.AsSpan(8, CookieBytes), _cookie))
+            if (BinaryPrimitives.ReadInt64LittleEndian(hello) != Magic
+                || !CryptographicOperations.FixedTimeEquals(hello.AsSpan(8, CookieBytes), _cookie))
             {
                 socket.Dispose();                       // not of this job
                 return;

@@ -15,7 +15,8 @@ internal sealed class ThreadJob
 
     public IReadOnlyList<ThreadMonitor> Monitors { get; }
 
-    /// <summary>The first failure of any rank; null while all is well. A rank that has failed may leave before all others have been told.</summary>
+    /// <summary>The first failure of any rank; null while all is well. A rank that has failed may leave before all others have been
+    /// told.</summary>
     public string? Failure => Volatile.Read(ref _failure);
 
     /// <summary>Makes <paramref name="reason"/> the failure, unless there is one; gives the one that holds.</summary>

@@ -9,7 +9,8 @@ namespace Z1Coder.Tests.Runtime;
 /// <summary>What is planted must be named, on every rank, and nobody may go on waiting: a hang, mismatches, dead ranks, aborts.</summary>
 public sealed class CollectiveFailureTests
 {
-    private const string Missed = "another operation", OtherCount = "another count", OtherElement = "another element", OtherRoot = "another root",
+    private const string Missed = "another operation", OtherCount = "another count", OtherElement = "another element",
+        OtherRoot = "another root",
         OtherReduction = "another reduction";
 
     public static TheoryData<string, string> Mismatches()
@@ -97,7 +98,8 @@ public sealed class CollectiveFailureTests
                 }
             }
         }, options);
-        const string diagnosis = "time-out after 1.5 s: ranks 0,2 wait in all-gather #2 of 5 float; rank 1 is in no collective, last finished barrier #1";
+        const string diagnosis = "time-out after 1.5 s: ranks 0,2 wait in all-gather #2 of 5 float; "
+            + "rank 1 is in no collective, last finished barrier #1";
         Assert.All(failures, f => Assert.Equal(diagnosis, Assert.IsType<CollectiveException>(f).Message));
         var text = dump.ToString();
         Assert.Contains(diagnosis, text);
@@ -137,7 +139,8 @@ public sealed class CollectiveFailureTests
                 }
             }
         }, options);
-        Assert.All(failures, f => Assert.Matches(@"rank 1 waits in barrier #1 of group pair; .*rank 3 is in no collective, last finished split #1", f!.Message));
+        Assert.All(failures, f => Assert.Matches(
+            "rank 1 waits in barrier #1 of group pair; .*rank 3 is in no collective, last finished split #1", f!.Message));
     }
 
     [Theory]
@@ -266,7 +269,8 @@ public sealed class CollectiveFailureTests
     {
         using var ended = new CountdownEvent(1);
         using var dump = new StringWriter();
-        var options = new CollectiveOptions { ExitAfter = TimeSpan.FromSeconds(0.05), Exit = () => ended.Signal(), Diagnostics = TextWriter.Synchronized(dump) };
+        var options = new CollectiveOptions
+            { ExitAfter = TimeSpan.FromSeconds(0.05), Exit = () => ended.Signal(), Diagnostics = TextWriter.Synchronized(dump) };
         using var group = ThreadCollective.CreateGroup(1, options)[0];
         group.Abort("planted");
         Assert.True(ended.Wait(TimeSpan.FromSeconds(50), TestContext.Current.CancellationToken));
