@@ -1,4 +1,5 @@
-// A thread that runs the work of one stream in order, for work that waits for other processes. Other work joins it only while it is busy.
+// A thread that runs the work of one stream in order, for work that waits for other processes. Other work joins it only
+// while it is busy.
 #pragma once
 #include <condition_variable>
 #include <cstdint>
@@ -16,12 +17,13 @@ class Lane : public std::enable_shared_from_this<Lane> {
   // A lane with its thread, which ends after close().
   static std::shared_ptr<Lane> start();
 
-  // Enqueues behind pending work and returns the ticket; 0 when nothing is pending, so that the caller runs it. What fails becomes the fault
-  // of the process.
+  // Enqueues behind pending work and returns the ticket; 0 when nothing is pending, so that the caller runs it. What
+  // fails becomes the fault of the process.
   uint64_t push_if_busy(const std::function<Result()>& work);
 
-  // Enqueues work that waits for other processes. It begins when somebody waits for it, or a few milliseconds later: who uses its result or
-  // changes its input without having waited then computes with values that are plainly wrong, in every run alike.
+  // Enqueues work that waits for other processes. It begins when somebody waits for it, or a few milliseconds later:
+  // who uses its result or changes its input without having waited then computes with values that are plainly wrong, in
+  // every run alike.
   void push_waiting(std::function<void()> work);
 
   bool is_done(uint64_t ticket);

@@ -1,7 +1,7 @@
-// The part of NCCL that Runtime imports, between processes of one host that all use hostcuda. A communicator may be non-blocking, an
-// operation waits on a thread of its stream, sums are added in rank order in fp32 (fp64 for doubles) and rounded once, the largest follows
-// fmax, which drops a NaN, as NCCL does. Beyond NCCL: every rank must take part in a group of sends and receives, and operations that differ
-// between ranks are named instead of hanging.
+// The part of NCCL that Runtime imports, between processes of one host that all use hostcuda. A communicator may be
+// non-blocking, an operation waits on a thread of its stream, sums are added in rank order in fp32 (fp64 for doubles)
+// and rounded once, the largest follows fmax, which drops a NaN, as NCCL does. Beyond NCCL: every rank must take part
+// in a group of sends and receives, and operations that differ between ranks are named instead of hanging.
 #include <algorithm>
 #include <atomic>
 #include <cmath>
@@ -49,8 +49,8 @@ constexpr const char* kTypeNames[kTypes] = {"int8",   "uint8",   "int32",   "uin
                                             "uint64", "float16", "float32", "float64", "bfloat16"};
 
 enum Kind : int { kAllReduce, kReduceScatter, kAllGather, kBroadcast, kGroup, kSplit };
-constexpr const char* kKindNames[] = {"ncclAllReduce",         "ncclReduceScatter", "ncclAllGather", "ncclBroadcast",
-                                      "ncclSend and ncclRecv", "ncclCommSplit"};
+constexpr const char* kKindNames[] = {"ncclAllReduce", "ncclReduceScatter",     "ncclAllGather",
+                                      "ncclBroadcast", "ncclSend and ncclRecv", "ncclCommSplit"};
 
 constexpr int kDefaultVersion = 21805;
 constexpr unsigned kConfigMagic = 0xcafebeef;
@@ -72,12 +72,12 @@ struct Communicator {
   std::atomic<int> progress{0};  // what runs in the background: init, split, operations once finalized
   std::atomic<int> pending{0};   // operations that have not ended
   std::atomic<bool> finalized{false};
-  std::mutex mutex;              // one operation at a time, and guards error and text
+  std::mutex mutex;  // one operation at a time, and guards error and text
   Status error = kSuccess;
   std::string text;
   uint64_t sequence = 0;
   bool blocking = true;
-  void* stream = nullptr;        // of the last operation
+  void* stream = nullptr;  // of the last operation
 
   void fail(Status status, const std::string& why) {
     if (error != kSuccess) return;
@@ -130,7 +130,8 @@ Shared take(void* handle) {
   return c;
 }
 
-// What a call says before it does anything: an injected ncclResult_t as it is; the device's sticky error as a CUDA error.
+// What a call says before it does anything: an injected ncclResult_t as it is; the device's sticky error as a CUDA
+// error.
 int enter(const char* function) {
   const int error = hostcuda::enter(function);
   if (error != 0) t_error = std::string(function) + " fails by injection or by the fault of the device";
@@ -249,15 +250,16 @@ class Run {
     for (int r = 0; r < n_; r++) {
       const Call& other = s_.slot(r).call;
       if (!same(mine, other)) {
-        c_.fail(kInvalidUsage, at + "rank " + std::to_string(me_) + " called " + describe(mine) + ", rank " + std::to_string(r) + " " +
-                                   describe(other));
+        c_.fail(kInvalidUsage, at + "rank " + std::to_string(me_) + " called " + describe(mine) + ", rank " +
+                                   std::to_string(r) + " " + describe(other));
         return false;
       }
       if (o_.kind != kGroup) continue;
       if (mine.send[r] != other.receive[me_] || mine.receive[r] != other.send[me_]) {
-        c_.fail(kInvalidUsage, at + "rank " + std::to_string(me_) + " sends " + std::to_string(mine.send[r]) + " bytes to rank " +
-                                   std::to_string(r) + " and awaits " + std::to_string(mine.receive[r]) + ", which awaits " +
-                                   std::to_string(other.receive[me_]) + " and sends " + std::to_string(other.send[me_]));
+        c_.fail(kInvalidUsage,
+                at + "rank " + std::to_string(me_) + " sends " + std::to_string(mine.send[r]) + " bytes to rank " +
+                    std::to_string(r) + " and awaits " + std::to_string(mine.receive[r]) + ", which awaits " +
+                    std::to_string(other.receive[me_]) + " and sends " + std::to_string(other.send[me_]));
         return false;
       }
     }
@@ -267,7 +269,8 @@ class Run {
   bool meet() {
     auto why = s_.barrier(c_.abort);
     if (why.empty()) return true;
-    c_.fail(kRemoteError, why + ", awaited at operation " + std::to_string(c_.sequence) + ", " + describe(s_.slot(me_).call));
+    c_.fail(kRemoteError,
+            why + ", awaited at operation " + std::to_string(c_.sequence) + ", " + describe(s_.slot(me_).call));
     return false;
   }
 
@@ -303,7 +306,8 @@ class Run {
     const size_t most = kPieceBytes / width() / n_;
     for (size_t done = 0; done < o_.count; done += most) {
       const size_t count = std::min(most, o_.count - done);
-      for (int r = 0; r < n_; r++) memcpy(s_.in(me_) + r * most * width(), o_.from + (r * o_.count + done) * width(), count * width());
+      for (int r = 0; r < n_; r++)
+        memcpy(s_.in(me_) + r * most * width(), o_.from + (r * o_.count + done) * width(), count * width());
       if (!meet()) return;
       reduce(o_.to + done * width(), all_in(me_ * most * width()), count, o_.type, o_.reduction);
       if (!meet()) return;
@@ -335,7 +339,8 @@ class Run {
   void exchange() {
     const size_t most = kPieceBytes / n_;
     size_t longest = 0;
-    for (int r = 0; r < n_; r++) longest = std::max(longest, *std::max_element(s_.slot(r).call.send, s_.slot(r).call.send + n_));
+    for (int r = 0; r < n_; r++)
+      longest = std::max(longest, *std::max_element(s_.slot(r).call.send, s_.slot(r).call.send + n_));
     for (size_t done = 0; done < longest; done += most) {
       auto part = [&](const Transfer& t) { return t.bytes <= done ? 0 : std::min(most, t.bytes - done); };
       for (auto& t : o_.sends) memcpy(s_.in(me_) + t.peer * most, t.buffer + done, part(t));
@@ -354,27 +359,36 @@ class Run {
 bool is_device_memory(const void* address, size_t bytes) {
   hostcuda::Allocation a;
   const auto at = reinterpret_cast<uintptr_t>(address);
-  return bytes == 0 || (hostcuda::find_allocation(at, &a) && a.live && at >= a.begin && bytes <= a.bytes && at - a.begin <= a.bytes - bytes);
+  return bytes == 0 || (hostcuda::find_allocation(at, &a) && a.live && at >= a.begin && bytes <= a.bytes &&
+                        at - a.begin <= a.bytes - bytes);
 }
 
-bool overlap(const char* a, size_t a_bytes, const char* b, size_t b_bytes) { return a < b + b_bytes && b < a + a_bytes; }
+bool overlap(const char* a, size_t a_bytes, const char* b, size_t b_bytes) {
+  return a < b + b_bytes && b < a + a_bytes;
+}
 
 int check_buffers(const Shared& c, const Operation& o) {
-  if (o.type < 0 || o.type >= kTypes) return refuse(kInvalidArgument, "there is no data type " + std::to_string(o.type));
+  if (o.type < 0 || o.type >= kTypes)
+    return refuse(kInvalidArgument, "there is no data type " + std::to_string(o.type));
   const size_t part = o.count * kTypeBytes[o.type], whole = part * c->segment.ranks();
   const bool reduces = o.kind == kAllReduce || o.kind == kReduceScatter;
   if (reduces && o.type != kFloat && o.type != kDouble && o.type != kBFloat16) {
     return refuse(kInvalidArgument, std::string("hostcuda does not reduce ") + kTypeNames[o.type]);
   }
-  if (reduces && o.reduction != kSum && o.reduction != kMax) return refuse(kInvalidArgument, "hostcuda has sum and max only");
-  if (o.kind == kBroadcast && (o.root < 0 || o.root >= c->segment.ranks())) return refuse(kInvalidArgument, "there is no such root");
+  if (reduces && o.reduction != kSum && o.reduction != kMax)
+    return refuse(kInvalidArgument, "hostcuda has sum and max only");
+  if (o.kind == kBroadcast && (o.root < 0 || o.root >= c->segment.ranks()))
+    return refuse(kInvalidArgument, "there is no such root");
   const size_t from = o.kind == kReduceScatter ? whole : part, to = o.kind == kAllGather ? whole : part;
   const bool reads = o.kind != kBroadcast || c->segment.rank() == o.root;
   if ((reads && !is_device_memory(o.from, from)) || !is_device_memory(o.to, to)) {
-    return refuse(kInvalidArgument, std::string(kKindNames[o.kind]) + ": a buffer is no device memory, or ends behind its allocation");
+    return refuse(kInvalidArgument,
+                  std::string(kKindNames[o.kind]) + ": a buffer is no device memory, or ends behind its allocation");
   }
   const size_t mine = part * c->segment.rank();
-  const bool in_place = o.kind == kReduceScatter ? o.to == o.from + mine : o.kind == kAllGather ? o.from == o.to + mine : o.from == o.to;
+  const bool in_place = o.kind == kReduceScatter ? o.to == o.from + mine
+                        : o.kind == kAllGather   ? o.from == o.to + mine
+                                                 : o.from == o.to;
   if (reads && !in_place && overlap(o.from, from, o.to, to)) {
     return refuse(kInvalidArgument, std::string(kKindNames[o.kind]) + ": the buffers overlap, and not as in place");
   }
@@ -422,17 +436,21 @@ struct PendingGroup {
 thread_local int t_depth = 0;
 thread_local std::vector<PendingGroup> t_groups;
 
-int transfer(const char* function, bool sends, void* buffer, size_t count, int type, int peer, void* comm, void* stream) {
+int transfer(const char* function, bool sends, void* buffer, size_t count, int type, int peer, void* comm,
+             void* stream) {
   if (int error = enter(function)) return error;
   auto c = find(comm);
   if (c == nullptr) return refuse(kInvalidArgument, "no such communicator");
   if (t_depth == 0) return refuse(kInvalidUsage, std::string(function) + " outside ncclGroupStart and ncclGroupEnd");
-  if (type < 0 || type >= kTypes || peer < 0 || peer >= c->segment.ranks()) return refuse(kInvalidArgument, "no such type or peer");
+  if (type < 0 || type >= kTypes || peer < 0 || peer >= c->segment.ranks())
+    return refuse(kInvalidArgument, "no such type or peer");
   const size_t bytes = count * kTypeBytes[type];
   if (!is_device_memory(buffer, bytes)) {
-    return refuse(kInvalidArgument, std::string(function) + ": the buffer is no device memory, or ends behind its allocation");
+    return refuse(kInvalidArgument,
+                  std::string(function) + ": the buffer is no device memory, or ends behind its allocation");
   }
-  auto at = std::find_if(t_groups.begin(), t_groups.end(), [&](auto& g) { return g.communicator == c && g.stream == stream; });
+  auto at = std::find_if(t_groups.begin(), t_groups.end(),
+                         [&](auto& g) { return g.communicator == c && g.stream == stream; });
   if (at == t_groups.end()) {
     auto made = std::make_shared<Operation>();
     made->kind = kGroup;
@@ -476,7 +494,8 @@ void join(Communicator& c, const Ticket& ticket, int ranks, int rank) {
 
 int init(void** comm, int ranks, const UniqueId& id, int rank, bool blocking) {
   if (comm == nullptr || ranks < 1 || rank < 0 || rank >= ranks) {
-    return refuse(kInvalidArgument, "rank " + std::to_string(rank) + " of " + std::to_string(ranks) + " is not possible");
+    return refuse(kInvalidArgument,
+                  "rank " + std::to_string(rank) + " of " + std::to_string(ranks) + " is not possible");
   }
   if (!hostcuda::context_is_current()) return refuse(kUnhandledCudaError, "no context is current");
   Ticket ticket;
@@ -493,7 +512,8 @@ int init(void** comm, int ranks, const UniqueId& id, int rank, bool blocking) {
   return result;
 }
 
-// Meets the other ranks of the parent, tells colour, key and, as the first of a colour, the id, and joins the ranks of the same colour.
+// Meets the other ranks of the parent, tells colour, key and, as the first of a colour, the id, and joins the ranks of
+// the same colour.
 void split(Communicator& parent, Communicator& child, int colour, int key) {
   Segment& s = parent.segment;
   Operation o{};
@@ -622,31 +642,57 @@ HOSTCUDA_EXPORT int ncclCommAbort(void* comm) {
   return kSuccess;
 }
 
-HOSTCUDA_EXPORT int ncclAllReduce(const void* from, void* to, size_t count, int type, int reduction, void* comm, void* stream) {
+HOSTCUDA_EXPORT int ncclAllReduce(const void* from, void* to, size_t count, int type, int reduction, void* comm,
+                                  void* stream) {
   return collective(__func__, comm,
-                    {.kind = kAllReduce, .type = type, .reduction = reduction, .count = count, .from = static_cast<const char*>(from),
-                     .to = static_cast<char*>(to), .sends = {}, .receives = {}},
+                    {.kind = kAllReduce,
+                     .type = type,
+                     .reduction = reduction,
+                     .count = count,
+                     .from = static_cast<const char*>(from),
+                     .to = static_cast<char*>(to),
+                     .sends = {},
+                     .receives = {}},
                     stream);
 }
 
-HOSTCUDA_EXPORT int ncclReduceScatter(const void* from, void* to, size_t count, int type, int reduction, void* comm, void* stream) {
+HOSTCUDA_EXPORT int ncclReduceScatter(const void* from, void* to, size_t count, int type, int reduction, void* comm,
+                                      void* stream) {
   return collective(__func__, comm,
-                    {.kind = kReduceScatter, .type = type, .reduction = reduction, .count = count, .from = static_cast<const char*>(from),
-                     .to = static_cast<char*>(to), .sends = {}, .receives = {}},
+                    {.kind = kReduceScatter,
+                     .type = type,
+                     .reduction = reduction,
+                     .count = count,
+                     .from = static_cast<const char*>(from),
+                     .to = static_cast<char*>(to),
+                     .sends = {},
+                     .receives = {}},
                     stream);
 }
 
 HOSTCUDA_EXPORT int ncclAllGather(const void* from, void* to, size_t count, int type, void* comm, void* stream) {
   return collective(__func__, comm,
-                    {.kind = kAllGather, .type = type, .count = count, .from = static_cast<const char*>(from), .to = static_cast<char*>(to),
-                     .sends = {}, .receives = {}},
+                    {.kind = kAllGather,
+                     .type = type,
+                     .count = count,
+                     .from = static_cast<const char*>(from),
+                     .to = static_cast<char*>(to),
+                     .sends = {},
+                     .receives = {}},
                     stream);
 }
 
-HOSTCUDA_EXPORT int ncclBroadcast(const void* from, void* to, size_t count, int type, int root, void* comm, void* stream) {
+HOSTCUDA_EXPORT int ncclBroadcast(const void* from, void* to, size_t count, int type, int root, void* comm,
+                                  void* stream) {
   return collective(__func__, comm,
-                    {.kind = kBroadcast, .type = type, .root = root, .count = count, .from = static_cast<const char*>(from),
-                     .to = static_cast<char*>(to), .sends = {}, .receives = {}},
+                    {.kind = kBroadcast,
+                     .type = type,
+                     .root = root,
+                     .count = count,
+                     .from = static_cast<const char*>(from),
+                     .to = static_cast<char*>(to),
+                     .sends = {},
+                     .receives = {}},
                     stream);
 }
 

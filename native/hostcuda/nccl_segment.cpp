@@ -21,7 +21,8 @@ namespace {
 
 constexpr char kMagic[8] = {'z', '1', 'h', 'o', 's', 't', 'n', '1'};
 constexpr size_t kHeaderBytes = (sizeof(SharedHeader) + 4095) / 4096 * 4096;
-constexpr size_t kBytes = kHeaderBytes + 2 * kMaxRanks * kPieceBytes;  // of addresses: only what is touched takes memory
+constexpr size_t kBytes =
+    kHeaderBytes + 2 * kMaxRanks * kPieceBytes;  // of addresses: only what is touched takes memory
 constexpr int kYields = 64;
 constexpr long kPauseNanoseconds = 20'000'000;
 
@@ -50,7 +51,8 @@ bool create(Ticket* ticket) {
   memcpy(ticket->magic, kMagic, sizeof kMagic);
   ticket->pid = getpid();
   ticket->file = file;
-  if (ftruncate(file, static_cast<off_t>(kBytes)) != 0 || getrandom(ticket->token, sizeof ticket->token, 0) != sizeof ticket->token ||
+  if (ftruncate(file, static_cast<off_t>(kBytes)) != 0 ||
+      getrandom(ticket->token, sizeof ticket->token, 0) != sizeof ticket->token ||
       pwrite(file, ticket->token, sizeof ticket->token, offsetof(SharedHeader, token)) != sizeof ticket->token) {
     close(file);
     return false;
@@ -77,7 +79,8 @@ Segment::~Segment() {
 
 std::string Segment::join(const Ticket& ticket, int ranks, int rank) {
   if (memcmp(ticket.magic, kMagic, sizeof kMagic) != 0) return "the unique id is not one of hostcuda";
-  if (ranks < 1 || ranks > kMaxRanks) return "hostcuda has communicators of 1 to 64 ranks, not of " + std::to_string(ranks);
+  if (ranks < 1 || ranks > kMaxRanks)
+    return "hostcuda has communicators of 1 to 64 ranks, not of " + std::to_string(ranks);
   if (rank < 0 || rank >= ranks) return "there is no rank " + std::to_string(rank) + " of " + std::to_string(ranks);
   char path[64];
   snprintf(path, sizeof path, "/proc/%d/fd/%d", ticket.pid, ticket.file);
@@ -85,7 +88,8 @@ std::string Segment::join(const Ticket& ticket, int ranks, int rank) {
   const std::string gone = "process " + std::to_string(ticket.pid) + ", which made the unique id, ";
   if (file < 0) return gone + "is gone or not reachable (" + strerror(errno) + ")";
   char token[sizeof ticket.token];
-  if (pread(file, token, sizeof token, offsetof(SharedHeader, token)) != sizeof token || memcmp(token, ticket.token, sizeof token) != 0) {
+  if (pread(file, token, sizeof token, offsetof(SharedHeader, token)) != sizeof token ||
+      memcmp(token, ticket.token, sizeof token) != 0) {
     close(file);
     return gone + "is gone: another one has its number";
   }
@@ -98,7 +102,8 @@ std::string Segment::join(const Ticket& ticket, int ranks, int rank) {
   rank_ = rank;
   int32_t agreed = 0;
   if (!header_->ranks.compare_exchange_strong(agreed, ranks) && agreed != ranks) {
-    return "rank " + std::to_string(rank) + " says " + std::to_string(ranks) + " ranks, another said " + std::to_string(agreed);
+    return "rank " + std::to_string(rank) + " says " + std::to_string(ranks) + " ranks, another said " +
+           std::to_string(agreed);
   }
   auto absent = Presence::kAbsent;
   slot(rank).pid = getpid();
@@ -148,7 +153,8 @@ bool Segment::is_dead(int rank) {
   if (process_[rank] < 0) {
     if (errno == ESRCH) return true;
     process_[rank] = 0;
-    return kill(s.pid, 0) != 0 && errno == ESRCH;  // a kernel older than 5.3: a dead process that nobody has waited for looks alive
+    return kill(s.pid, 0) != 0 &&
+           errno == ESRCH;  // a kernel older than 5.3: a dead process that nobody has waited for looks alive
   }
   pollfd ended{process_[rank], POLLIN, 0};
   return poll(&ended, 1, 0) == 1;

@@ -1,6 +1,6 @@
-// The memory that the ranks of a hostcuda communicator share: who has joined, a barrier that notices dead ranks, the operation that each
-// rank has called, and two staging pieces per rank. It is an unnamed file (memfd) that peers open through /proc, so that nothing is left
-// behind however the processes end.
+// The memory that the ranks of a hostcuda communicator share: who has joined, a barrier that notices dead ranks, the
+// operation that each rank has called, and two staging pieces per rank. It is an unnamed file (memfd) that peers open
+// through /proc, so that nothing is left behind however the processes end.
 #pragma once
 #include <atomic>
 #include <cstddef>

@@ -4,13 +4,14 @@ using Z1Coder.Runtime;
 namespace Z1Coder.Perf;
 
 /// <summary>
-/// Every operation of a group of ranks against its definition, in double. Every rank calls it at the same place; each checks what it got. Inputs
-/// follow from rank and index, so that every rank knows what all gave. Bounds: a sum of n values in fp32 (double, bf16) has n - 1 roundings, each at
-/// most half a unit in the last place of a partial sum, which is at most Σ|x|; twice that is allowed. What is only moved must have equal bits.
+/// Every operation of a group of ranks against its definition, in double. Every rank calls it at the same place; each checks what it got.
+/// Inputs follow from rank and index, so that every rank knows what all gave. Bounds: a sum of n values in fp32 (double, bf16) has n - 1
+/// roundings, each at most half a unit in the last place of a partial sum, which is at most Σ|x|; twice that is allowed. What is only moved
+/// must have equal bits.
 /// </summary>
 public static class CollectiveSelfTest
 {
-    private static readonly int[] s_counts = [1, 7, 1000, 200_003];         // the last is more than a piece of any backend, and divides by nothing
+    private static readonly int[] s_counts = [1, 7, 1000, 200_003];         // the last: more than a piece of any backend, and prime
 
     /// <summary>The checks of this rank.</summary>
     public static IEnumerable<SelfTestResult> Run(ICollective ranks, ComputeStream stream)
@@ -95,7 +96,8 @@ public static class CollectiveSelfTest
         TensorCopy.Fill(stream, whole, 0xFF);
         Upload(stream, shard, i => from(Value(ranks.Rank, i)));
         ranks.Wait(stream, ranks.AllGather(stream, shard, whole));
-        return Moved($"all-gather of {count:N0} {Name<T>()}{(inPlace ? " in place" : "")}", Download(stream, whole), i => from(Value(i / count, i % count)));
+        var name = $"all-gather of {count:N0} {Name<T>()}{(inPlace ? " in place" : "")}";
+        return Moved(name, Download(stream, whole), i => from(Value(i / count, i % count)));
     }
 
     private static SelfTestResult AllToAll<T>(ICollective ranks, ComputeStream stream, int count, Func<double, T> from)
@@ -108,8 +110,8 @@ public static class CollectiveSelfTest
         TensorCopy.Fill(stream, received, 0xFF);
         Upload(stream, sent, i => from(Value(ranks.Rank, i)));
         ranks.Wait(stream, ranks.AllToAll(stream, sent, received));
-        return Moved(
-            $"all-to-all of {count:N0} {Name<T>()}", Download(stream, received), i => from(Value(i / count, (ranks.Rank * count) + (i % count))));
+        var (name, first) = ($"all-to-all of {count:N0} {Name<T>()}", ranks.Rank * count);
+        return Moved(name, Download(stream, received), i => from(Value(i / count, first + (i % count))));
     }
 
     private static SelfTestResult Broadcast<T>(ICollective ranks, ComputeStream stream, int count, int root, Func<double, T> from)
@@ -308,5 +310,6 @@ public static class CollectiveSelfTest
         return values;
     }
 
-    private static string Name<T>() => typeof(T) == typeof(BFloat16) ? "bf16" : typeof(T) == typeof(float) ? "fp32" : typeof(T) == typeof(double) ? "fp64" : "int32";
+    private static string Name<T>() =>
+        typeof(T) == typeof(BFloat16) ? "bf16" : typeof(T) == typeof(float) ? "fp32" : typeof(T) == typeof(double) ? "fp64" : "int32";
 }

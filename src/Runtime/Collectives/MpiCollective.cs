@@ -3,8 +3,8 @@ using System.Runtime.InteropServices;
 namespace Z1Coder.Runtime;
 
 /// <summary>
-/// Ranks that are processes of an MPI job (Open MPI or MPICH, found at run time): <see cref="HostCollective"/> over MPI_Isend and MPI_Irecv between
-/// pairs of ranks, so sums are the same bits as over any other host backend. Groups are told apart by their tags.
+/// Ranks that are processes of an MPI job (Open MPI or MPICH, found at run time): <see cref="HostCollective"/> over MPI_Isend and MPI_Irecv
+/// between pairs of ranks, so sums are the same bits as over any other host backend. Groups are told apart by their tags.
 /// </summary>
 public sealed unsafe class MpiCollective : HostCollective
 {
@@ -26,7 +26,7 @@ public sealed unsafe class MpiCollective : HostCollective
     /// <inheritdoc/>
     public override string Backend => "mpi";
 
-    /// <summary>The group of all ranks of the job. Dispose it before <paramref name="rendezvous"/>, and that before <paramref name="world"/>.</summary>
+    /// <summary>The group of all ranks of the job. Dispose it before <paramref name="rendezvous"/>.</summary>
     /// <exception cref="CollectiveException">MPI and rendezvous do not agree who this is</exception>
     public static MpiCollective Create(MpiWorld world, Rendezvous rendezvous)
     {

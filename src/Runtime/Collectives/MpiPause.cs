@@ -2,7 +2,8 @@ using System.Diagnostics;
 
 namespace Z1Coder.Runtime;
 
-/// <summary>What to do between two looks at messages that MPI only moves while it is called: give up the core for a while, then sleep.</summary>
+/// <summary>What to do between two looks at messages that MPI only moves while it is called: give up the core for a while, then
+/// sleep.</summary>
 internal struct MpiPause
 {
     private static readonly long s_yielding = Stopwatch.Frequency / 500;        // 2 ms

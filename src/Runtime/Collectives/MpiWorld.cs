@@ -5,12 +5,12 @@ using System.Text;
 namespace Z1Coder.Runtime;
 
 /// <summary>
-/// MPI_COMM_WORLD of this process. MPI is asked for MPI_THREAD_SERIALIZED: the threads of the groups take turns under one lock, and no call under
-/// it waits for another rank. Open, use and dispose it on one thread, which is MPI's main thread.
+/// MPI_COMM_WORLD of this process. MPI is asked for MPI_THREAD_SERIALIZED: the threads of the groups take turns under one lock, and no call
+/// under it waits for another rank. Open it on the main thread.
 /// </summary>
-/// <remarks>MPI begins once per process and never again after its end. A process that has failed does not end MPI, which would wait for the others: it
-/// ends with a status that is not 0, and the launcher ends the other ranks.</remarks>
-public sealed unsafe class MpiWorld : IDisposable
+/// <remarks>MPI begins once per process and ends with it: MPI_Finalize waits for the other ranks, so it is called when the process ends
+/// with exit code 0. A process that has failed does not call it; its launcher then ends the other ranks.</remarks>
+public sealed unsafe class MpiWorld
 {
     private const int AddressBytes = 512, AddressTag = 1, NameTag = 2;
 
@@ -18,13 +18,14 @@ public sealed unsafe class MpiWorld : IDisposable
     private readonly Dictionary<int, string> _tags = [];
     private readonly Lock _gate = new();
     private readonly int _largestTag;
-    private bool _disposed, _failed;
+    private bool _failed;
 
     private MpiWorld(MpiLibrary library)
     {
         _library = library;
         (Rank, Size) = (library.Rank(), library.Size());
         _largestTag = Math.Min(library.LargestTag(), (1 << 28) - 1);
+        AppDomain.CurrentDomain.ProcessExit += (_, _) => End();
     }
 
     /// <summary>Which MPI: Open MPI v4.1.4, say.</summary>
@@ -58,7 +59,8 @@ public sealed unsafe class MpiWorld : IDisposable
             var provided = library.Initialize();
             if (provided < MpiLibrary.ThreadSerialized)
             {
-                throw new NotSupportedException($"{library.Version} at {library.Path} provides thread level {provided}, and 2 (MPI_THREAD_SERIALIZED) is needed");
+                throw new NotSupportedException(
+                    $"{library.Version} at {library.Path} provides thread level {provided}, and 2 (MPI_THREAD_SERIALIZED) is needed");
             }
 
             return new(library);
@@ -69,7 +71,8 @@ public sealed unsafe class MpiWorld : IDisposable
         }
     }
 
-    /// <summary>Joins a <see cref="Rendezvous"/> whose address rank 0 chooses and MPI carries: for launchers that set no MASTER_ADDR. Every rank calls it.</summary>
+    /// <summary>Joins a <see cref="Rendezvous"/> whose address rank 0 chooses and MPI carries: for launchers that set no MASTER_ADDR. Every
+    /// rank calls it.</summary>
     /// <param name="fingerprint">must be the same everywhere</param>
     /// <param name="options">time-outs</param>
     public Rendezvous Join(string fingerprint, CollectiveOptions options)
@@ -83,7 +86,8 @@ public sealed unsafe class MpiWorld : IDisposable
         return Rendezvous.Join(server, host, int.Parse(port, CultureInfo.InvariantCulture), Rank, Size, fingerprint, options);
     }
 
-    /// <summary>The job has failed: MPI is left as it is, and its messages are not looked at again, since their memory may be gone.</summary>
+    /// <summary>The job has failed: MPI is left as it is, and its messages are not looked at again, since their memory may be
+    /// gone.</summary>
     public void Fail()
     {
         lock (_gate)
@@ -99,25 +103,8 @@ public sealed unsafe class MpiWorld : IDisposable
         if ((Rank, Size) != (rank, size))
         {
             throw new CollectiveException(
-                $"rank {rank} of {size} is rank {Rank} of {Size} to {Version}: the launcher belongs to another MPI; set Z1_MPI to the path of its library");
-        }
-    }
-
-    /// <summary>Ends MPI, which waits for the other ranks; after a failure it is left as it is.</summary>
-    public void Dispose()
-    {
-        if (_disposed)
-        {
-            return;
-        }
-
-        _disposed = true;
-        if (!_failed)
-        {
-            lock (_gate)
-            {
-                _library.Finish();
-            }
+                $"rank {rank} of {size} is rank {Rank} of {Size} to {Version}: "
+                + "the launcher belongs to another MPI; set Z1_MPI to the path of its library");
         }
     }
 
@@ -135,7 +122,7 @@ public sealed unsafe class MpiWorld : IDisposable
         {
             return _tags.TryAdd(tag, path)
                 ? tag
-                : throw new CollectiveException($"rank {Rank}: the groups {_tags[tag]} and {path} have the same tag {tag} of MPI: name one of them otherwise");
+                : throw new CollectiveException($"rank {Rank}: the groups {_tags[tag]} and {path} have the same tag {tag} of MPI");
         }
     }
 
@@ -191,6 +178,28 @@ public sealed unsafe class MpiWorld : IDisposable
             }
 
             return count;
+        }
+    }
+
+    private void End()
+    {
+        if (Environment.ExitCode == 0 && _gate.TryEnter())
+        {
+            try
+            {
+                if (!_failed)
+                {
+                    _library.Finish();
+                }
+            }
+            catch (MpiException e)
+            {
+                Console.Error.WriteLine($"z1: rank {Rank}: {e.Message}");
+            }
+            finally
+            {
+                _gate.Exit();
+            }
         }
     }
 

@@ -1,21 +1,22 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
 
 namespace Z1Coder.Runtime;
 
 /// <summary>
-/// Ranks with a GPU each, over NCCL. Operations run on a <see cref="CudaStream"/> of their own, beside the compute stream; events order the two: an
-/// operation begins when what was enqueued before it is done, and <see cref="Wait"/> lets the compute stream wait for its end. One rank is
-/// the same path.
+/// Ranks with a GPU each, over NCCL. Operations run on a <see cref="CudaStream"/> of their own, beside the compute stream; events order the
+/// two: an operation begins when what was enqueued before it is done, and <see cref="Wait"/> lets the compute stream wait for its end. One
+/// rank is the same path.
 /// </summary>
-/// <remarks>The watchdog of the <see cref="CollectiveMonitor"/> follows the operations by their events: the time of one counts from the moment that
-/// the device reaches it. It also asks NCCL for errors of the background. Sums of tensors are NCCL's: equal bits on every rank, in an order that
-/// NCCL chooses by topology and size. Values on the host are gathered and added here, in rank order.</remarks>
+/// <remarks>The watchdog of the <see cref="CollectiveMonitor"/> follows the operations by their events: the time of one counts from the
+/// moment that the device reaches it. It also asks NCCL for errors of the background. Sums of tensors are NCCL's: equal bits on every rank,
+/// in an order that NCCL chooses by topology and size. Values on the host are gathered and added here, in rank order.</remarks>
 public sealed unsafe class NcclCollective : ICollective
 {
     private const int HostValues = 64;                          // of one piece of AllReduce(Span)
 
-    private static readonly TimeSpan s_patienceForReason = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan s_patienceForReason = TimeSpan.FromSeconds(2), s_patienceAtEnd = TimeSpan.FromSeconds(5);
 
     private readonly CollectiveMonitor _monitor;
     private readonly CollectiveRing _ring;
@@ -28,7 +29,8 @@ public sealed unsafe class NcclCollective : ICollective
     private long _last, _started, _finished;
     private bool _disposed;
 
-    /// <summary>Joins the ranks that have the same id; waits for all of them. Takes nothing over: the caller disposes device and monitor, later.</summary>
+    /// <summary>Joins the ranks that have the same id; waits for all of them. Takes nothing over: the caller disposes device and monitor,
+    /// later.</summary>
     /// <param name="device">of this rank; no two ranks share one (hostcuda: any)</param>
     /// <param name="monitor">of this job</param>
     /// <param name="rank">this one</param>
@@ -71,8 +73,8 @@ public sealed unsafe class NcclCollective : ICollective
     /// <summary>Where the operations run; give it a <see cref="CudaTrace"/> to see them beside the compute stream.</summary>
     public CudaStream Stream { get; }
 
-    /// <summary>The group of all ranks that joined <paramref name="rendezvous"/>; each of them calls it. The rendezvous is disposed after it, by the
-    /// caller.</summary>
+    /// <summary>The group of all ranks that joined <paramref name="rendezvous"/>; each of them calls it. The rendezvous is disposed after
+    /// it, by the caller.</summary>
     /// <exception cref="NotSupportedException">no NCCL here; one sentence</exception>
     /// <exception cref="CollectiveException">NCCL failed, or not all came within <see cref="CollectiveOptions.JoinTimeout"/></exception>
     public static NcclCollective Create(CudaDevice device, Rendezvous rendezvous)
@@ -104,11 +106,13 @@ public sealed unsafe class NcclCollective : ICollective
         return new(device, rendezvous, rendezvous.Rank, rendezvous.Size, id);
     }
 
-    /// <summary>128 bytes for one communicator: one rank makes them, the others are told. The process that makes them must live until all have joined.</summary>
+    /// <summary>128 bytes for one communicator: one rank makes them, the others are told. The process that makes them must live until all
+    /// have joined.</summary>
     /// <exception cref="NotSupportedException">no NCCL here; one sentence</exception>
     public static byte[] NewUniqueId() => NcclCommunicator.NewUniqueId().ToArray();
 
-    /// <summary>Whether NCCL can be loaded; <paramref name="reason"/> is one sentence when not. Ask after the device is open: hostcuda has its own.</summary>
+    /// <summary>Whether NCCL can be loaded; <paramref name="reason"/> is one sentence when not. Ask after the device is open: hostcuda has
+    /// its own.</summary>
     public static bool IsAvailable(out string reason)
     {
         try
@@ -141,7 +145,8 @@ public sealed unsafe class NcclCollective : ICollective
     {
         var type = TypeOf<T>(reduction);
         var (from, to) = ((nint)On(whole, shard.Count * Size), (nint)On(shard, shard.Count));
-        return Enqueue(Order(stream), CollectiveOperation.ReduceScatter, (void*)from, (void*)to, shard.Count, CollectiveElement.Of<T>(), type);
+        var element = CollectiveElement.Of<T>();
+        return Enqueue(Order(stream), CollectiveOperation.ReduceScatter, (void*)from, (void*)to, shard.Count, element, type);
     }
 
     /// <inheritdoc/>
@@ -149,7 +154,8 @@ public sealed unsafe class NcclCollective : ICollective
         where T : unmanaged
     {
         var (from, to) = ((nint)On(shard, shard.Count), (nint)On(whole, shard.Count * Size));
-        return Enqueue(Order(stream), CollectiveOperation.AllGather, (void*)from, (void*)to, shard.Count, CollectiveElement.Of<T>(), Nccl.Int8);
+        var element = CollectiveElement.Of<T>();
+        return Enqueue(Order(stream), CollectiveOperation.AllGather, (void*)from, (void*)to, shard.Count, element, Nccl.Int8);
     }
 
     /// <inheritdoc/>
@@ -162,7 +168,8 @@ public sealed unsafe class NcclCollective : ICollective
         }
 
         var (from, to) = ((nint)On(sent, sent.Count), (nint)On(received, sent.Count));
-        return Enqueue(Order(stream), CollectiveOperation.AllToAll, (void*)from, (void*)to, sent.Count, CollectiveElement.Of<T>(), Nccl.Int8);
+        var element = CollectiveElement.Of<T>();
+        return Enqueue(Order(stream), CollectiveOperation.AllToAll, (void*)from, (void*)to, sent.Count, element, Nccl.Int8);
     }
 
     /// <inheritdoc/>
@@ -172,7 +179,8 @@ public sealed unsafe class NcclCollective : ICollective
         ArgumentOutOfRangeException.ThrowIfNegative(root);
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual(root, Size);
         var address = On(data, data.Count);
-        return Enqueue(Order(stream), CollectiveOperation.Broadcast, address, address, data.Count, CollectiveElement.Of<T>(), Nccl.Int8, root);
+        var element = CollectiveElement.Of<T>();
+        return Enqueue(Order(stream), CollectiveOperation.Broadcast, address, address, data.Count, element, Nccl.Int8, root);
     }
 
     /// <inheritdoc/>
@@ -252,6 +260,7 @@ public sealed unsafe class NcclCollective : ICollective
             return;
         }
 
+        AwaitEnd();
         _disposed = true;
         if (_monitor.Failure is null)
         {
@@ -303,7 +312,8 @@ public sealed unsafe class NcclCollective : ICollective
     private static int TypeOf<T>(Reduction reduction)
         where T : unmanaged =>
         reduction != Reduction.Sum
-            ? throw new NotSupportedException("over NCCL tensors are summed: its maximum may drop a NaN; reduce the largest value as a double on the host")
+            ? throw new NotSupportedException(
+                "over NCCL tensors are summed: its maximum may drop a NaN; reduce the largest value as a double on the host")
             : CollectiveElement.Reducible<T>() switch
             {
                 CollectiveElement.Float => Nccl.Float,
@@ -396,7 +406,8 @@ public sealed unsafe class NcclCollective : ICollective
         }
     }
 
-    /// <summary>Follows the operations by their events: one has started when its data is ready and the one before it has finished.</summary>
+    /// <summary>Follows the operations by their events: one has started when its data is ready and the one before it has
+    /// finished.</summary>
     private void Poll()
     {
         if (!_polling.TryEnter())
@@ -470,6 +481,22 @@ public sealed unsafe class NcclCollective : ICollective
         if (e is CollectiveException or NcclException { Result: NcclResult.RemoteError })
         {
             SpinWait.SpinUntil(() => _monitor.Failure is not null, s_patienceForReason);
+        }
+    }
+
+    /// <summary>What is under way gets a moment to end; when it does not, the others have not come and would wait in vain.</summary>
+    private void AwaitEnd()
+    {
+        var begin = Stopwatch.GetTimestamp();
+        for (Poll(); _monitor.Failure is null && Volatile.Read(ref _finished) < _last; Poll())
+        {
+            if (Stopwatch.GetElapsedTime(begin) > s_patienceAtEnd)
+            {
+                var outstanding = _ring.TryGetRunning(out var record) ? record.Phrase : "an operation";
+                _monitor.Abort($"rank {_monitor.Rank} left group {_ring.Group} with {outstanding} outstanding");
+            }
+
+            Thread.Sleep(1);
         }
     }
 

@@ -104,7 +104,6 @@ public sealed class RankWorld : IDisposable
         }
 
         _rendezvous?.Dispose();              // it tells the others that this rank has left and not died
-        _mpi?.Dispose();
     }
 
     private static string Choose(RankEnvironment environment, string backend, ComputeStream stream)

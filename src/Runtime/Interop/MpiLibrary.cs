@@ -4,9 +4,9 @@ using System.Text;
 namespace Z1Coder.Runtime;
 
 /// <summary>
-/// The functions of MPI in use, over one of the two binary interfaces that exist: in Open MPI a handle is the address of a symbol or object, in MPICH
-/// (and its kin: Intel MPI, MVAPICH) it is an int with values fixed by their common ABI. Either fits a native integer: MPICH's functions look at the
-/// lower half of an argument, and write the lower half of a zeroed place.
+/// The functions of MPI in use, over one of the two binary interfaces that exist: in Open MPI a handle is the address of a symbol or
+/// object, in MPICH (and its kin: Intel MPI, MVAPICH) it is an int with values fixed by their common ABI. Either fits a native integer:
+/// MPICH's functions look at the lower half of an argument, and write the lower half of a zeroed place.
 /// </summary>
 internal sealed unsafe class MpiLibrary
 {
@@ -55,7 +55,8 @@ internal sealed unsafe class MpiLibrary
         }
         else
         {
-            (_world, _byte, _errorsReturn, _statusIgnore, _tagUpperBound) = (MpichWorld, MpichByte, MpichErrorsReturn, 1, MpichTagUpperBound);
+            (_world, _byte, _errorsReturn) = (MpichWorld, MpichByte, MpichErrorsReturn);
+            (_statusIgnore, _tagUpperBound) = (1, MpichTagUpperBound);
         }
 
         Path = NativeLibraries.FileOf((nint)_finalize) ?? name;
@@ -164,8 +165,8 @@ internal sealed unsafe class MpiLibrary
 
         // MPICH: a table, whose first line is "MPICH Version:\t4.0.2"; Open MPI: "Open MPI v4.1.4, package: …"
         var whole = Encoding.UTF8.GetString(text, 0, Math.Clamp(length, 0, MostText)).TrimEnd('\0');
-        var first = whole.Split('\n', ',')[0];
-        return string.Join(' ', first.Replace("Version:", "", StringComparison.Ordinal).Split([' ', '\t'], StringSplitOptions.RemoveEmptyEntries));
+        var first = whole.Split('\n', ',')[0].Replace("Version:", "", StringComparison.Ordinal);
+        return string.Join(' ', first.Split([' ', '\t'], StringSplitOptions.RemoveEmptyEntries));
     }
 
     private void Check(int code, string call)

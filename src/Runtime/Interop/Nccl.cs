@@ -3,9 +3,9 @@ using System.Runtime.InteropServices;
 namespace Z1Coder.Runtime;
 
 /// <summary>
-/// The functions of NCCL in use, under their own names (nccl.h of 2.14 and later; two are younger, see <see cref="NcclCommunicator"/>). Any of them
-/// may block, so none is marked SuppressGCTransition. Which file answers to the name is decided by <see cref="NativeLibraries"/>; hostcuda
-/// exports the same.
+/// The functions of NCCL in use, under their own names (nccl.h of 2.14 and later; two are younger, see <see cref="NcclCommunicator"/>). Any
+/// of them may block, so none is marked SuppressGCTransition. Which file answers to the name is decided by <see cref="NativeLibraries"/>;
+/// hostcuda exports the same.
 /// </summary>
 internal static unsafe partial class Nccl
 {
@@ -48,16 +48,19 @@ internal static unsafe partial class Nccl
     public static partial NcclResult ncclCommGetAsyncError(nint comm, NcclResult* asyncError);
 
     [LibraryImport(Library)]
-    public static partial NcclResult ncclAllReduce(void* sendbuff, void* recvbuff, nuint count, int datatype, int op, nint comm, nint stream);
+    public static partial NcclResult ncclAllReduce(
+        void* sendbuff, void* recvbuff, nuint count, int datatype, int op, nint comm, nint stream);
 
     [LibraryImport(Library)]
-    public static partial NcclResult ncclReduceScatter(void* sendbuff, void* recvbuff, nuint recvcount, int datatype, int op, nint comm, nint stream);
+    public static partial NcclResult ncclReduceScatter(
+        void* sendbuff, void* recvbuff, nuint recvcount, int datatype, int op, nint comm, nint stream);
 
     [LibraryImport(Library)]
     public static partial NcclResult ncclAllGather(void* sendbuff, void* recvbuff, nuint sendcount, int datatype, nint comm, nint stream);
 
     [LibraryImport(Library)]
-    public static partial NcclResult ncclBroadcast(void* sendbuff, void* recvbuff, nuint count, int datatype, int root, nint comm, nint stream);
+    public static partial NcclResult ncclBroadcast(
+        void* sendbuff, void* recvbuff, nuint count, int datatype, int root, nint comm, nint stream);
 
     [LibraryImport(Library)]
     public static partial NcclResult ncclSend(void* sendbuff, nuint count, int datatype, int peer, nint comm, nint stream);

@@ -7,8 +7,9 @@ using System.Runtime.InteropServices;
 namespace Z1Coder.Runtime;
 
 /// <summary>
-/// One ncclComm_t. It is made non-blocking, and every call that NCCL leaves in progress is polled here until it is done, the time-out has passed, or
-/// somebody has given up. One thread at a time enqueues; <see cref="Abort"/> and <see cref="FindError"/> may come from any other.
+/// One ncclComm_t. It is made non-blocking, and every call that NCCL leaves in progress is polled here until it is done, the time-out has
+/// passed, or somebody has given up. One thread at a time enqueues; <see cref="Abort"/> and <see cref="FindError"/> may come from any
+/// other.
 /// </summary>
 /// <remarks>Older libraries: without ncclCommInitRankConfig (before 2.14) the communicator blocks, and only Abort ends a wait for a peer;
 /// without ncclCommSplit (before 2.18) <see cref="CanSplit"/> is false and the ranks of a group make a communicator of their own.</remarks>
@@ -102,8 +103,8 @@ internal sealed unsafe class NcclCommunicator : IDisposable
     /// <summary>The ranks of the same colour, in the order of <see cref="Rank"/>, as a communicator; every rank calls it.</summary>
     public NcclCommunicator Split(int color, int rank, int ranks)
     {
-        // NCCL stores the result from a thread of its own, so it has a place that outlives this frame: when the wait is given up, these eight
-        // bytes stay for ever
+        // NCCL stores the result from a thread of its own, so it has a place that outlives this frame: when the wait is given up, these
+        // eight bytes stay for ever
         const string Call = "ncclCommSplit(comm, color, rank, &child, null)";
         var place = (nint*)NativeMemory.AllocZeroed((nuint)sizeof(nint));
         Enter();
@@ -160,7 +161,8 @@ internal sealed unsafe class NcclCommunicator : IDisposable
         }
     }
 
-    /// <summary>Part r of <paramref name="from"/> goes to rank r, part r of <paramref name="to"/> comes from it; a part has <paramref name="bytes"/>.</summary>
+    /// <summary>Part r of <paramref name="from"/> goes to rank r, part r of <paramref name="to"/> comes from it; a part has
+    /// <paramref name="bytes"/>.</summary>
     public void AllToAll(byte* from, byte* to, nuint bytes, nint stream)
     {
         Enter();
@@ -288,7 +290,8 @@ internal sealed unsafe class NcclCommunicator : IDisposable
             ? Marshal.PtrToStringUTF8((nint)Nccl.ncclGetLastError(comm)) ?? ""
             : "";
         var text = Marshal.PtrToStringUTF8((nint)Nccl.ncclGetErrorString(result)) ?? "";
-        return new(result, text, detail, expression.Replace("Nccl.", "", StringComparison.Ordinal).Replace("_handle.Value", "comm", StringComparison.Ordinal));
+        var call = expression.Replace("Nccl.", "", StringComparison.Ordinal).Replace("_handle.Value", "comm", StringComparison.Ordinal);
+        return new(result, text, detail, call);
     }
 
     /// <summary>This, once all ranks have joined.</summary>

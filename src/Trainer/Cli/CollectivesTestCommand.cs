@@ -16,20 +16,30 @@ internal static class CollectivesTestCommand
         var device = Devices.Option();
         var backend = new Option<string>("--backend") { Description = "auto, nccl, mpi or tcp", DefaultValueFactory = _ => "auto" };
         backend.AcceptOnlyFromAmong([.. RankWorld.Backends]);
-        var timeout = new Option<double>("--timeout") { Description = "seconds that an operation may wait for other ranks", DefaultValueFactory = _ => 60 };
-        var plant = new Option<string?>("--plant") { Description = "a fault of the last rank, to see how it is reported: hang, sleep, mismatch, death, error or exit" };
+        var timeout = new Option<double>("--timeout")
+        {
+            Description = "seconds that an operation may wait for other ranks", DefaultValueFactory = _ => 60,
+        };
+        var plant = new Option<string?>("--plant")
+        {
+            Description = "a fault of the last rank, to see how it is reported: hang, sleep, mismatch, death, error or exit",
+        };
         plant.AcceptOnlyFromAmong("hang", "sleep", "mismatch", "death", "error", "exit");
-        var command = new Command("collectives", "Proves that the ranks of a job can reduce: every operation against its definition, on every rank.")
+        var command = new Command(
+            "collectives", "Proves that the ranks of a job can reduce: every operation against its definition, on every rank.")
         {
             device, backend, timeout, plant,
         };
         command.SetAction(parsed =>
         {
             var seconds = parsed.GetValue(timeout);
-            var options = new CollectiveOptions { Timeout = TimeSpan.FromSeconds(seconds), JoinTimeout = TimeSpan.FromSeconds(Math.Max(seconds, 10)) };
+            var options = new CollectiveOptions
+            {
+                Timeout = TimeSpan.FromSeconds(seconds), JoinTimeout = TimeSpan.FromSeconds(Math.Max(seconds, 10)),
+            };
+            var fingerprint = $"z1 {typeof(CollectivesTestCommand).Assembly.GetName().Version}";
             using var stream = Devices.Open(parsed.GetValue(device)!);
-            using var world = RankWorld.Open(
-                RankEnvironment.Detect(), parsed.GetValue(backend)!, stream, $"z1 {typeof(CollectivesTestCommand).Assembly.GetName().Version}", options);
+            using var world = RankWorld.Open(RankEnvironment.Detect(), parsed.GetValue(backend)!, stream, fingerprint, options);
             var failed = 0;
             var results = new List<SelfTestResult>();
             foreach (var result in CollectiveSelfTest.Run(world.Collective, stream))
@@ -48,7 +58,8 @@ internal static class CollectivesTestCommand
             }
 
             Console.WriteLine(
-                $"rank {world.Rank} of {world.Size} over {world.Collective.Backend} on {stream.DeviceName}: {results.Count - failed} of {results.Count} checks passed");
+                $"rank {world.Rank} of {world.Size} over {world.Collective.Backend} on {stream.DeviceName}: "
+                + $"{results.Count - failed} of {results.Count} checks passed");
             return world.Any(failed > 0) ? 1 : 0;
         });
         return command;

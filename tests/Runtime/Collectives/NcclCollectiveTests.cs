@@ -223,6 +223,26 @@ public sealed class NcclCollectiveTests
     }
 
     [Fact]
+    public void A_rank_that_fails_with_an_operation_outstanding_ends_the_others()
+    {
+        var failures = NcclRanks.RunAll(2, (ranks, stream) =>
+        {
+            using var arena = NcclRanks.Floats(stream, 16, 1, out var data);
+            ranks.Barrier();
+            if (ranks.Rank == 1)
+            {
+                ranks.AllReduce(stream, data, Reduction.Sum);
+                throw new InvalidOperationException("planted");
+            }
+
+            ranks.Wait(stream, ranks.AllReduce(stream, data, Reduction.Sum));
+            ranks.Barrier();
+        });
+        Assert.Equal("planted", Assert.IsType<InvalidOperationException>(failures[1]).Message);
+        Assert.Contains("rank 1 ", Assert.IsType<CollectiveException>(failures[0]).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void What_NCCL_cannot_do_is_refused_before_it_is_asked() => NcclRanks.Run(2, (ranks, stream) =>
     {
         using var arena = NcclRanks.Floats(stream, 10, 1, out var data);

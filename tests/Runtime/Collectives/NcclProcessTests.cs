@@ -4,7 +4,8 @@ using Z1Coder.Tests.Trainer.Cli;
 
 namespace Z1Coder.Tests.Runtime.Collectives;
 
-/// <summary>The NCCL path on hostcuda between processes, as CI runs it in place of GPUs: <c>z1 selftest collectives</c> in every rank.</summary>
+/// <summary>The NCCL path on hostcuda between processes, as CI runs it in place of GPUs: <c>z1 selftest collectives</c> in every
+/// rank.</summary>
 [Collection("hostcuda")]
 public sealed class NcclProcessTests
 {

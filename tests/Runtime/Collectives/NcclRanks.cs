@@ -5,8 +5,8 @@ using Z1Coder.Tests.Kernels;
 
 namespace Z1Coder.Tests.Runtime.Collectives;
 
-/// <summary>Ranks of the NCCL path as threads: a device of hostcuda, a stream and a communicator for each. Afterwards no handle is left and nothing
-/// pretended or injected.</summary>
+/// <summary>Ranks of the NCCL path as threads: a device of hostcuda, a stream and a communicator for each. Afterwards no handle is left and
+/// nothing pretended or injected.</summary>
 internal static class NcclRanks
 {
     public static CollectiveOptions Quiet(double seconds = 20, int queue = 256) =>
