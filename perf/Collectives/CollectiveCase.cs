@@ -18,8 +18,8 @@ public sealed record CollectiveCase(string Operation, long Bytes, int Ranks)
     public double BusFactor => (Operation == Operations[0] ? 2.0 : 1.0) * (Ranks - 1) / Ranks;
 
     /// <summary>Bytes that one rank must read and write in memory at least: all-reduce in place reads and writes the whole; reduce-scatter reads it and
-    /// writes a part; all-gather reads a part and writes the whole; all-to-all reads and writes it.</summary>
-    public double MemoryBytes => Operation is "all-reduce" or "all-to-all" ? 2.0 * Bytes : Bytes + ((double)Bytes / Ranks);
+    /// writes a part; all-gather reads a part and writes the whole; all-to-all reads and writes it. An all-reduce of one rank moves nothing.</summary>
+    public double MemoryBytes => Ranks == 1 && Operation == Operations[0] ? 0 : Operation is "all-reduce" or "all-to-all" ? 2.0 * Bytes : Bytes + ((double)Bytes / Ranks);
 
     /// <summary>As a person writes it.</summary>
     public string Shape => Bytes >= 1 << 20 ? $"{Bytes >> 20} MiB" : $"{Bytes >> 10} KiB";

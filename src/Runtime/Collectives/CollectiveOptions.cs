@@ -19,8 +19,15 @@ public sealed record CollectiveOptions
     /// <summary>Bytes that a host backend exchanges with one peer at a time; each rank holds a buffer of this size per peer, 64 MiB in all.</summary>
     public int PieceBytes { get; init; } = 1 << 19;
 
+    /// <summary>After the job has failed, this process is ended (exit code 1) if it has not left within this time: its work may hang where no
+    /// exception reaches it, and nobody else may be there to end it. Zero or less: it is not ended.</summary>
+    public TimeSpan ExitAfter { get; init; }
+
     /// <summary>Where dumps and diagnoses are written; null: standard error.</summary>
     public TextWriter? Diagnostics { get; init; }
+
+    /// <summary>Ends this process.</summary>
+    internal Action Exit { get; init; } = static () => Posix.EndProcess(1);
 
     internal bool HasTimeout => Timeout > TimeSpan.Zero;
 

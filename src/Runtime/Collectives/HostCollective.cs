@@ -48,7 +48,7 @@ public abstract unsafe partial class HostCollective : ICollective
         _hostValues = Math.Max(HostValues, Size + 1);
         _sent = new ExchangePart[Size];
         _received = new ExchangePart[Size];
-        _ring = monitor.Register(group, OnFailure);
+        _ring = monitor.Register(group, OnFailure, poll: null, worldRanks);
         _host = (byte*)NativeMemory.AlignedAlloc((nuint)(_hostValues * sizeof(double)), 64);
     }
 

@@ -45,6 +45,9 @@ public sealed class Rendezvous : CollectiveMonitor
     /// <inheritdoc/>
     private protected override string Where => _wheres[Rank];
 
+    /// <inheritdoc/>
+    private protected override string DescribeRank(int rank) => $" ({_wheres[rank]})";
+
     /// <summary>Joins, and returns when all ranks have.</summary>
     /// <param name="host">of rank 0; a loopback name or address keeps the rendezvous to this machine</param>
     /// <param name="port">where rank 0 listens</param>
@@ -129,7 +132,7 @@ public sealed class Rendezvous : CollectiveMonitor
     }
 
     /// <inheritdoc/>
-    private protected override void TellOthers(string reason)
+    private protected override string TellOthers(string reason)
     {
         if (_server is not null)
         {
@@ -139,6 +142,8 @@ public sealed class Rendezvous : CollectiveMonitor
         {
             Send(RendezvousWire.Frame(RendezvousMessage.Abort, w => w.Write(reason)));
         }
+
+        return reason;
     }
 
     /// <inheritdoc/>
@@ -290,6 +295,20 @@ public sealed class Rendezvous : CollectiveMonitor
 
     private void Read()
     {
+        try
+        {
+            ReadFrames();
+        }
+        catch (Exception e)
+        {
+            Fail($"rank {Rank} got what is no message of a rendezvous: {e.Message}");
+        }
+
+        OnFailure();
+    }
+
+    private void ReadFrames()
+    {
         while (RendezvousWire.Read(_stream) is { } frame)
         {
             var (kind, body) = RendezvousWire.Open(frame);
@@ -310,6 +329,10 @@ public sealed class Rendezvous : CollectiveMonitor
                     break;
                 case RendezvousMessage.Goodbye:
                     _leaving = true;                    // rank 0 has ended in order; what others still do is theirs
+                    HasLeft(0);
+                    break;
+                case RendezvousMessage.Left:
+                    HasLeft(body.ReadInt32());
                     break;
             }
         }
@@ -318,8 +341,6 @@ public sealed class Rendezvous : CollectiveMonitor
         {
             Fail($"rank 0 ({_wheres[0]}) died");
         }
-
-        OnFailure();
     }
 
     private void Answer(long id, byte[][] values)

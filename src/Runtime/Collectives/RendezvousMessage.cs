@@ -38,4 +38,7 @@ internal enum RendezvousMessage : byte
 
     /// <summary>either: the connection ends on purpose</summary>
     Goodbye,
+
+    /// <summary>server: a rank that has said goodbye</summary>
+    Left,
 }

@@ -161,7 +161,7 @@ internal sealed class RendezvousServer : IDisposable
                 Handle(member, frame);
             }
         }
-        catch (Exception e) when (e is EndOfStreamException or InvalidDataException)
+        catch (Exception e)
         {
             if (member is not null)
             {
@@ -260,6 +260,15 @@ internal sealed class RendezvousServer : IDisposable
                 break;
             case RendezvousMessage.Goodbye:
                 member.HasLeft = true;
+                var left = RendezvousWire.Frame(RendezvousMessage.Left, w => w.Write(member.Rank));
+                foreach (var other in _members)
+                {
+                    if (other is { HasLeft: false })
+                    {
+                        other.Send(left);
+                    }
+                }
+
                 break;
             default:
                 throw new InvalidDataException($"kind {(byte)kind}");

@@ -179,10 +179,17 @@ public sealed unsafe class TcpCollective : HostCollective
         while (DateTime.UtcNow < deadline)
         {
             _mesh.Rendezvous.ThrowIfFailed();
+            if (_mesh.Rendezvous.IsGone(_worldRanks[peer]))
+            {
+                what = "has left";
+                break;
+            }
+
             Thread.Sleep(5);
         }
 
-        throw new CollectiveException($"rank {_worldRanks[peer]} ({_mesh.Rendezvous.Describe(_worldRanks[peer])}) {what}");
+        throw new CollectiveException(
+            $"rank {_worldRanks[peer]} ({_mesh.Rendezvous.Describe(_worldRanks[peer])}) {what}, and rank {_worldRanks[Rank]} waits for it");
     }
 
     private void Poll(ReadOnlySpan<ExchangePart> sent, ReadOnlySpan<ExchangePart> received)

@@ -14,6 +14,8 @@ internal sealed class TcpMesh : IDisposable
     private const long Magic = 0x5A31_4D45_5348_3031;
     private const int CookieBytes = 16, HelloBytes = 8 + CookieBytes + 8 + 4;
 
+    private const int UnixBuffer = 512 << 10;           // bytes; the default of about 200 KiB makes two processes take turns too often
+
     private static readonly TimeSpan s_slice = TimeSpan.FromMilliseconds(50);
 
     private readonly Lock _gate = new();
@@ -113,6 +115,17 @@ internal sealed class TcpMesh : IDisposable
         return File.Exists(boot) ? $"{File.ReadAllText(boot).Trim()} {Environment.MachineName}" : "";
     }
 
+    private static void Prepare(Socket socket)
+    {
+        if (socket.AddressFamily == AddressFamily.Unix)
+        {
+            socket.SendBufferSize = UnixBuffer;         // what is sent counts against the sender's buffer alone
+            return;
+        }
+
+        RendezvousWire.Prepare(socket);                 // the system sizes the buffers of TCP by what it sees
+    }
+
     private Socket Call(int worldRank, long group, DateTime deadline)
     {
         var peer = _peers[worldRank];
@@ -132,6 +145,7 @@ internal sealed class TcpMesh : IDisposable
         }
 
         socket ??= CallTcp(worldRank, peer, deadline);
+        Prepare(socket);
         var hello = new byte[HelloBytes];
         BinaryPrimitives.WriteInt64LittleEndian(hello, Magic);
         _cookie.CopyTo(hello, 8);
@@ -159,7 +173,6 @@ internal sealed class TcpMesh : IDisposable
                     }
                 }
 
-                RendezvousWire.Prepare(socket);
                 return socket;
             }
             catch (AggregateException e)
@@ -217,6 +230,7 @@ internal sealed class TcpMesh : IDisposable
         var hello = new byte[HelloBytes];
         try
         {
+            Prepare(socket);
             socket.ReceiveTimeout = 5000;
             for (var got = 0; got < hello.Length;)
             {
@@ -230,11 +244,7 @@ internal sealed class TcpMesh : IDisposable
                 return;
             }
 
-            if (socket.AddressFamily == AddressFamily.InterNetwork)
-            {
-                RendezvousWire.Prepare(socket);
-            }
-
+            Prepare(socket);
             var key = (BinaryPrimitives.ReadInt64LittleEndian(hello.AsSpan(8 + CookieBytes)),
                 BinaryPrimitives.ReadInt32LittleEndian(hello.AsSpan(16 + CookieBytes)));
             if (!_early.TryAdd(key, socket))

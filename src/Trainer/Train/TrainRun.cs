@@ -12,10 +12,12 @@ public static class TrainRun
     /// <param name="directory">the run's directory; must be new or empty unless <paramref name="resume"/></param>
     /// <param name="resume">continue the run in the directory, to the same bits as if it had not been interrupted</param>
     /// <param name="stream">where it runs; not part of the recipe, so that a run may go on elsewhere</param>
-    /// <param name="output">plain lines for a person</param>
+    /// <param name="ranks">all ranks, each of which calls this with the same recipe and directory; not part of the recipe either</param>
+    /// <param name="output">plain lines for a person, on rank 0; the others say nothing</param>
     /// <param name="profilePath">where a Chrome trace of a few steps goes; null for none; CUDA streams only</param>
     /// <returns>whether the run is complete; false when a signal stopped it, with everything saved</returns>
-    public static bool Execute(TrainRecipe recipe, string directory, bool resume, ComputeStream stream, TextWriter output, string? profilePath = null)
+    public static bool Execute(
+        TrainRecipe recipe, string directory, bool resume, ComputeStream stream, RankWorld ranks, TextWriter output, string? profilePath = null)
     {
         if (stream is CudaStream && recipe.DType == "fp32")
         {
@@ -28,21 +30,27 @@ public static class TrainRun
         }
 
         using var stop = new StopSignal();
-        Open(recipe, directory, resume);
+        ranks.OnFirst(() => Open(recipe, directory, resume));
         var tokenizer = recipe.TokenizerFrom ?? recipe.Model.From
             ?? throw new InvalidInputException("the recipe's tokenizer.from is missing: random weights bring no tokenizer of their own");
-        tokenizer = WithTemplate(tokenizer, recipe.TemplateFrom, directory);
-        var roofs = Roofs.Measure(stream, quick: true);
-        var peak = recipe.DType == "fp32" ? roofs.GemmFlopsPerSecond<float>() : roofs.GemmFlopsPerSecond<BFloat16>();
-        RunEnvironment.Write(Path.Combine(directory, RunFiles.Environment), recipe, tokenizer, stream, roofs);
-        var context = new TrainContext(recipe, tokenizer, stream, peak, resume, stop, output, profilePath);
+        var (plain, peak) = (tokenizer, 1.0);
+        tokenizer = recipe.TemplateFrom is null ? plain : Path.Combine(directory, "tokenizer");
+        ranks.OnFirst(() =>
+        {
+            WithTemplate(plain, recipe.TemplateFrom, tokenizer);
+            var roofs = Roofs.Measure(stream, quick: true);      // of this rank, while no other computes; only rank 0 reports MFU
+            peak = ranks.Size * (recipe.DType == "fp32" ? roofs.GemmFlopsPerSecond<float>() : roofs.GemmFlopsPerSecond<BFloat16>());
+            RunEnvironment.Write(Path.Combine(directory, RunFiles.Environment), recipe, tokenizer, stream, ranks, roofs);
+        });
+        var context = new TrainContext(
+            recipe, tokenizer, stream, ranks, peak, resume, stop, ranks.IsFirst ? output : TextWriter.Null, ranks.IsFirst ? profilePath : null);
 
         var source = recipe.Model.From;
         foreach (var stage in recipe.Stages)
         {
             var folder = Path.Combine(directory, stage.Name);
             var model = Path.Combine(folder, RunFiles.Model);
-            if (!Directory.Exists(model))
+            if (!ranks.Any(ranks.IsFirst && Directory.Exists(model)))      // a shared file system may show it to one rank before another
             {
                 var complete = recipe.DType == "fp32"
                     ? new TrainStage<float>(context, stage, folder).Run(source)
@@ -56,15 +64,16 @@ public static class TrainRun
             source = model;
         }
 
+        ranks.Collective.Barrier();                              // nobody leaves while another still needs it
         return true;
     }
 
-    /// <summary>The tokenizer's directory, or a copy in the run's with another chat template beside it.</summary>
-    private static string WithTemplate(string tokenizer, string? template, string directory)
+    /// <summary>Copies the tokenizer with another chat template beside it; nothing without a template.</summary>
+    private static void WithTemplate(string tokenizer, string? template, string copy)
     {
         if (template is null)
         {
-            return tokenizer;
+            return;
         }
 
         var source = Directory.Exists(tokenizer) ? Path.Combine(tokenizer, "tokenizer.json") : tokenizer;
@@ -76,12 +85,10 @@ public static class TrainRun
             }
         }
 
-        var copy = Path.Combine(directory, "tokenizer");
         Directory.CreateDirectory(copy);
         File.Copy(source, Path.Combine(copy, "tokenizer.json"), overwrite: true);
         var name = template.EndsWith(".jinja", StringComparison.Ordinal) ? "chat_template.jinja" : "tokenizer_config.json";
         File.Copy(template, Path.Combine(copy, name), overwrite: true);
-        return copy;
     }
 
     private static void Open(TrainRecipe recipe, string directory, bool resume)
@@ -120,7 +127,7 @@ public static class TrainRun
     }
 
     /// <summary>Whether any stage has got past its checks: what stopped earlier, at a wrong path say, may be started afresh.</summary>
-    private static bool HasBegun(TrainRecipe recipe, string directory) => recipe.Stages.Any(stage =>
+    internal static bool HasBegun(TrainRecipe recipe, string directory) => recipe.Stages.Any(stage =>
     {
         var folder = Path.Combine(directory, stage.Name);
         return File.Exists(Path.Combine(folder, RunFiles.Metrics)) || Directory.Exists(Path.Combine(folder, RunFiles.Model))
