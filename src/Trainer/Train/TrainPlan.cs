@@ -43,8 +43,8 @@ public sealed record TrainPlan(
         using var optimizer = new Optimizer<T>(parameters, stage.Train.AdamW, stage.Train.DecayAll, parallelism, stream);
         using var activations = new Activations<T>(
             config, stage.Train.MicroBatchTokens, stage.Train.HeadRows, stage.Train.Recompute, stream, training: true, stage.Train.Fp8);
-        var roles = optimizer.Arenas.Append(activations.Arena).Select(a => (a.Name, a.Bytes)).ToList();
-        var hostRoles = new List<(string, long)>();
+        var roles = optimizer.Arenas.Except(optimizer.HostArenas).Append(activations.Arena).Select(a => (a.Name, a.Bytes)).ToList();
+        var hostRoles = optimizer.HostArenas.Select(a => (a.Name, a.Bytes)).ToList();
         if (stage.Checkpoint.Async)
         {
             using var copy = CheckpointWriter.DeclareCopy(TrainCheckpoint.PartOf(optimizer.Layout, parallelism), TrainCheckpoint.Roles, stream);
