@@ -21,7 +21,8 @@ internal static class DeviceMemory
         {
             throw new InvalidInputException(
                 $"{stage} needs {Gib(wanted)} on {cuda.Device.Name}, which has {Gib(free)} free ({string.Join(", ", roles.Select(a => $"{a.Name} {Gib(a.Bytes)}"))}); "
-                + "lower train.micro_batch_tokens or train.head_rows, or set train.recompute to [norm, swiglu] or [block]");
+                + "lower train.micro_batch_tokens or train.head_rows, or set train.recompute to [norm, swiglu] or [block], "
+                + "or shard over more ranks with parallel.strategy: z1 plan --gpus compares them");
         }
     }
 
