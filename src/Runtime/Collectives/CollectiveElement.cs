@@ -1,6 +1,7 @@
 namespace Z1Coder.Runtime;
 
-/// <summary>Element types as one byte: what headers compare and messages name. Types without a code of their own are known by their size.</summary>
+/// <summary>Element types as one byte: what headers compare and messages name. Types without a code of their own are known by their
+/// size.</summary>
 internal static unsafe class CollectiveElement
 {
     public const byte None = 0, Float = 1, Double = 2, BFloat16 = 3, Byte = 4, Int32 = 5, Int64 = 6;
@@ -40,7 +41,8 @@ internal static unsafe class CollectiveElement
             return Int64;
         }
 
-        return sizeof(T) < Sized ? (byte)(Sized + sizeof(T)) : throw new NotSupportedException($"no collective moves elements of type {typeof(T).Name}");
+        return sizeof(T) < Sized ? (byte)(Sized + sizeof(T))
+            : throw new NotSupportedException($"no collective moves elements of type {typeof(T).Name}");
     }
 
     /// <summary>The code of a type whose values can be reduced.</summary>

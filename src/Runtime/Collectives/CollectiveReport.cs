@@ -29,7 +29,8 @@ internal sealed record CollectiveReport(int Rank, string Where, IReadOnlyList<Co
     }
 
     /// <summary>
-    /// One sentence on a time-out: who waits in what, who is in no collective and finished what last, who does not answer. Ranks in the same
+    /// One sentence on a time-out: who waits in what, who is in no collective and finished what last, who does not answer. Ranks in the
+    /// same
     /// place are named together.
     /// </summary>
     public static string Diagnose(IReadOnlyList<CollectiveReport?> reports, double seconds)
@@ -84,7 +85,8 @@ internal sealed record CollectiveReport(int Rank, string Where, IReadOnlyList<Co
         for (var i = 0; i < count; i++)
         {
             records[i] = new(
-                from.ReadString(), from.ReadInt64(), (CollectiveOperation)from.ReadByte(), from.ReadInt64(), from.ReadByte(), from.ReadInt32(),
+                from.ReadString(), from.ReadInt64(), (CollectiveOperation)from.ReadByte(), from.ReadInt64(),
+                from.ReadByte(), from.ReadInt32(),
                 (CollectiveState)from.ReadByte(), from.ReadDouble());
         }
 
@@ -106,7 +108,8 @@ internal sealed record CollectiveReport(int Rank, string Where, IReadOnlyList<Co
         }
 
         var done = report.Records.Where(r => r.State == CollectiveState.Done).OrderBy(r => r.Seconds).ToArray();
-        return (done.Length > 0 ? $"are in no collective, last finished {done[0].Phrase}" : "are in no collective and finished none", false);
+        return (done.Length > 0 ? $"are in no collective, last finished {done[0].Phrase}"
+            : "are in no collective and finished none", false);
     }
 
     private static string Singular(string place) =>

@@ -3,7 +3,8 @@ using System.Diagnostics;
 namespace Z1Coder.Runtime;
 
 /// <summary>
-/// The recent operations of one group on this rank: what a watchdog looks at and a dump shows. The caller of an operation queues it, whoever runs
+/// The recent operations of one group on this rank: what a watchdog looks at and a dump shows. The caller of an operation queues it,
+/// whoever runs
 /// it starts and finishes it, in the order of the sequence numbers; any thread may look.
 /// </summary>
 /// <remarks>Made by <see cref="CollectiveMonitor.Register"/>. No call but the ones that show the ring allocates.</remarks>
@@ -28,7 +29,8 @@ internal sealed class CollectiveRing
         var now = Stopwatch.GetTimestamp();
         lock (_gate)
         {
-            _slots[sequence % _slots.Length] = new() { Sequence = sequence, Operation = operation, Count = count, Element = element, Root = root, Changed = now };
+            _slots[sequence % _slots.Length] =
+                new() { Sequence = sequence, Operation = operation, Count = count, Element = element, Root = root, Changed = now };
             _last = sequence;
         }
     }
@@ -104,7 +106,8 @@ internal sealed class CollectiveRing
     }
 
     private CollectiveRecord Record(in Slot slot, long now) => new(
-        Group, slot.Sequence, slot.Operation, slot.Count, slot.Element, slot.Root, slot.State, (now - slot.Changed) / (double)Stopwatch.Frequency);
+        Group, slot.Sequence, slot.Operation, slot.Count, slot.Element, slot.Root, slot.State,
+        (now - slot.Changed) / (double)Stopwatch.Frequency);
 
     private struct Slot
     {

@@ -82,7 +82,8 @@ public abstract unsafe partial class HostCollective
 
         if (theirs.Piece != own.Piece)
         {
-            return $"rank {other} exchanges pieces of {theirs.Piece:N0} bytes, rank {self} of {own.Piece:N0}: CollectiveOptions.PieceBytes must agree";
+            return $"rank {other} exchanges pieces of {theirs.Piece:N0} bytes, "
+                + $"rank {self} of {own.Piece:N0}: CollectiveOptions.PieceBytes must agree";
         }
 
         var reductions = theirs.Reduction != own.Reduction;
@@ -199,7 +200,8 @@ public abstract unsafe partial class HostCollective
         }
     }
 
-    /// <summary>Large data go out from the root in parts, one to each rank, which then pass them on: the root sends 2 - 2/Size of it, not Size - 1.</summary>
+    /// <summary>Large data go out from the root in parts, one to each rank, which then pass them on: the root sends 2 - 2/Size of it, not
+    /// Size - 1.</summary>
     private void RunBroadcast(in Operation operation)
     {
         var (size, root) = (CollectiveElement.SizeOf(operation.Element), operation.Root);
@@ -278,7 +280,8 @@ public abstract unsafe partial class HostCollective
         public long Sequence, Count;
 
         public readonly bool Equals(in Header other) =>
-            Magic == other.Magic && Operation == other.Operation && Element == other.Element && Reduction == other.Reduction && Root == other.Root
+            Magic == other.Magic && Operation == other.Operation && Element == other.Element
+            && Reduction == other.Reduction && Root == other.Root
             && Piece == other.Piece && Sequence == other.Sequence && Count == other.Count;
 
         public readonly string Describe(bool reduction) =>

@@ -4,13 +4,17 @@ using System.Runtime.InteropServices;
 namespace Z1Coder.Runtime;
 
 /// <summary>
-/// Collectives on host memory: a thread of its own for each group, which takes operations from a bounded queue and carries them out over one
-/// primitive, the exchange of bytes with every peer. Values are added in the order of the ranks, in fp32 (bf16 is rounded once) or double, so
+/// Collectives on host memory: a thread of its own for each group, which takes operations from a bounded queue and carries them out over
+/// one
+/// primitive, the exchange of bytes with every peer. Values are added in the order of the ranks, in fp32 (bf16 is rounded once) or double,
+/// so
 /// results do not depend on timing or backend. Tensors on a device are refused.
 /// </summary>
 /// <remarks>
-/// Before an operation every rank sends its peers a header of 32 bytes (sequence number, operation, element, count, root); where two differ, both
-/// sides are named and the job ends. Groups that come from <see cref="Split"/> have threads and channels of their own, so a rank may use several with
+/// Before an operation every rank sends its peers a header of 32 bytes (sequence number, operation, element, count, root); where two
+/// differ, both
+/// sides are named and the job ends. Groups that come from <see cref="Split"/> have threads and channels of their own, so a rank may use
+/// several with
 /// overlapping operations in any order. After a failure the call that throws first waits until the thread has let go of the tensors.
 /// </remarks>
 public abstract unsafe partial class HostCollective : ICollective
@@ -32,6 +36,7 @@ public abstract unsafe partial class HostCollective : ICollective
     private readonly long _hostValues;
     private Thread? _thread;
     private long _queued, _completed;
+    private string _path = CollectiveRecord.World;      // names may repeat, paths do not
     private int _splits;
     private bool _stopping, _stopped = true, _disposed;
 
@@ -48,7 +53,7 @@ public abstract unsafe partial class HostCollective : ICollective
         _hostValues = Math.Max(HostValues, Size + 1);
         _sent = new ExchangePart[Size];
         _received = new ExchangePart[Size];
-        _ring = monitor.Register(group, OnFailure);
+        _ring = monitor.Register(group, OnFailure, poll: null, worldRanks);
         _host = (byte*)NativeMemory.AlignedAlloc((nuint)(_hostValues * sizeof(double)), 64);
     }
 
@@ -161,14 +166,18 @@ public abstract unsafe partial class HostCollective : ICollective
                 }
             }
 
-            return CreateGroup([.. members], members.IndexOf(Rank), name, $"{Group}/{++_splits}:{color}", [.. members.Select(m => _worldRanks[m])]);
+            var path = $"{_path}/{++_splits}:{color}";
+            var part = CreateGroup([.. members], members.IndexOf(Rank), name, path, [.. members.Select(m => _worldRanks[m])]);
+            part._path = path;
+            return part;
         }
     }
 
     /// <inheritdoc/>
     public void Abort(string reason) => _monitor.Abort($"rank {_monitor.Rank} gave up: {reason}");
 
-    /// <summary>Leaves the group. With operations outstanding that nobody waited for, the other ranks fail: they would wait in vain.</summary>
+    /// <summary>Leaves the group. With operations outstanding that nobody waited for, the other ranks fail: they would wait in
+    /// vain.</summary>
     public void Dispose()
     {
         lock (_gate)
@@ -205,7 +214,8 @@ public abstract unsafe partial class HostCollective : ICollective
     }
 
     /// <summary>
-    /// Sends sent[r] to rank r and receives received[r] from rank r, for every r but this rank; both sides name the same number of bytes. Returns when all
+    /// Sends sent[r] to rank r and receives received[r] from rank r, for every r but this rank; both sides name the same number of bytes.
+    /// Returns when all
     /// that is received is there and all that was sent may be overwritten. Runs on the group's thread.
     /// </summary>
     /// <exception cref="CollectiveException">the job has failed, or a peer is gone</exception>
@@ -330,7 +340,8 @@ public abstract unsafe partial class HostCollective : ICollective
         }
 
         var failure = _monitor.Failure!;
-        throw new CollectiveException(_ring.TryGetRunning(out var record) && !failure.Contains($"#{record.Sequence}", StringComparison.Ordinal)
+        throw new CollectiveException(_ring.TryGetRunning(out var record)
+            && !failure.Contains($"#{record.Sequence}", StringComparison.Ordinal)
             ? $"{failure}; rank {_monitor.Rank} was in {record.Phrase}"
             : failure);
     }

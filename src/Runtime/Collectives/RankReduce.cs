@@ -4,7 +4,8 @@ using System.Runtime.Intrinsics;
 namespace Z1Coder.Runtime;
 
 /// <summary>
-/// output[i] = ((x0[i] + x1[i]) + x2[i]) + …, or the largest: in the order of the ranks, so that the result depends on nothing else. float and
+/// output[i] = ((x0[i] + x1[i]) + x2[i]) + …, or the largest: in the order of the ranks, so that the result depends on nothing else. float
+/// and
 /// bf16 are added in fp32, bf16 is rounded once at the end; double is added in double. output may be one of the inputs.
 /// </summary>
 internal static unsafe class RankReduce

@@ -4,13 +4,17 @@ using System.Net.Sockets;
 namespace Z1Coder.Runtime;
 
 /// <summary>
-/// Where the ranks of a job meet over TCP, before and beside their collectives. Rank 0 hosts it at a host and port known to all. It checks that the
-/// right ranks came with the same fingerprint, passes small values around, notices a rank that dies, and gathers what every rank was doing when one
+/// Where the ranks of a job meet over TCP, before and beside their collectives. Rank 0 hosts it at a host and port known to all. It checks
+/// that the
+/// right ranks came with the same fingerprint, passes small values around, notices a rank that dies, and gathers what every rank was doing
+/// when one
 /// of them times out. One per process; every backend whose ranks are processes is built on it.
 /// </summary>
 /// <remarks>
-/// For a backend: <see cref="Put"/> and <see cref="Get"/> carry the unique id of a communicator from one rank to the others, <see cref="Exchange"/> an address
-/// from each to all. As a <see cref="CollectiveMonitor"/> it watches the groups' rings and carries the first failure to every rank. Dispose it
+/// For a backend: <see cref="Put"/> and <see cref="Get"/> carry the unique id of a communicator from one rank to the others,
+/// <see cref="Exchange"/> an address
+/// from each to all. As a <see cref="CollectiveMonitor"/> it watches the groups' rings and carries the first failure to every rank. Dispose
+/// it
 /// last: a connection that drops without that is a dead rank, which ends the job on all ranks with "rank 2 (host, pid) died".
 /// </remarks>
 public sealed class Rendezvous : CollectiveMonitor
@@ -38,12 +42,16 @@ public sealed class Rendezvous : CollectiveMonitor
         _reader.Start();
     }
 
-    /// <summary>A name or number by which the other ranks reach this machine: for rank 0 the host that all were given, otherwise the address that leads
+    /// <summary>A name or number by which the other ranks reach this machine: for rank 0 the host that all were given, otherwise the
+    /// address that leads
     /// from here to rank 0.</summary>
     public string Address { get; }
 
     /// <inheritdoc/>
     private protected override string Where => _wheres[Rank];
+
+    /// <inheritdoc/>
+    private protected override string DescribeRank(int rank) => $" ({_wheres[rank]})";
 
     /// <summary>Joins, and returns when all ranks have.</summary>
     /// <param name="host">of rank 0; a loopback name or address keeps the rendezvous to this machine</param>
@@ -52,7 +60,8 @@ public sealed class Rendezvous : CollectiveMonitor
     /// <param name="size">processes in all</param>
     /// <param name="fingerprint">must be the same everywhere: version and recipe</param>
     /// <param name="options">time-outs; the defaults if null</param>
-    /// <exception cref="CollectiveException">one sentence: a rank is missing, came twice, was told another size, or brought another fingerprint</exception>
+    /// <exception cref="CollectiveException">one sentence: a rank is missing, came twice, was told another size, or brought another
+    /// fingerprint</exception>
     public static Rendezvous Join(string host, int port, int rank, int size, string fingerprint, CollectiveOptions? options = null)
     {
         ArgumentException.ThrowIfNullOrEmpty(host);
@@ -60,7 +69,8 @@ public sealed class Rendezvous : CollectiveMonitor
         ArgumentOutOfRangeException.ThrowIfLessThan(size, 1);
         ArgumentOutOfRangeException.ThrowIfNegative(rank);
         options ??= new CollectiveOptions();
-        return Join(rank == 0 ? new RendezvousServer(host, port, size, fingerprint, options) : null, host, port, rank, size, fingerprint, options);
+        return Join(rank == 0 ? new RendezvousServer(host, port, size, fingerprint, options) : null,
+            host, port, rank, size, fingerprint, options);
     }
 
     /// <summary>As above; rank 0 brings the server.</summary>
@@ -115,9 +125,11 @@ public sealed class Rendezvous : CollectiveMonitor
     /// <exception cref="CollectiveException">none did within <see cref="CollectiveOptions.JoinTimeout"/>, or the job has failed</exception>
     public byte[] Get(string key) => Request(RendezvousMessage.Get, w => w.Write(key))[0];
 
-    /// <summary>The values that the ranks brought under <paramref name="key"/>, in the order of the ranks; every rank calls it. A key may be used
+    /// <summary>The values that the ranks brought under <paramref name="key"/>, in the order of the ranks; every rank calls it. A key may
+    /// be used
     /// again once all have returned.</summary>
-    /// <exception cref="CollectiveException">a rank did not within <see cref="CollectiveOptions.JoinTimeout"/> and is named, or the job has failed</exception>
+    /// <exception cref="CollectiveException">a rank did not within <see cref="CollectiveOptions.JoinTimeout"/> and is named, or the job has
+    /// failed</exception>
     public byte[][] Exchange(string key, ReadOnlySpan<byte> value)
     {
         var copy = value.ToArray();
@@ -129,7 +141,7 @@ public sealed class Rendezvous : CollectiveMonitor
     }
 
     /// <inheritdoc/>
-    private protected override void TellOthers(string reason)
+    private protected override string TellOthers(string reason)
     {
         if (_server is not null)
         {
@@ -139,6 +151,8 @@ public sealed class Rendezvous : CollectiveMonitor
         {
             Send(RendezvousWire.Frame(RendezvousMessage.Abort, w => w.Write(reason)));
         }
+
+        return reason;
     }
 
     /// <inheritdoc/>
@@ -210,7 +224,8 @@ public sealed class Rendezvous : CollectiveMonitor
                 if (DateTime.UtcNow >= deadline)
                 {
                     throw new CollectiveException(
-                        $"rank {rank} found no rendezvous at {host}:{port} within {options.JoinTimeout.TotalSeconds:G4} s ({e.Message}): rank 0 did not start it", e);
+                        $"rank {rank} found no rendezvous at {host}:{port} within {options.JoinTimeout.TotalSeconds:G4} s "
+                            + $"({e.Message}): rank 0 did not start it", e);
                 }
 
                 Thread.Sleep(s_retry);
@@ -221,7 +236,8 @@ public sealed class Rendezvous : CollectiveMonitor
     private static string[] AwaitWelcome(Socket socket, NetworkStream stream, int rank, int size, CollectiveOptions options)
     {
         // the server names who is missing; a server that says nothing for longer is gone
-        socket.ReceiveTimeout = options.JoinTimeout > TimeSpan.Zero ? (int)Math.Min((options.JoinTimeout + s_diagnosis).TotalMilliseconds, int.MaxValue) : 0;
+        socket.ReceiveTimeout = options.JoinTimeout > TimeSpan.Zero
+            ? (int)Math.Min((options.JoinTimeout + s_diagnosis).TotalMilliseconds, int.MaxValue) : 0;
         if (RendezvousWire.Read(stream) is not { } frame)
         {
             throw new CollectiveException($"rank {rank} lost the rendezvous of rank 0 before all ranks had joined");
@@ -290,6 +306,20 @@ public sealed class Rendezvous : CollectiveMonitor
 
     private void Read()
     {
+        try
+        {
+            ReadFrames();
+        }
+        catch (Exception e)
+        {
+            Fail($"rank {Rank} got what is no message of a rendezvous: {e.Message}");
+        }
+
+        OnFailure();
+    }
+
+    private void ReadFrames()
+    {
         while (RendezvousWire.Read(_stream) is { } frame)
         {
             var (kind, body) = RendezvousWire.Open(frame);
@@ -310,6 +340,10 @@ public sealed class Rendezvous : CollectiveMonitor
                     break;
                 case RendezvousMessage.Goodbye:
                     _leaving = true;                    // rank 0 has ended in order; what others still do is theirs
+                    HasLeft(0);
+                    break;
+                case RendezvousMessage.Left:
+                    HasLeft(body.ReadInt32());
                     break;
             }
         }
@@ -318,8 +352,6 @@ public sealed class Rendezvous : CollectiveMonitor
         {
             Fail($"rank 0 ({_wheres[0]}) died");
         }
-
-        OnFailure();
     }
 
     private void Answer(long id, byte[][] values)

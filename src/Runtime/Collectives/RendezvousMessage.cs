@@ -1,6 +1,7 @@
 namespace Z1Coder.Runtime;
 
-/// <summary>What clients and server of a <see cref="Rendezvous"/> tell each other. A frame is its length (4 bytes), the kind (1 byte), the body.</summary>
+/// <summary>What clients and server of a <see cref="Rendezvous"/> tell each other. A frame is its length (4 bytes), the kind (1 byte), the
+/// body.</summary>
 internal enum RendezvousMessage : byte
 {
     /// <summary>client: magic, rank, size, fingerprint, where</summary>
@@ -38,4 +39,7 @@ internal enum RendezvousMessage : byte
 
     /// <summary>either: the connection ends on purpose</summary>
     Goodbye,
+
+    /// <summary>server: a rank that has said goodbye</summary>
+    Left,
 }

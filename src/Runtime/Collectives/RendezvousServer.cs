@@ -3,7 +3,8 @@ using System.Net.Sockets;
 
 namespace Z1Coder.Runtime;
 
-/// <summary>The side of the <see cref="Rendezvous"/> that rank 0 hosts: who has joined, values by key, who is alive, one diagnosis for all.</summary>
+/// <summary>The side of the <see cref="Rendezvous"/> that rank 0 hosts: who has joined, values by key, who is alive, one diagnosis for
+/// all.</summary>
 internal sealed class RendezvousServer : IDisposable
 {
     private static readonly TimeSpan s_hello = TimeSpan.FromSeconds(10), s_reports = TimeSpan.FromSeconds(2);
@@ -153,7 +154,8 @@ internal sealed class RendezvousServer : IDisposable
             using (var patience = CancellationTokenSource.CreateLinkedTokenSource(_stop.Token))
             {
                 patience.CancelAfter(s_hello);
-                member = await RendezvousWire.ReadAsync(stream, RendezvousWire.MostHelloBytes, patience.Token) is { } hello ? Admit(hello, socket) : null;
+                member = await RendezvousWire.ReadAsync(stream, RendezvousWire.MostHelloBytes, patience.Token)
+                    is { } hello ? Admit(hello, socket) : null;
             }
 
             while (member is not null && await RendezvousWire.ReadAsync(stream, RendezvousWire.MostBytes, _stop.Token) is { } frame)
@@ -161,7 +163,7 @@ internal sealed class RendezvousServer : IDisposable
                 Handle(member, frame);
             }
         }
-        catch (Exception e) when (e is EndOfStreamException or InvalidDataException)
+        catch (Exception e)
         {
             if (member is not null)
             {
@@ -260,6 +262,15 @@ internal sealed class RendezvousServer : IDisposable
                 break;
             case RendezvousMessage.Goodbye:
                 member.HasLeft = true;
+                var left = RendezvousWire.Frame(RendezvousMessage.Left, w => w.Write(member.Rank));
+                foreach (var other in _members)
+                {
+                    if (other is { HasLeft: false })
+                    {
+                        other.Send(left);
+                    }
+                }
+
                 break;
             default:
                 throw new InvalidDataException($"kind {(byte)kind}");
@@ -384,7 +395,8 @@ internal sealed class RendezvousServer : IDisposable
         }
     }
 
-    /// <summary>The first report of a time-out asks all others for theirs; when they are in, or two seconds have passed, the diagnosis ends the job.</summary>
+    /// <summary>The first report of a time-out asks all others for theirs; when they are in, or two seconds have passed, the diagnosis ends
+    /// the job.</summary>
     private void Collect(CollectiveReport report, int rank)
     {
         bool first, all;

@@ -3,7 +3,8 @@ using System.Runtime.InteropServices;
 
 namespace Z1Coder.Runtime;
 
-/// <summary>Ranks that are processes, connected each with each by sockets: TCP between machines, Unix sockets within one. Needs no library. Linux.</summary>
+/// <summary>Ranks that are processes, connected each with each by sockets: TCP between machines, Unix sockets within one. Needs no library.
+/// Linux.</summary>
 public sealed unsafe class TcpCollective : HostCollective
 {
     private const int Tries = 8;                        // rounds over the sockets before the thread sleeps in poll
@@ -32,7 +33,8 @@ public sealed unsafe class TcpCollective : HostCollective
     /// <inheritdoc/>
     public override string Backend => "tcp";
 
-    /// <summary>The group of all ranks that joined <paramref name="rendezvous"/>; each of them calls it. The rendezvous is disposed after it, by the
+    /// <summary>The group of all ranks that joined <paramref name="rendezvous"/>; each of them calls it. The rendezvous is disposed after
+    /// it, by the
     /// caller.</summary>
     /// <exception cref="CollectiveException">a rank cannot be reached; it is named</exception>
     public static TcpCollective Create(Rendezvous rendezvous)
@@ -133,7 +135,8 @@ public sealed unsafe class TcpCollective : HostCollective
     private bool Send(int peer, ExchangePart part)
     {
         var count = Posix.send(
-            _descriptors[peer], part.Pointer + _out[peer], (nuint)Math.Min(part.Bytes - _out[peer], MostAtOnce), Posix.DoNotWait | Posix.NoSignal);
+            _descriptors[peer], part.Pointer + _out[peer], (nuint)Math.Min(part.Bytes - _out[peer], MostAtOnce),
+            Posix.DoNotWait | Posix.NoSignal);
         if (count < 0)
         {
             return Wait(peer);
@@ -145,7 +148,8 @@ public sealed unsafe class TcpCollective : HostCollective
 
     private bool Receive(int peer, ExchangePart part)
     {
-        var count = Posix.recv(_descriptors[peer], part.Pointer + _in[peer], (nuint)Math.Min(part.Bytes - _in[peer], MostAtOnce), Posix.DoNotWait);
+        var count = Posix.recv(
+            _descriptors[peer], part.Pointer + _in[peer], (nuint)Math.Min(part.Bytes - _in[peer], MostAtOnce), Posix.DoNotWait);
         if (count < 0)
         {
             return Wait(peer);
@@ -172,17 +176,25 @@ public sealed unsafe class TcpCollective : HostCollective
         return false;
     }
 
-    /// <summary>Who it was and why comes from the rendezvous a moment later, for all ranks alike; only without it the socket's own sentence is used.</summary>
+    /// <summary>Who it was and why comes from the rendezvous a moment later, for all ranks alike; only without it the socket's own sentence
+    /// is used.</summary>
     private void ThrowGone(int peer, string what)
     {
         var deadline = DateTime.UtcNow + s_reason;
         while (DateTime.UtcNow < deadline)
         {
             _mesh.Rendezvous.ThrowIfFailed();
+            if (_mesh.Rendezvous.IsGone(_worldRanks[peer]))
+            {
+                what = "has left";
+                break;
+            }
+
             Thread.Sleep(5);
         }
 
-        throw new CollectiveException($"rank {_worldRanks[peer]} ({_mesh.Rendezvous.Describe(_worldRanks[peer])}) {what}");
+        throw new CollectiveException(
+            $"rank {_worldRanks[peer]} ({_mesh.Rendezvous.Describe(_worldRanks[peer])}) {what}, and rank {_worldRanks[Rank]} waits for it");
     }
 
     private void Poll(ReadOnlySpan<ExchangePart> sent, ReadOnlySpan<ExchangePart> received)

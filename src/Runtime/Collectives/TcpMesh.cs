@@ -6,13 +6,16 @@ using System.Security.Cryptography;
 namespace Z1Coder.Runtime;
 
 /// <summary>
-/// How one rank is reached by its peers and reaches them: a listener whose address all ranks know. Ranks of one machine are connected by Unix
+/// How one rank is reached by its peers and reaches them: a listener whose address all ranks know. Ranks of one machine are connected by
+/// Unix
 /// sockets (abstract names, which leave no file), others by TCP.
 /// </summary>
 internal sealed class TcpMesh : IDisposable
 {
     private const long Magic = 0x5A31_4D45_5348_3031;
     private const int CookieBytes = 16, HelloBytes = 8 + CookieBytes + 8 + 4;
+
+    private const int UnixBuffer = 512 << 10;           // bytes; the default of about 200 KiB makes two processes take turns too often
 
     private static readonly TimeSpan s_slice = TimeSpan.FromMilliseconds(50);
 
@@ -113,6 +116,17 @@ internal sealed class TcpMesh : IDisposable
         return File.Exists(boot) ? $"{File.ReadAllText(boot).Trim()} {Environment.MachineName}" : "";
     }
 
+    private static void Prepare(Socket socket)
+    {
+        if (socket.AddressFamily == AddressFamily.Unix)
+        {
+            socket.SendBufferSize = UnixBuffer;         // what is sent counts against the sender's buffer alone
+            return;
+        }
+
+        RendezvousWire.Prepare(socket);                 // the system sizes the buffers of TCP by what it sees
+    }
+
     private Socket Call(int worldRank, long group, DateTime deadline)
     {
         var peer = _peers[worldRank];
@@ -132,6 +146,7 @@ internal sealed class TcpMesh : IDisposable
         }
 
         socket ??= CallTcp(worldRank, peer, deadline);
+        Prepare(socket);
         var hello = new byte[HelloBytes];
         BinaryPrimitives.WriteInt64LittleEndian(hello, Magic);
         _cookie.CopyTo(hello, 8);
@@ -155,11 +170,11 @@ internal sealed class TcpMesh : IDisposable
                     if (DateTime.UtcNow >= deadline)
                     {
                         throw new CollectiveException(
-                            $"rank {Rendezvous.Rank} cannot reach rank {worldRank} ({Rendezvous.Describe(worldRank)}) at {peer.Host}:{peer.Port}");
+                            $"rank {Rendezvous.Rank} cannot reach rank {worldRank} ({Rendezvous.Describe(worldRank)}) "
+                                + $"at {peer.Host}:{peer.Port}");
                     }
                 }
 
-                RendezvousWire.Prepare(socket);
                 return socket;
             }
             catch (AggregateException e)
@@ -193,7 +208,8 @@ internal sealed class TcpMesh : IDisposable
                 if (DateTime.UtcNow >= deadline)
                 {
                     throw new CollectiveException(
-                        $"rank {worldRank} ({Rendezvous.Describe(worldRank)}) did not call rank {Rendezvous.Rank} within {Rendezvous.Options.JoinTimeout.TotalSeconds:G4} s");
+                        $"rank {worldRank} ({Rendezvous.Describe(worldRank)}) "
+                            + $"did not call rank {Rendezvous.Rank} within {Rendezvous.Options.JoinTimeout.TotalSeconds:G4} s");
                 }
 
                 var ready = new List<Socket> { _tcp };
@@ -217,6 +233,7 @@ internal sealed class TcpMesh : IDisposable
         var hello = new byte[HelloBytes];
         try
         {
+            Prepare(socket);
             socket.ReceiveTimeout = 5000;
             for (var got = 0; got < hello.Length;)
             {
@@ -224,17 +241,14 @@ internal sealed class TcpMesh : IDisposable
                 got = more > 0 ? got + more : throw new SocketException((int)SocketError.ConnectionReset);
             }
 
-            if (BinaryPrimitives.ReadInt64LittleEndian(hello) != Magic || !CryptographicOperations.FixedTimeEquals(hello.AsSpan(8, CookieBytes), _cookie))
+            if (BinaryPrimitives.ReadInt64LittleEndian(hello) != Magic
+                || !CryptographicOperations.FixedTimeEquals(hello.AsSpan(8, CookieBytes), _cookie))
             {
                 socket.Dispose();                       // not of this job
                 return;
             }
 
-            if (socket.AddressFamily == AddressFamily.InterNetwork)
-            {
-                RendezvousWire.Prepare(socket);
-            }
-
+            Prepare(socket);
             var key = (BinaryPrimitives.ReadInt64LittleEndian(hello.AsSpan(8 + CookieBytes)),
                 BinaryPrimitives.ReadInt32LittleEndian(hello.AsSpan(16 + CookieBytes)));
             if (!_early.TryAdd(key, socket))

@@ -1,6 +1,7 @@
 namespace Z1Coder.Runtime;
 
-/// <summary>Ranks that are threads of one process: for tests and for machines where several ranks share a process. An exchange is a copy from the
+/// <summary>Ranks that are threads of one process: for tests and for machines where several ranks share a process. An exchange is a copy
+/// from the
 /// peer's memory.</summary>
 public sealed unsafe class ThreadCollective : HostCollective
 {
@@ -25,7 +26,8 @@ public sealed unsafe class ThreadCollective : HostCollective
         var job = new ThreadJob(size, options ?? new CollectiveOptions());
         var worldRanks = Enumerable.Range(0, size).ToArray();
         var group = job.GroupOf(CollectiveRecord.World, worldRanks);
-        return [.. worldRanks.Select(r => new ThreadCollective(group, r, worldRanks, CollectiveRecord.World, job.Monitors[r], ownsMonitor: true))];
+        return [.. worldRanks.Select(r =>
+            new ThreadCollective(group, r, worldRanks, CollectiveRecord.World, job.Monitors[r], ownsMonitor: true))];
     }
 
     /// <inheritdoc/>
@@ -44,7 +46,8 @@ public sealed unsafe class ThreadCollective : HostCollective
                     var to = received[peer];
                     if (from.Bytes != to.Bytes)
                     {
-                        throw new CollectiveException($"rank {peer} of group {Group} sends {from.Bytes:N0} bytes, rank {Rank} expects {to.Bytes:N0}");
+                        throw new CollectiveException(
+                            $"rank {peer} of group {Group} sends {from.Bytes:N0} bytes, rank {Rank} expects {to.Bytes:N0}");
                     }
 
                     Buffer.MemoryCopy(from.Pointer, to.Pointer, to.Bytes, from.Bytes);

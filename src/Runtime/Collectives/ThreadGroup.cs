@@ -1,7 +1,7 @@
 namespace Z1Coder.Runtime;
 
 /// <summary>Where the ranks of one group of threads meet: what each has posted, how often it has been read.</summary>
-internal sealed class ThreadGroup(int[] worldRanks)
+internal sealed class ThreadGroup(ThreadJob job, int[] worldRanks)
 {
     private readonly object _gate = new();
     private readonly ExchangePart[] _posted = new ExchangePart[worldRanks.Length * worldRanks.Length];
@@ -103,7 +103,7 @@ internal sealed class ThreadGroup(int[] worldRanks)
         monitor.ThrowIfFailed();
         if (_left[peer])
         {
-            throw new CollectiveException($"rank {worldRanks[peer]} has left, and rank {monitor.Rank} waits for it");
+            throw new CollectiveException(job.Failure ?? $"rank {worldRanks[peer]} has left, and rank {monitor.Rank} waits for it");
         }
 
         Monitor.Wait(_gate);

@@ -7,15 +7,18 @@ internal sealed class ThreadMonitor(ThreadJob job, int rank, int size, Collectiv
 
     public ThreadJob Job => job;
 
-    private protected override void TellOthers(string reason)
+    private protected override string TellOthers(string reason)
     {
+        var first = job.FailFirst(reason);
         foreach (var other in job.Monitors)
         {
             if (other != this)
             {
-                other.Fail(reason);
+                other.Fail(first);
             }
         }
+
+        return first;
     }
 
     private protected override void OnTimeout(string sentence)

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Z1Coder.Kernels;
 using Z1Coder.Perf;
 using Z1Coder.Runtime;
 using Z1Coder.Trainer.Data;
@@ -20,7 +21,7 @@ internal static class PerfCommand
     {
         var suite = new Option<string[]>("--suite")
         {
-            Description = "kernels, steps, decode, collectives (bus bandwidth within this machine), or peer (steps in turn with PyTorch; Z1_PEERPY names its Python); "
+            Description = "kernels, steps, decode, collectives (bus bandwidth; within this machine, or of the ranks that a launcher started), or peer (steps in turn with PyTorch; Z1_PEERPY names its Python); "
                 + "repeatable; default the first three",
             AllowMultipleArgumentsPerToken = true,
             DefaultValueFactory = _ => [Kernels, Steps, Decode],
@@ -33,6 +34,12 @@ internal static class PerfCommand
             AllowMultipleArgumentsPerToken = true,
             DefaultValueFactory = _ => [],
         };
+        var backend = new Option<string>("--backend")
+        {
+            Description = "collectives, between ranks of a launcher or with one rank on a GPU: nccl, mpi, tcp; auto as in train",
+            DefaultValueFactory = _ => "auto",
+        };
+        backend.AcceptOnlyFromAmong([.. RankWorld.Backends]);
         var output = new Option<string?>("--out") { Description = "a JSON file for z1 perf compare" };
         var steps = new Option<int>("--steps") { Description = "timed training steps; 0 chooses by size" };
         var headRows = new Option<int>("--head-rows") { Description = "rows of one LM-head chunk", DefaultValueFactory = _ => 512 };
@@ -46,7 +53,7 @@ internal static class PerfCommand
         PlanCommand.Within(workers, 0, 4096);
         var command = new Command("run", "Measures; exit code 1 where a run allocated managed memory after warm-up.") 
         {
-            suite, only, output, steps, headRows, rounds, workers, device, json,
+            suite, only, output, steps, headRows, rounds, workers, device, backend, json,
         };
         command.SetAction(parsed =>
         {
@@ -70,7 +77,12 @@ internal static class PerfCommand
 
             if (suites.Contains(Collectives))
             {
-                rows.AddRange(CollectiveBench.RunInProcess(words, Console.Out));
+                var environment = RankEnvironment.Detect();
+                rows.AddRange(RunCollectives(stream, environment, parsed.GetValue(backend)!, words));
+                if (environment.Rank > 0)
+                {
+                    return 0;                           // rank 0 has measured, and writes
+                }
             }
 
             if (suites.Contains(Peer))
@@ -161,6 +173,26 @@ internal static class PerfCommand
             }
         }
 
+        return rows;
+    }
+
+    private static List<PerfRow> RunCollectives(ComputeStream stream, RankEnvironment environment, string backend, string[] words)
+    {
+        if (environment.Size == 1 && backend == "auto" && stream is CpuStream)
+        {
+            return CollectiveBench.RunInProcess(words, Console.Out);
+        }
+
+        using var world = RankWorld.Open(environment, backend, stream, $"z1 perf {string.Join(' ', words)}", new CollectiveOptions());
+        var roof = 0.0;
+        world.OnFirst(() =>
+        {
+            roof = Roofs.Measure(stream, quick: true).CopyBytesPerSecond;
+            Console.WriteLine(CollectiveBench.Header);
+        });
+        var ranksHere = stream is CudaStream ? 1 : environment.LocalSize;
+        var rows = CollectiveBench.Run(world.Collective, stream, words, ranksHere, roof, world.IsFirst ? Console.Out : TextWriter.Null);
+        world.Collective.Barrier();
         return rows;
     }
 

@@ -20,20 +20,17 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
     /// <returns>false when stopped by a signal; the state is then saved</returns>
     public bool Run(string? source)
     {
-        try
+        if (LoadData() is { } dataset)
         {
-            return Train(source);
+            return Train(source, dataset);
         }
-        catch (OperationCanceledException) when (context.Stop.Token.IsCancellationRequested)
-        {
-            context.Output.WriteLine($"{recipe.Name} stopped by {context.Stop.Name} while reading its data; continue with --resume");
-            return false;
-        }
+
+        context.Output.WriteLine($"{recipe.Name} stopped by {context.Stop.Name} while reading its data; continue with --resume");
+        return false;
     }
 
-    private bool Train(string? source)
+    private bool Train(string? source, SftDataset dataset)
     {
-        var dataset = LoadData();
         var config = Config(source);
         CheckFits(config, dataset);
 
@@ -41,7 +38,7 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         var totalSteps = plan.Steps(recipe.Train.Epochs);
         totalSteps = recipe.Train.MaxSteps > 0 ? Math.Min(totalSteps, recipe.Train.MaxSteps) : totalSteps;
 
-        using var parallelism = new Parallelism(new SelfCollective(), recipe.Parallel);
+        using var parallelism = new Parallelism(context.Ranks.Collective, recipe.Parallel, context.Ranks.Environment.LocalSize);
         using var optimizer = new Optimizer<T>(new Qwen2Parameters(config), recipe.Train.AdamW, recipe.Train.DecayAll, parallelism, context.Stream);
         using var activations = new Activations<T>(
             config, recipe.Train.MicroBatchTokens, recipe.Train.HeadRows, recipe.Train.Recompute, context.Stream, training: true, recipe.Train.Fp8);
@@ -52,16 +49,11 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         var store = new CheckpointStore(Path.Combine(directory, RunFiles.Checkpoints), recipe.Checkpoint.Keep, context.Report);
         using var writer = TrainCheckpoint.Writer(store, optimizer, context.Stream, recipe.Checkpoint.Async);
         writer.Allocate();
-        if (optimizer.Parallelism.Rank == 0)
-        {
-            store.RemoveLeftovers();
-        }
-
-        optimizer.Parallelism.World.Barrier();
+        context.Ranks.OnFirst(store.RemoveLeftovers);
         var progress = Restore(store, writer, optimizer, source);
 
         var view = new TrainView(recipe.Name, totalSteps, context.Output);
-        using var log = new MetricsLog(directory, progress.Step);
+        using var log = context.Ranks.IsFirst ? new MetricsLog(directory, progress.Step) : MetricsLog.None();
         var loop = new TrainLoop<T>(
             context.Stream, optimizer, activations, dataset.Train, plan, totalSteps, recipe.Train, recipe.Guard, progress);
         var evaluation = new StageEvaluation<T>(context, recipe.Eval, directory, _codec, optimizer, loop.Model, activations, dataset.Eval, log, view);
@@ -88,7 +80,7 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
                 evaluation.Loss(totalSteps);
                 evaluation.PassAt1(totalSteps);
             }
-            catch (OperationCanceledException) when (context.Stop.Token.IsCancellationRequested)
+            catch (OperationCanceledException)
             {
                 return Stopped(store, writer, loop, view);                 // an evaluation was given up; the weights are those of the step
             }
@@ -214,13 +206,35 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         return TrainProgress.Start;
     }
 
-    private SftDataset LoadData()
+    /// <summary>Every rank reads all data, to the same samples in the same order; null on all when one was asked to stop meanwhile.</summary>
+    private SftDataset? LoadData()
     {
-        Directory.CreateDirectory(directory);
-        var dataset = SftDataset.Load(
-            recipe.Data, Encode, _codec.EndToken, _codec.Template is null ? null : _codec.Render);
-        context.Output.Write($"{recipe.Name} data: {dataset.Report}");
-        DataReportJson.Write(Path.Combine(directory, RunFiles.Data), dataset.Report);
+        SftDataset? dataset = null;
+        try
+        {
+            if (context.Ranks.IsFirst)
+            {
+                Directory.CreateDirectory(directory);
+            }
+
+            dataset = SftDataset.Load(recipe.Data, Encode, _codec.EndToken, _codec.Template is null ? null : _codec.Render);
+        }
+        catch (OperationCanceledException) when (context.Stop.Token.IsCancellationRequested)
+        {
+            // the other ranks are told below
+        }
+
+        if (context.Ranks.Any(dataset is null))
+        {
+            return null;
+        }
+
+        context.Output.Write($"{recipe.Name} data: {dataset!.Report}");
+        if (context.Ranks.IsFirst)
+        {
+            DataReportJson.Write(Path.Combine(directory, RunFiles.Data), dataset.Report);
+        }
+
         return dataset;
     }
 

@@ -9,7 +9,8 @@ namespace Z1Coder.Tests.Runtime;
 /// <summary>What is planted must be named, on every rank, and nobody may go on waiting: a hang, mismatches, dead ranks, aborts.</summary>
 public sealed class CollectiveFailureTests
 {
-    private const string Missed = "another operation", OtherCount = "another count", OtherElement = "another element", OtherRoot = "another root",
+    private const string Missed = "another operation", OtherCount = "another count", OtherElement = "another element",
+        OtherRoot = "another root",
         OtherReduction = "another reduction";
 
     public static TheoryData<string, string> Mismatches()
@@ -97,7 +98,8 @@ public sealed class CollectiveFailureTests
                 }
             }
         }, options);
-        const string diagnosis = "time-out after 1.5 s: ranks 0,2 wait in all-gather #2 of 5 float; rank 1 is in no collective, last finished barrier #1";
+        const string diagnosis = "time-out after 1.5 s: ranks 0,2 wait in all-gather #2 of 5 float; "
+            + "rank 1 is in no collective, last finished barrier #1";
         Assert.All(failures, f => Assert.Equal(diagnosis, Assert.IsType<CollectiveException>(f).Message));
         var text = dump.ToString();
         Assert.Contains(diagnosis, text);
@@ -137,7 +139,8 @@ public sealed class CollectiveFailureTests
                 }
             }
         }, options);
-        Assert.All(failures, f => Assert.Matches(@"rank 1 waits in barrier #1 of group pair; .*rank 3 is in no collective, last finished split #1", f!.Message));
+        Assert.All(failures, f => Assert.Matches(
+            "rank 1 waits in barrier #1 of group pair; .*rank 3 is in no collective, last finished split #1", f!.Message));
     }
 
     [Theory]
@@ -154,8 +157,8 @@ public sealed class CollectiveFailureTests
             }
         });
         Assert.Null(failures[1]);
-        Assert.Contains("rank 1", Assert.IsType<CollectiveException>(failures[0]).Message);
-        Assert.Contains("rank 1", Assert.IsType<CollectiveException>(failures[2]).Message);
+        Assert.Matches(@"^rank 1.* has left, and rank [02] waits for it", Assert.IsType<CollectiveException>(failures[0]).Message);
+        Assert.Matches(@"^rank 1.* has left, and rank [02] waits for it", Assert.IsType<CollectiveException>(failures[2]).Message);
     }
 
     [Theory]
@@ -259,6 +262,40 @@ public sealed class CollectiveFailureTests
         });
         Assert.Equal("planted", failures[0]!.Message);
         Assert.Contains("rank 0", Assert.IsType<CollectiveException>(failures[1]).Message);
+    }
+
+    [Fact]
+    public void A_process_that_does_not_see_the_failure_is_ended()
+    {
+        using var ended = new CountdownEvent(1);
+        using var dump = new StringWriter();
+        var options = new CollectiveOptions
+            { ExitAfter = TimeSpan.FromSeconds(0.05), Exit = () => ended.Signal(), Diagnostics = TextWriter.Synchronized(dump) };
+        using var group = ThreadCollective.CreateGroup(1, options)[0];
+        group.Abort("planted");
+        Assert.True(ended.Wait(TimeSpan.FromSeconds(50), TestContext.Current.CancellationToken));
+        Assert.Contains("rank 0: ends 0.05 s after its job failed: rank 0 gave up: planted", dump.ToString());
+    }
+
+    [Fact]
+    public void A_backend_without_connections_of_its_own_learns_who_has_left()
+    {
+        var options = new CollectiveOptions { Diagnostics = TextWriter.Null };
+        var server = new RendezvousServer(Ranks.Host, 0, 2, "test", options);
+        using var failed = new ManualResetEventSlim();
+        var failures = Ranks.OnThreads(2, r =>
+        {
+            using var rendezvous = Rendezvous.Join(r == 0 ? server : null, Ranks.Host, server.Port, r, 2, "test", options);
+            if (r == 0)
+            {
+                var ring = rendezvous.Register(CollectiveRecord.World, failed.Set);
+                ring.Queue(1, CollectiveOperation.AllReduce, 8, CollectiveElement.Float);
+                ring.Start(1);
+                Assert.True(failed.Wait(TimeSpan.FromSeconds(50)));
+                Assert.Matches(@"^rank 1 \(.*\) has left, and rank 0 waits for it in all-reduce #1 of 8 float$", rendezvous.Failure);
+            }
+        });
+        Assert.All(failures, Assert.Null);
     }
 
     [Fact]

@@ -4,7 +4,8 @@ using Z1Coder.Runtime;
 
 namespace Z1Coder.Tests.Runtime;
 
-/// <summary>Every operation over threads and over sockets: against sums in double, and bit for bit against the sum in the order of the ranks.</summary>
+/// <summary>Every operation over threads and over sockets: against sums in double, and bit for bit against the sum in the order of the
+/// ranks.</summary>
 public sealed class HostCollectiveTests
 {
     // nothing, one, odd, prime, a vector more or less; to which one is added that is larger than a window of pieces
@@ -74,7 +75,8 @@ public sealed class HostCollectiveTests
             Assert.Equal(((long)(i / 5) << 40) + (group.Rank * 5) + (i % 5), received.Span[i]);
         }
 
-        Assert.Contains("reduced, not of Byte", Assert.Throws<NotSupportedException>(() => group.AllReduce(stream, whole, Reduction.Sum)).Message);
+        Assert.Contains("reduced, not of Byte",
+            Assert.Throws<NotSupportedException>(() => group.AllReduce(stream, whole, Reduction.Sum)).Message);
     });
 
     [Theory]
@@ -171,6 +173,47 @@ public sealed class HostCollectiveTests
         world.Barrier();
     });
 
+    [Theory]
+    [InlineData(Ranks.Threads)]
+    [InlineData(Ranks.Tcp)]
+    public void Groups_of_one_name_are_groups_of_their_own(string backend) => Ranks.Run(backend, 4, world =>
+    {
+        // both halves split into single ranks, or pairs, under names that occur in the other half too
+        using var half = world.Split(world.Rank / 2, "same");
+        using var again = world.Split(world.Rank % 2, "same");
+        using var inHalf = half.Split(0, "same");
+        using var inAgain = again.Split(0, "same");
+        double[] sum = [world.Rank], other = [world.Rank];
+        inHalf.AllReduce(sum, Reduction.Sum);
+        inAgain.AllReduce(other, Reduction.Sum);
+        Assert.Equal((2 * (world.Rank / 2 * 2)) + 1, sum[0]);
+        Assert.Equal((2 * (world.Rank % 2)) + 2, other[0]);
+        world.Barrier();
+    });
+
+    [Fact]
+    public void The_largest_of_values_with_a_NaN_is_NaN() => Ranks.Run(Ranks.Threads, 3, group =>
+    {
+        Check<float>();
+        Check<BFloat16>();
+        Check<double>();
+
+        void Check<T>()
+            where T : unmanaged
+        {
+            using var stream = new CpuStream(1);
+            using var arena = new Arena("nan", guarded: true);
+            var data = arena.Declare<T>(45);            // vectors and a tail
+            arena.Allocate();
+            Fill(data, i => i % 3 == group.Rank && i % 2 == 0 ? float.NaN : i);
+            group.Wait(stream, group.AllReduce(stream, data, Reduction.Max));
+            for (var i = 0; i < data.Count; i++)
+            {
+                Same(i % 2 == 0 ? double.NaN : AsDouble(Of<T>(i)), AsDouble(data.Span[i]));
+            }
+        }
+    });
+
     [Fact]
     public void Wrong_shapes_overlaps_and_streams_are_refused_in_a_sentence() => Ranks.Run(Ranks.Threads, 2, group =>
     {
@@ -179,7 +222,8 @@ public sealed class HostCollectiveTests
         var whole = arena.Declare<float>(8);
         var shard = arena.Declare<float>(4);
         arena.Allocate();
-        Assert.Equal("2 shards of 8 elements do not make a whole of 8", Assert.Throws<ArgumentException>(() => group.AllGather(stream, whole, whole)).Message);
+        Assert.Equal("2 shards of 8 elements do not make a whole of 8",
+            Assert.Throws<ArgumentException>(() => group.AllGather(stream, whole, whole)).Message);
         Assert.Contains("overlaps the whole", Assert.Throws<ArgumentException>(
             () => group.ReduceScatter(stream, whole, whole.Rows(1, 4), Reduction.Sum)).Message);
         Assert.Contains("overlaps", Assert.Throws<ArgumentException>(() => group.AllToAll(stream, whole, whole)).Message);
@@ -250,7 +294,8 @@ public sealed class HostCollectiveTests
 
             // Size - 1 additions, each within half an ulp of at most the sum of magnitudes; bf16 is rounded once more
             var unit = typeof(T) == typeof(double) ? Math.Pow(2, -53) : Math.Pow(2, -24);
-            var additions = group.Size - 1 + (typeof(T) == typeof(double) ? 2 : 0);     // doubles are thirds: rounded here and in the oracle
+            // doubles are thirds: rounded here and in the oracle
+            var additions = group.Size - 1 + (typeof(T) == typeof(double) ? 2 : 0);
             var bound = additions * unit * magnitude * 1.0001;
             bound += typeof(T) == typeof(BFloat16) ? Math.Pow(2, -8) * (Math.Abs(exact) + bound) * 1.0001 : 0;
             if (!(Math.Abs(value - exact) <= bound))
@@ -329,7 +374,8 @@ public sealed class HostCollectiveTests
 
     private static T Of<T>(double value)
         where T : unmanaged =>
-        typeof(T) == typeof(float) ? (T)(object)(float)value : typeof(T) == typeof(double) ? (T)(object)(value / 3) : (T)(object)(BFloat16)(float)value;
+        typeof(T) == typeof(float) ? (T)(object)(float)value : typeof(T) == typeof(double) ? (T)(object)(value / 3)
+            : (T)(object)(BFloat16)(float)value;
 
     private static double AsDouble<T>(T value)
         where T : unmanaged =>

@@ -3,7 +3,8 @@ using Z1Coder.Runtime;
 
 namespace Z1Coder.Tests.Runtime;
 
-/// <summary>Runs one body on every rank of a group, each rank a thread of this process; over "threads" or over "tcp" (sockets and a rendezvous).</summary>
+/// <summary>Runs one body on every rank of a group, each rank a thread of this process; over "threads" or over "tcp" (sockets and a
+/// rendezvous).</summary>
 internal static class Ranks
 {
     public const string Threads = "threads", Tcp = "tcp", Host = "localhost";

@@ -112,7 +112,8 @@ public sealed class RendezvousTests
             using var joined = Rendezvous.Join(r == 0 ? server : null, Ranks.Host, server.Port, r, 2, "test", s_quiet);
             if (r == 0)
             {
-                var refused = Assert.Throws<CollectiveException>(() => Rendezvous.Join(null, Ranks.Host, server.Port, 1, 2, "test", s_quiet));
+                var refused = Assert.Throws<CollectiveException>(
+                    () => Rendezvous.Join(null, Ranks.Host, server.Port, 1, 2, "test", s_quiet));
                 Assert.StartsWith("two processes joined as rank 1", refused.Message);
                 late.Set();
             }

@@ -48,10 +48,12 @@ public sealed class SelfCollectiveTests
         arena.Allocate();
         using var host = new CpuStream(1);
         using var group = ThreadCollective.CreateGroup(1)[0];
-        Assert.Contains("moves host memory", Assert.Throws<NotSupportedException>(() => group.AllReduce(stream, onDevice, Reduction.Sum)).Message);
+        Assert.Contains("moves host memory",
+            Assert.Throws<NotSupportedException>(() => group.AllReduce(stream, onDevice, Reduction.Sum)).Message);
         using var here = new Arena("host");
         var onHost = here.Declare<float>(4);
         here.Allocate();
-        Assert.Contains("ordered with a CPU stream", Assert.Throws<NotSupportedException>(() => group.AllReduce(stream, onHost, Reduction.Sum)).Message);
+        Assert.Contains("ordered with a CPU stream",
+            Assert.Throws<NotSupportedException>(() => group.AllReduce(stream, onHost, Reduction.Sum)).Message);
     }
 }
