@@ -6,16 +6,19 @@ using Z1Coder.Trainer.Train;
 
 namespace Z1Coder.Trainer.Cli;
 
-/// <summary>What `z1 plan --gpus` shows: a table over strategies, the recommended one by role and by collective, and the recipe as it is.</summary>
+/// <summary>What `z1 plan --gpus` shows: a table over strategies, the recommended one by role and by collective, and the recipe as it
+/// is.</summary>
 internal static class ClusterPlan
 {
     private const double Gib = 1 << 30, Gigabyte = 1e9;
 
-    public static void Write(Qwen2Config config, string dtype, IReadOnlyList<StageRecipe> stages, bool isRecipe, ClusterShape cluster, bool asJson)
+    public static void Write(Qwen2Config config, string dtype, IReadOnlyList<StageRecipe> stages, bool isRecipe, ClusterShape cluster,
+        bool asJson)
     {
         using var stream = new CpuStream(1);
         var plans = stages.GroupBy(s => (s.Data.MaxLength, s.Train, s.Parallel, s.Checkpoint.Async))
-            .Select(same => Make(string.Join(", ", same.Select(s => s.Name)), config, dtype, same.First(), isRecipe, cluster, stream)).ToList();
+            .Select(same => Make(string.Join(", ", same.Select(s => s.Name)), config, dtype, same.First(), isRecipe, cluster,
+                stream)).ToList();
         if (asJson)
         {
             CliJson.Write(json => Json(json, config, cluster, plans));
@@ -42,7 +45,8 @@ internal static class ClusterPlan
         }
 
         return new StagePlan(
-            name, stage, rows, best.Fits ? best : null, best.Fits ? null : PlanSearch.WhatWouldFit(config, stage, dtype, cluster, stream), asWritten, refusal);
+            name, stage, rows, best.Fits ? best : null, best.Fits ? null : PlanSearch.WhatWouldFit(config, stage, dtype, cluster, stream),
+            asWritten, refusal);
     }
 
     private static void Print(Qwen2Config config, string dtype, ClusterShape cluster, StagePlan plan)
@@ -198,5 +202,6 @@ internal static class ClusterPlan
     };
 
     private sealed record StagePlan(
-        string Name, StageRecipe Stage, IReadOnlyList<RankPlan> Rows, RankPlan? Recommended, string? WhatWouldFit, RankPlan? AsWritten, string? Refusal);
+        string Name, StageRecipe Stage, IReadOnlyList<RankPlan> Rows, RankPlan? Recommended, string? WhatWouldFit, RankPlan? AsWritten,
+        string? Refusal);
 }

@@ -16,7 +16,8 @@ public static class PlanSearch
 
     private static readonly (ShardStrategy Strategy, bool PerMicroBatch)[] s_ways =
     [
-        (ShardStrategy.None, false), (ShardStrategy.Zero1, false), (ShardStrategy.Zero2, true), (ShardStrategy.Fsdp, false), (ShardStrategy.Fsdp, true),
+        (ShardStrategy.None, false), (ShardStrategy.Zero1, false), (ShardStrategy.Zero2, true), (ShardStrategy.Fsdp, false),
+            (ShardStrategy.Fsdp, true),
         (ShardStrategy.Hybrid, false), (ShardStrategy.Hybrid, true),
     ];
 
@@ -29,7 +30,8 @@ public static class PlanSearch
     /// <param name="cluster">the machines</param>
     /// <param name="stream">whose arenas are declared</param>
     /// <returns>all with the optimizer offloaded, or none, as the stage says</returns>
-    public static IReadOnlyList<RankPlan> Rows(Qwen2Config config, StageRecipe stage, string dtype, ClusterShape cluster, ComputeStream stream)
+    public static IReadOnlyList<RankPlan> Rows(Qwen2Config config, StageRecipe stage, string dtype, ClusterShape cluster,
+        ComputeStream stream)
     {
         ArgumentNullException.ThrowIfNull(stage);
         ArgumentNullException.ThrowIfNull(cluster);
@@ -85,7 +87,8 @@ public static class PlanSearch
 
         if (!stage.Parallel.OffloadOptimizer)
         {
-            var offloaded = Best(Rows(config, stage with { Parallel = stage.Parallel with { OffloadOptimizer = true } }, dtype, cluster, stream));
+            var offloaded = Best(Rows(config, stage with { Parallel = stage.Parallel with { OffloadOptimizer = true } }, dtype, cluster,
+                stream));
             sentence += offloaded.Fits
                 ? $"; parallel.offload optimizer would do on these ({StrategyName(offloaded.Parallel)}, {Gib(offloaded.DeviceBytes)}, "
                     + $"and {Gib(offloaded.Memory.HostBytes * cluster.LocalSize)} of host memory a node)"
@@ -104,7 +107,8 @@ public static class PlanSearch
         return parallel.OffloadOptimizer ? $"{name}, offload" : name;
     }
 
-    /// <summary>Micro-batches of 1, 2, 4, … longest samples, until a rank has all of its step in one, each with every recomputation.</summary>
+    /// <summary>Micro-batches of 1, 2, 4, … longest samples, until a rank has all of its step in one, each with every
+    /// recomputation.</summary>
     private static IEnumerable<StageRecipe> Choices(StageRecipe stage, ClusterShape cluster)
     {
         var share = (stage.Train.BatchSamples + cluster.Gpus - 1) / cluster.Gpus;
@@ -114,7 +118,8 @@ public static class PlanSearch
             {
                 yield return stage with
                 {
-                    Train = stage.Train with { MicroBatchTokens = samples * stage.Data.MaxLength, MicroBatchSamples = 0, Recompute = recompute },
+                    Train = stage.Train with { MicroBatchTokens = samples * stage.Data.MaxLength, MicroBatchSamples = 0,
+                        Recompute = recompute },
                 };
             }
 

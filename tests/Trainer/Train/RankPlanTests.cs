@@ -82,7 +82,8 @@ public sealed class RankPlanTests
     public void Known_models_have_the_published_parameters(string name, long parameters) =>
         Assert.Equal(parameters, new Qwen2Parameters(KnownModels.Find(name)).Count);
 
-    /// <summary>bf16 weights 2, fp32 gradients 4, master 4, moments 8: 18 bytes a parameter, of which each strategy divides some by the ranks.</summary>
+    /// <summary>bf16 weights 2, fp32 gradients 4, master 4, moments 8: 18 bytes a parameter, of which each strategy divides some by the
+    /// ranks.</summary>
     [Theory]
     [InlineData("1.5b", 2)]
     [InlineData("7b", 2)]
@@ -113,7 +114,8 @@ public sealed class RankPlanTests
         }
     }
 
-    /// <summary>Rajbhandari et al. 2020 (arXiv:1910.02054) section 7: stage 1 and 2 send as much as data parallelism, stage 3 half as much again:
+    /// <summary>Rajbhandari et al. 2020 (arXiv:1910.02054) section 7: stage 1 and 2 send as much as data parallelism, stage 3 half as much
+    /// again:
     /// with as many bytes a weight as a gradient.</summary>
     [Fact]
     public void Bytes_sent_are_those_of_the_literature()
