@@ -16,12 +16,13 @@ public sealed class ShardSet<T> : IDisposable
     /// <param name="layout">units and shards</param>
     /// <param name="shard">which shard this is</param>
     /// <param name="stream">whose memory it is; null takes the host's</param>
-    public ShardSet(string name, ShardLayout layout, int shard, ComputeStream? stream = null)
+    /// <param name="onHost">host memory that the stream copies from and to, instead of its own</param>
+    public ShardSet(string name, ShardLayout layout, int shard, ComputeStream? stream = null, bool onHost = false)
     {
         ArgumentNullException.ThrowIfNull(layout);
         CheckShard(layout, shard);
         (Layout, Shard, _ownsArena) = (layout, shard, true);
-        Arena = stream?.CreateArena(name) ?? new Arena(name);
+        Arena = stream is null ? new Arena(name) : onHost ? stream.CreateHostArena(name) : stream.CreateArena(name);
         _units = [.. Enumerable.Range(0, layout.Units.Count).Select(u => Arena.Declare<T>(layout.ShardElements(u)))];
     }
 

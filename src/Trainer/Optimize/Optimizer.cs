@@ -18,9 +18,10 @@ public sealed class Optimizer<T> : IDisposable
     private readonly WeightWindows<T>? _windows;
     private readonly GradientReduction _reduction;
     private readonly GradientNorm _norm;
+    private readonly HostOptimizer<T>? _host;
     private readonly ShardPiece[][] _pieces;
     private readonly long[] _sequence;
-    private readonly List<Arena> _arenas = [];
+    private readonly List<Arena> _arenas = [], _hostArenas = [];
 
     /// <summary>Declares everything for one rank; takes no memory yet.</summary>
     /// <param name="parameters">what there is to train</param>
@@ -47,7 +48,8 @@ public sealed class Optimizer<T> : IDisposable
         Weights = new ParameterSet<T>(parallelism.ShardsWeights ? "weight windows" : "weights", Layout, stream, windows: parallelism.ShardsWeights);
         _arenas.Add(Weights.Arena);
         WeightShards = parallelism.ShardsWeights ? Own<T>("weight shards", stream) : new ShardSet<T>(Weights, Shard);
-        Master = WeightShards as ShardSet<float> ?? Own<float>("master weights", stream);
+        var offload = parallelism.Recipe.OffloadOptimizer;
+        Master = (offload ? null : WeightShards as ShardSet<float>) ?? Own<float>("master weights", stream, offload);
 
         var windows = parallelism.ReducesPerMicroBatch;
         Gradients = new ParameterSet<float>(windows ? "gradient windows" : "gradients", Layout, stream, windows);
@@ -56,8 +58,14 @@ public sealed class Optimizer<T> : IDisposable
             : parallelism.Recipe.Ordered ? new OrderedGradients(parallelism, Gradients, Own<float>("gradient shards", stream), stream)
             : new ScatteredGradients(parallelism, Gradients, Own<float>("gradient shards", stream), stream);
         _arenas.AddRange(_reduction.Arenas);
-        FirstMoments = Own<float>("first moments", stream);
-        SecondMoments = Own<float>("second moments", stream);
+        FirstMoments = Own<float>("first moments", stream, offload);
+        SecondMoments = Own<float>("second moments", stream, offload);
+        if (offload)
+        {
+            _host = new HostOptimizer<T>(Layout, stream);
+            _hostArenas.Add(_host.Arena);
+        }
+
         _norm = new GradientNorm(parallelism, GradientShards, _pieces, stream);
         _arenas.AddRange(_norm.Arenas);
         _windows = parallelism.ShardsWeights && parallelism.HasRanks ? new WeightWindows<T>(Weights, WeightShards, parallelism.Shards) : null;
@@ -98,7 +106,10 @@ public sealed class Optimizer<T> : IDisposable
     public UnitTraffic Traffic { get; }
 
     /// <summary>Every arena, for plans.</summary>
-    public IEnumerable<Arena> Arenas => _arenas;
+    public IEnumerable<Arena> Arenas => _arenas.Concat(_hostArenas);
+
+    /// <summary>Those of <see cref="Arenas"/> that are in host memory wherever the model is: master and moments that are offloaded.</summary>
+    public IEnumerable<Arena> HostArenas => _hostArenas;
 
     /// <summary>Takes the memory; everything reads as zero.</summary>
     public void Allocate()
@@ -114,19 +125,18 @@ public sealed class Optimizer<T> : IDisposable
     /// <param name="applied">steps applied to this master: with stochastic rounding the rounding of the last one is repeated</param>
     public void PublishMaster(ComputeStream stream, long applied = 0)
     {
-        for (var u = 0; u < _pieces.Length; u++)
+        for (var u = 0; u < _pieces.Length && !ReferenceEquals(Master, WeightShards); u++)
         {
-            for (var i = 0; i < _pieces[u].Length && !ReferenceEquals(Master, WeightShards); i++)
+            var weights = _host?.Weights(WeightShards, u) ?? WeightShards.Units[u];
+            foreach (var piece in _pieces[u])
             {
-                var piece = _pieces[u][i];
-                if (_options.StochasticRounding is { } seed && applied > 0)
-                {
-                    Cast.RoundStochastic(stream, Master[piece], WeightShards[piece], seed + (ulong)piece.Block, applied, piece.BlockStart);
-                }
-                else
-                {
-                    Cast.Round(stream, Master[piece], WeightShards[piece]);
-                }
+                Publish(_host?.Cpu(stream) ?? stream, piece, weights.Rows(piece.ShardStart, piece.Count), applied);
+            }
+
+            _host?.Send(stream, WeightShards, u, _pieces[u]);
+            if (_host is not null)
+            {
+                stream.Synchronize();                // the buffer is used again
             }
         }
 
@@ -160,8 +170,11 @@ public sealed class Optimizer<T> : IDisposable
     public void Step(ComputeStream stream, long step, double learningRate, double gradientScale)
     {
         var blocks = Layout.Parameters.Blocks;
+        var where = _host?.Cpu(stream) ?? stream;
         for (var u = 0; u < _pieces.Length; u++)
         {
+            var gradients = _host?.Receive(stream, GradientShards, u) ?? GradientShards.Units[u];
+            var weights = _host?.Weights(WeightShards, u) ?? WeightShards.Units[u];
             foreach (var piece in _pieces[u])
             {
                 var options = _options with
@@ -171,9 +184,11 @@ public sealed class Optimizer<T> : IDisposable
                     StochasticRounding = _options.StochasticRounding + (ulong)piece.Block,
                 };
                 AdamW.Step(
-                    stream, GradientShards[piece], Master[piece], FirstMoments[piece], SecondMoments[piece], WeightShards[piece],
-                    options, step, (float)gradientScale, piece.BlockStart);
+                    where, gradients.Rows(piece.ShardStart, piece.Count), Master[piece], FirstMoments[piece], SecondMoments[piece],
+                    weights.Rows(piece.ShardStart, piece.Count), options, step, (float)gradientScale, piece.BlockStart);
             }
+
+            _host?.Send(stream, WeightShards, u, _pieces[u]);
         }
 
         GatherWeights(stream);
@@ -223,6 +238,7 @@ public sealed class Optimizer<T> : IDisposable
             arena.Dispose();
         }
 
+        _host?.Dispose();
         if (_ownsParallelism)
         {
             Parallelism.Dispose();
@@ -249,11 +265,23 @@ public sealed class Optimizer<T> : IDisposable
         }
     }
 
-    private ShardSet<TElement> Own<TElement>(string role, ComputeStream? stream)
+    private void Publish(ComputeStream where, in ShardPiece piece, Tensor<T> weights, long applied)
+    {
+        if (_options.StochasticRounding is { } seed && applied > 0)
+        {
+            Cast.RoundStochastic(where, Master[piece], weights, seed + (ulong)piece.Block, applied, piece.BlockStart);
+        }
+        else
+        {
+            Cast.Round(where, Master[piece], weights);
+        }
+    }
+
+    private ShardSet<TElement> Own<TElement>(string role, ComputeStream? stream, bool onHost = false)
         where TElement : unmanaged
     {
-        var set = new ShardSet<TElement>(role, Layout, Shard, stream);
-        _arenas.Add(set.Arena);
+        var set = new ShardSet<TElement>(role, Layout, Shard, stream, onHost);
+        (onHost ? _hostArenas : _arenas).Add(set.Arena);
         return set;
     }
 }

@@ -7,18 +7,17 @@ namespace Z1Coder.Tests.Trainer.Launch;
 /// <summary>Two ranks of which one or all are killed, held or told to stop: the others end by themselves and say why, and the run goes on to the
 /// same bits.</summary>
 [Collection("alone")]
-public sealed class FailureTests
+public sealed class FailureTests(RankedRun run) : IClassFixture<RankedRun>
 {
     private const int Kills = 30, MostLines = RankedRun.Steps + 4, MostMilliseconds = 80;
 
     [Fact]
     public void Thirty_kills_at_random_moments_of_one_rank_or_all_change_no_bit_and_lose_nothing_published()
     {
-        using var run = new RankedRun();
-        Z1.Run(RankedRun.Launch(2, [], run.Train("whole"))).Succeeded();
+        var whole = run.Two();
         var random = new Random(4);
         var (kills, runs, inTraining, ofAll) = (0, 0, 0, 0);
-        var directory = "run0";
+        var directory = "kills0";
         while (kills < Kills)
         {
             var victim = random.Next(3);                       // rank 0, rank 1, or all: the launcher, whose end is theirs
@@ -39,8 +38,8 @@ public sealed class FailureTests
             Assert.True(before.Count == 0 || (after.Count > 0 && after[^1] >= before[^1]), $"steps {Show(before)} were published, {Show(after)} are left");
             if (result.ExitCode == 0)
             {
-                run.Same("whole", directory);
-                directory = $"run{++runs}";
+                run.Same(whole, directory);
+                directory = $"kills{++runs}";
                 continue;
             }
 
@@ -55,15 +54,14 @@ public sealed class FailureTests
         }
 
         Z1.Run(RankedRun.Launch(2, [], run.Train(directory, "--resume"))).Succeeded();
-        run.Same("whole", directory);
+        run.Same(whole, directory);
         Assert.True(inTraining >= Kills / 3 && ofAll >= Kills / 6, $"of {Kills} kills {inTraining} fell into training and {ofAll} hit all: badly chosen");
     }
 
     [Fact]
     public void A_held_rank_is_named_by_the_others_within_the_time_out()
     {
-        using var run = new RankedRun();
-        using var z1 = Z1.Start(RankedRun.Launch(2, ["--grace", "1"], run.Train("run", "--timeout", "2", "--set", "train.epochs=100", "--set", "train.max_steps=1000")));
+        using var z1 = Z1.Start(RankedRun.Launch(2, ["--grace", "1"], run.Train("held", "--timeout", "2", "--set", "train.epochs=100", "--set", "train.max_steps=1000")));
         Assert.True(z1.WaitForLines(4));
         var held = z1.Children().Single(r => r.Environment.Contains("RANK=1")).Id;
         Z1.Signal(held, "STOP");
@@ -79,11 +77,10 @@ public sealed class FailureTests
     [Fact]
     public void A_termination_of_one_rank_saves_the_same_step_on_all_and_exits_0()
     {
-        using var run = new RankedRun();
-        Z1.Run(RankedRun.Launch(2, [], run.Train("whole"))).Succeeded();
+        var whole = run.Two();
         for (var rank = 0; rank < 2; rank++)
         {
-            var directory = $"run{rank}";
+            var directory = $"term{rank}";
             using var z1 = Z1.Start(RankedRun.Launch(2, [], run.Train(directory)));
             z1.WaitForLines(3 + rank);
             var child = z1.Children().SingleOrDefault(r => r.Environment.Contains($"RANK={rank}")).Id;
@@ -93,32 +90,30 @@ public sealed class FailureTests
             Assert.Contains(rank == 0 ? "stopped by SIGTERM" : "stopped by a signal to another rank", result.Output);
             Assert.NotEmpty(run.Published(directory));
             Z1.Run(RankedRun.Launch(2, [], run.Train(directory, "--resume"))).Succeeded();
-            run.Same("whole", directory);
+            run.Same(whole, directory);
         }
     }
 
     [Fact]
     public void A_signal_to_the_launcher_reaches_every_rank_once()
     {
-        using var run = new RankedRun();
-        using var z1 = Z1.Start(RankedRun.Launch(2, [], run.Train("run", "--set", "train.epochs=100", "--set", "train.max_steps=1000")));
+        using var z1 = Z1.Start(RankedRun.Launch(2, [], run.Train("signal", "--set", "train.epochs=100", "--set", "train.max_steps=1000")));
         Assert.True(z1.WaitForLines(4));
         z1.Terminate();
         var result = z1.Wait().Succeeded();
         Assert.Contains("stopped by SIGTERM", result.Output);
-        Assert.NotEmpty(run.Published("run"));
+        Assert.NotEmpty(run.Published("signal"));
     }
 
     [Fact]
     public void Restarts_go_on_from_the_newest_checkpoint_to_the_same_bits_and_are_counted()
     {
-        using var run = new RankedRun();
-        Z1.Run(RankedRun.Launch(2, [], run.Train("whole"))).Succeeded();
-        using var z1 = Z1.Start(RankedRun.Launch(2, ["--restarts", "2", "--grace", "5"], run.Train("run")));
+        var whole = run.Two();
+        using var z1 = Z1.Start(RankedRun.Launch(2, ["--restarts", "2", "--grace", "5"], run.Train("restarts")));
         var seen = new HashSet<int>();
         for (var kill = 0; kill < 2; kill++)
         {
-            Assert.True(SpinWait.SpinUntil(() => run.Published("run").Count > 0 && run.Published("run")[^1] > kill, TimeSpan.FromSeconds(60)));
+            Assert.True(SpinWait.SpinUntil(() => run.Published("restarts").Count > 0 && run.Published("restarts")[^1] > kill, TimeSpan.FromSeconds(60)));
             var id = 0;
             Assert.True(SpinWait.SpinUntil(() => (id = z1.Children().FirstOrDefault(r => r.Environment.Contains($"RANK={1 - kill}") && !seen.Contains(r.Id)).Id) != 0, TimeSpan.FromSeconds(60)));
             z1.Children().ToList().ForEach(r => seen.Add(r.Id));       // what is still ending belongs to this start
@@ -132,25 +127,24 @@ public sealed class FailureTests
         Assert.Contains("restart 1 of 2 in 1 s", result.Error);
         Assert.Contains("restart 2 of 2 in 2 s", result.Error);
         Assert.Contains("continues after step", result.Output);
-        run.Same("whole", "run");
+        run.Same(whole, "restarts");
 
         // a failure that comes again is given up after the restarts; a run that was there is not touched
         var failed = Z1.Run(RankedRun.Launch(2, ["--restarts", "1"], run.Train("bad", Explosive)));
         Assert.Equal(1, failed.ExitCode);
         Assert.Contains(", after 1 restart(s) of 1", failed.Error);
-        var before = run.Metrics("whole");
-        var refused = Z1.Run(RankedRun.Launch(2, ["--restarts", "3"], run.Train("whole")));
+        var before = run.Metrics(whole);
+        var refused = Z1.Run(RankedRun.Launch(2, ["--restarts", "3"], run.Train(whole)));
         Assert.Equal(1, refused.ExitCode);
         Assert.Contains("already holds a run; add --resume", refused.Error);
         Assert.DoesNotContain("restart", refused.Error);
-        Assert.Equal(before, run.Metrics("whole"));
+        Assert.Equal(before, run.Metrics(whole));
     }
 
     [Fact]
     public void A_bad_step_ends_all_ranks_with_one_sentence()
     {
-        using var run = new RankedRun();
-        var result = Z1.Run(RankedRun.Launch(2, [], run.Train("run", Explosive)));
+        var result = Z1.Run(RankedRun.Launch(2, [], run.Train("badstep", Explosive)));
         Assert.Equal(1, result.ExitCode);
         var lines = result.Error.Split('\n', StringSplitOptions.RemoveEmptyEntries);
         Assert.Equal(2, lines.Length);                         // rank 0's and the launcher's

@@ -3,13 +3,17 @@ using Z1Coder.Tests.Trainer.Cli;
 
 namespace Z1Coder.Tests.Trainer.Launch;
 
-/// <summary>A <see cref="TinyRun"/> of one short stage whose steps have four micro-batches, so that two ranks have two rounds each.</summary>
-internal sealed class RankedRun : IDisposable
+/// <summary>A <see cref="TinyRun"/> of one short stage whose steps have four micro-batches, so that two ranks have two rounds each. The tests of a
+/// class share one, and the runs that they compare theirs with.</summary>
+public sealed class RankedRun : IDisposable
 {
+    /// <summary>Optimizer steps of a whole run.</summary>
     public const int Steps = 6;
 
     private readonly TinyRun _tiny = new();
+    private readonly HashSet<string> _made = [];
 
+    /// <summary>Writes the recipe and its data.</summary>
     public RankedRun()
     {
         _tiny.KeepOneStage(Steps);
@@ -18,8 +22,13 @@ internal sealed class RankedRun : IDisposable
             .Replace("checkpoint: {every: 3, keep: 2}", "checkpoint: {every: 1, keep: 2}", StringComparison.Ordinal));
     }
 
+    /// <summary>Sums in the order of micro-batches: the same bits for any number of ranks.</summary>
+    public static string[] Ordered => ["--set", "parallel.reduce=ordered"];
+
+    /// <summary>The recipe's file.</summary>
     public string Recipe => _tiny.Recipe;
 
+    /// <summary>A path in the folder.</summary>
     public string this[string name] => _tiny[name];
 
     /// <summary>train RECIPE --out DIRECTORY …</summary>
@@ -31,6 +40,7 @@ internal sealed class RankedRun : IDisposable
     /// <summary>The numbers of every step and evaluation as they are written, so to the bit; nothing that depends on the clock.</summary>
     public List<string> Metrics(string output) => _tiny.Metrics(output, "stage1");
 
+    /// <summary>The final weights.</summary>
     public byte[] Model(string output) => File.ReadAllBytes(Path.Combine(_tiny[output], "stage1", "model", "model.safetensors"));
 
     /// <summary>Steps of the published checkpoints.</summary>
@@ -43,6 +53,29 @@ internal sealed class RankedRun : IDisposable
                 .Select(n => int.Parse(n["step-".Length..])).Order()];
     }
 
+    /// <summary>One process, ordered sums, on a device: made once.</summary>
+    public string One(string device = "cpu")
+    {
+        var name = $"one-{device}";
+        if (_made.Add(name))
+        {
+            Z1.Run(Train(name, [.. Ordered, "--device", device])).Succeeded();
+        }
+
+        return name;
+    }
+
+    /// <summary>Two ranks that nothing interrupts, sums in the order of ranks: made once.</summary>
+    public string Two()
+    {
+        if (_made.Add("two-whole"))
+        {
+            Z1.Run(Launch(2, [], Train("two-whole"))).Succeeded();
+        }
+
+        return "two-whole";
+    }
+
     /// <summary>The same bits, whoever made them.</summary>
     public void Same(string expected, string output)
     {
@@ -50,5 +83,6 @@ internal sealed class RankedRun : IDisposable
         Assert.True(Model(expected).AsSpan().SequenceEqual(Model(output)), $"{output}: the final model differs from that of {expected}");
     }
 
+    /// <inheritdoc/>
     public void Dispose() => _tiny.Dispose();
 }

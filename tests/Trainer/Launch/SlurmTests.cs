@@ -13,15 +13,13 @@ public sealed class SlurmTests
     {
         using var run = new RankedRun();
         using var cluster = SlurmCluster.Start();
-        string[] ordered = ["--set", "parallel.reduce=ordered"];
-        Z1.Run(run.Train("one", ordered)).Succeeded();
-
+        var ordered = RankedRun.Ordered;
         // a whole run
         Submit(cluster, run, "whole", ordered);
         cluster.WaitForJobs(100);
         Assert.Contains($"stage1 step {RankedRun.Steps}/{RankedRun.Steps}", File.ReadAllText(run["whole.out"]));
         Assert.Contains("\"launcher\": \"Slurm\"", File.ReadAllText(Path.Combine(run["whole"], "environment.json")));
-        run.Same("one", "whole");
+        run.Same(run.One(), "whole");
 
         // stopped as Slurm stops it before the time limit: the signal goes to the batch shell
         var job = Submit(cluster, run, "stopped", ordered);
@@ -32,7 +30,7 @@ public sealed class SlurmTests
         Assert.Contains("stopped by SIGTERM", output);
         Assert.Contains("saved before the time limit", output);
         Assert.Contains("continues after step", output);
-        run.Same("one", "stopped");
+        run.Same(run.One(), "stopped");
     }
 
     private static string Submit(SlurmCluster cluster, RankedRun run, string name, string[] more)

@@ -86,6 +86,7 @@ internal sealed class ShardedRank<T> : IDisposable
     private readonly Parallelism _parallelism;
     private readonly Activations<T> _activations;
     private readonly OptimizeRecipe _recipe;
+    private readonly GuardRecipe _guard;
 
     public ShardedRank(string model, ICollective world, ParallelRecipe parallel, OptimizeRecipe recipe, int localSize = 1, GuardRecipe? guard = null)
     {
@@ -100,18 +101,22 @@ internal sealed class ShardedRank<T> : IDisposable
         HfWeights.Load(directory, Optimizer.Master);
         Optimizer.PublishMaster(_stream);
         Samples = ShardedRun.Data(config.VocabSize);
-        Loop = new TrainLoop<T>(
-            _stream, Optimizer, _activations, Samples, new StepPlan(Samples.Count, recipe.BatchSamples, seed: 9, recipe.LastStep), 14, recipe,
-            guard ?? new GuardRecipe(Skip: false, SpikeZ: 0, Window: 4, MaxSkips: 3), TrainProgress.Start);
+        _guard = guard ?? new GuardRecipe(Skip: false, SpikeZ: 0, Window: 4, MaxSkips: 3);
+        Restart();
     }
 
     public Optimizer<T> Optimizer { get; }
 
     public List<TokenizedSample> Samples { get; }
 
-    public TrainLoop<T> Loop { get; }
+    public TrainLoop<T> Loop { get; private set; } = null!;
 
     public CpuStream Stream => _stream;
+
+    /// <summary>A loop at step 0 over the weights as they are.</summary>
+    public void Restart() => Loop = new TrainLoop<T>(
+        _stream, Optimizer, _activations, Samples, new StepPlan(Samples.Count, _recipe.BatchSamples, seed: 9, _recipe.LastStep), 14, _recipe, _guard,
+        TrainProgress.Start);
 
     public StepMetrics? Step(CancellationToken stop = default) => Loop.Step(stop);
 

@@ -106,6 +106,26 @@ public sealed class ShardedTrainingTests
     }
 
     [Theory]
+    [InlineData(ShardStrategy.None, 1)]
+    [InlineData(ShardStrategy.Zero1, 2)]
+    [InlineData(ShardStrategy.Fsdp, 3)]
+    public void An_offloaded_optimizer_changes_no_bit_on_a_CPU(ShardStrategy strategy, int ranks)
+    {
+        Same<float>(s_recipe);
+        Same<BFloat16>(s_recipe with { StochasticRounding = true });
+
+        void Same<T>(OptimizeRecipe recipe)
+            where T : unmanaged
+        {
+            var kept = ShardedRun.Of<T>("a_tied", ranks, new ParallelRecipe(strategy), recipe, 4);
+            var offloaded = ShardedRun.Of<T>("a_tied", ranks, new ParallelRecipe(strategy, OffloadOptimizer: true), recipe, 4);
+            Assert.Equal(kept.Steps.Select(ShardedRun.Untimed), offloaded.Steps.Select(ShardedRun.Untimed));
+            Assert.All(kept.Master, p => Assert.Equal(p.Value, offloaded.Master[p.Key]));
+            Assert.All(kept.Weights, p => Assert.Equal(p.Value, offloaded.Weights[p.Key]));
+        }
+    }
+
+    [Theory]
     [InlineData(ShardStrategy.None, false)]
     [InlineData(ShardStrategy.Fsdp, true)]
     public void A_step_that_is_bad_on_one_rank_is_skipped_by_all(ShardStrategy strategy, bool perMicroBatch)
