@@ -3,10 +3,10 @@ using Z1Coder.Trainer.Curation.Nano;
 
 namespace Z1Coder.Trainer.Cli;
 
-/// <summary>z1 curate nano</summary>
+/// <summary>z1 curate nano, and the verbs that files beside this one hold</summary>
 internal static class CurateCommand
 {
-    public static Command Create() => new("curate", "Makes training data.") { Nano() };
+    public static Command Create() => new("curate", "Makes training data: asks a teacher, filters, decontaminates.") { CurateTrajectories.Create(), Nano() };
 
     private static Command Nano()
     {

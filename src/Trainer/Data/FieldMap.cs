@@ -18,7 +18,9 @@ public sealed record FieldMap(string? Prompt = null, string? Response = null, st
     ];
 
     /// <summary>Reads "prompt=question,response=answer" (also input=, messages=, id=).</summary>
-    public static FieldMap Parse(string text)
+    /// <param name="text">the pairs</param>
+    /// <param name="needsResponse">false where records are problems, whose response may be absent</param>
+    public static FieldMap Parse(string text, bool needsResponse = true)
     {
         ArgumentNullException.ThrowIfNull(text);
         var map = new FieldMap();
@@ -38,14 +40,14 @@ public sealed record FieldMap(string? Prompt = null, string? Response = null, st
             };
         }
 
-        map.Validate();
+        map.Validate(needsResponse);
         return map;
     }
 
-    /// <summary>Throws unless the map names either messages, or both prompt and response.</summary>
-    public void Validate()
+    /// <summary>Throws unless the map names either messages, or both prompt and response (the prompt alone where no response is needed).</summary>
+    public void Validate(bool needsResponse = true)
     {
-        var plain = Prompt is not null && Response is not null && Messages is null;
+        var plain = Prompt is not null && (Response is not null || !needsResponse) && Messages is null;
         var chat = Messages is not null && Prompt is null && Response is null && Input is null;
         if (!plain && !chat)
         {
@@ -54,7 +56,7 @@ public sealed record FieldMap(string? Prompt = null, string? Response = null, st
     }
 
     /// <summary>The map that fits the keys of this record, or null.</summary>
-    internal static FieldMap? Detect(JsonElement record)
+    internal static FieldMap? Detect(JsonElement record, bool needsResponse)
     {
         var id = Has(record, "id") ? "id" : Has(record, "task_id") ? "task_id" : null;
         foreach (var key in (ReadOnlySpan<string>)["messages", "conversations"])
@@ -69,12 +71,15 @@ public sealed record FieldMap(string? Prompt = null, string? Response = null, st
         {
             if (Has(record, prompt) && Has(record, response))
             {
-                return new FieldMap(prompt, response, Input: prompt == "instruction" ? "input" : null, Id: id);
+                return new FieldMap(prompt, response, InputOf(prompt), Id: id);
             }
         }
 
-        return null;
+        return needsResponse ? null
+            : s_known.Select(k => k.Prompt).FirstOrDefault(prompt => Has(record, prompt)) is { } only ? new FieldMap(only, Input: InputOf(only), Id: id) : null;
     }
+
+    private static string? InputOf(string prompt) => prompt == "instruction" ? "input" : null;
 
     private static bool Has(JsonElement record, string key) => record.TryGetProperty(key, out _);
 }
