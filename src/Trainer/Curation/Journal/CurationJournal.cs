@@ -19,7 +19,6 @@ namespace Z1Coder.Trainer.Curation.Journal;
 public sealed class CurationJournal : IDisposable
 {
     private const int QueuedRecords = 1024;
-    private static ReadOnlySpan<byte> KeyStart => "{\"key\":\""u8;
 
     private readonly RequestFingerprint _fingerprint;
     private readonly JournalFile _kept;
@@ -183,7 +182,7 @@ public sealed class CurationJournal : IDisposable
             }
 
             // the usual record is recognised by its bytes; only another fingerprint is parsed
-            var request = line.Span[(KeyStart.Length + 33)..];
+            var request = line.Span[(JournalFile.LineStart.Length + 33)..];
             if (!allowChanged && !(request.StartsWith(",\"request\":"u8) && request[11..].StartsWith(_fingerprint.Json.Span)) && Changed(line) is { } what)
             {
                 throw new InvalidInputException(
@@ -212,8 +211,8 @@ public sealed class CurationJournal : IDisposable
     private static bool TryKey(ReadOnlySpan<byte> line, out UInt128 key)
     {
         key = 0;
-        return line.StartsWith(KeyStart) && line.Length > KeyStart.Length + 33 && line[KeyStart.Length + 32] == (byte)'"' && line.TrimEnd("\r "u8)[^1] == (byte)'}'
-            && UInt128.TryParse(Encoding.ASCII.GetString(line.Slice(KeyStart.Length, 32)), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out key);
+        return line.StartsWith(JournalFile.LineStart) && line.Length > JournalFile.LineStart.Length + 33 && line[JournalFile.LineStart.Length + 32] == (byte)'"' && line.TrimEnd("\r "u8)[^1] == (byte)'}'
+            && UInt128.TryParse(Encoding.ASCII.GetString(line.Slice(JournalFile.LineStart.Length, 32)), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out key);
     }
 
     private sealed record Pending(ReadOnlyMemory<byte> Line, bool IsKept, TaskCompletionSource Done);

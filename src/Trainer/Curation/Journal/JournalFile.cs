@@ -10,6 +10,9 @@ internal sealed class JournalFile : IDisposable
 {
     private const int TailBytes = 1 << 16;
 
+    /// <summary>How every line begins; a file that begins otherwise belongs to somebody else and is not touched.</summary>
+    internal static ReadOnlySpan<byte> LineStart => "{\"key\":\""u8;
+
     private readonly FileStream _file;
     private readonly string _path;
     private long _length;
@@ -32,6 +35,7 @@ internal sealed class JournalFile : IDisposable
 
         try
         {
+            CheckStart();
             CutTornLine();
         }
         catch
@@ -47,13 +51,13 @@ internal sealed class JournalFile : IDisposable
     /// <summary>Every line so far, without its break.</summary>
     public IEnumerable<ReadOnlyMemory<byte>> Lines()
     {
-        _file.Position = 0;
-        var items = new JsonItems(_file, _path);
-        if (items.IsArray)
+        if (_length == 0)
         {
-            throw new InvalidInputException($"{_path} is a JSON array, not a file of z1 curate; name another --out");
+            yield break;
         }
 
+        _file.Position = 0;
+        var items = new JsonItems(_file, _path);
         while (items.Next(out var line))
         {
             yield return line;
@@ -91,9 +95,19 @@ internal sealed class JournalFile : IDisposable
 
     public void Dispose() => _file.Dispose();
 
-    private void CutTornLine()
+    private void CheckStart()
     {
         _length = _file.Length;
+        Span<byte> start = stackalloc byte[(int)Math.Min(_length, LineStart.Length)];
+        _file.ReadExactly(start);
+        if (!LineStart.StartsWith(start))
+        {
+            throw new InvalidInputException($"{_path} is no file of z1 curate; name another --out");
+        }
+    }
+
+    private void CutTornLine()
+    {
         if (_length == 0)
         {
             return;
