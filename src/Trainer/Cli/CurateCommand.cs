@@ -6,7 +6,10 @@ namespace Z1Coder.Trainer.Cli;
 /// <summary>z1 curate nano, and the verbs that files beside this one hold</summary>
 internal static class CurateCommand
 {
-    public static Command Create() => new("curate", "Makes training data: asks a teacher, filters, decontaminates.") { CurateTrajectories.Create(), Nano() };
+    public static Command Create() => new("curate", "Makes training data: asks a teacher, filters, decontaminates.") 
+    {
+        CurateTrajectories.Create(), CurateFilter.Filter(), CurateFilter.Decontaminate(), Nano(),
+    };
 
     private static Command Nano()
     {

@@ -140,11 +140,18 @@ public sealed class DiskTable : IDisposable
         }
     }
 
-    private static SafeFileHandle Create(string directory, long slots)
+    /// <summary>An empty file that goes with its handle, however the process ends.</summary>
+    internal static SafeFileHandle Nameless(string directory)
     {
         var path = Path.Combine(directory, $".z1-{Guid.NewGuid():N}.tmp");
         var file = File.OpenHandle(path, FileMode.CreateNew, FileAccess.ReadWrite, FileShare.None, FileOptions.RandomAccess);
         File.Delete(path);                              // Linux keeps an open file without a name
+        return file;
+    }
+
+    private static SafeFileHandle Create(string directory, long slots)
+    {
+        var file = Nameless(directory);
         RandomAccess.SetLength(file, slots * SlotBytes);
         return file;
     }
