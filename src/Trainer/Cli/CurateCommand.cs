@@ -8,7 +8,8 @@ internal static class CurateCommand
 {
     public static Command Create() => new("curate", "Makes training data: asks a teacher, filters, decontaminates.") 
     {
-        CurateTrajectories.Create(), CurateFilter.Filter(), CurateFilter.Decontaminate(), Nano(),
+        CurateInstructions.Create(), CurateEvolve.Create(), CurateSelfInvoking.Create(), CurateTrajectories.Create(),
+        CurateFilter.Filter(), CurateFilter.Decontaminate(), Nano(),
     };
 
     private static Command Nano()

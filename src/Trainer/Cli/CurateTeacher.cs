@@ -68,6 +68,10 @@ internal sealed class CurateTeacher
     /// <summary>Loads a prompt file, the user's or the built-in one.</summary>
     public PromptFile Prompt(ParseResult parsed, string name, params IReadOnlyList<string> values) => PromptFile.Load(name, parsed.GetValue(_prompts), values);
 
+    public string OutputDirectory(ParseResult parsed) => Path.GetDirectoryName(Path.GetFullPath(parsed.GetValue(_output)!))!;
+
+    public bool IsJson(ParseResult parsed) => parsed.GetValue(_json);
+
     public DecodingParameters Decoding(ParseResult parsed) => new()
     {
         Temperature = parsed.GetValue(_temperature), TopP = parsed.GetValue(_topP), MaxTokens = parsed.GetValue(_maxTokens), Seed = parsed.GetValue(_seed),

@@ -171,7 +171,7 @@ public sealed class CurationFilter
     /// <summary>The ids of the texts kept, by number, on disk: only for the report's sentences.</summary>
     private sealed class IdFile(string directory) : IDisposable
     {
-        private const int IdBytes = 64;
+        private const int IdBytes = 192;
 
         private readonly Microsoft.Win32.SafeHandles.SafeFileHandle _file = DiskTable.Nameless(directory);
         private long _count;
