@@ -6,7 +6,18 @@ namespace Z1Coder.Trainer.Cli;
 /// <summary>z1 curate nano, and the verbs that files beside this one hold</summary>
 internal static class CurateCommand
 {
-    public static Command Create() => new("curate", "Makes training data: asks a teacher, filters, decontaminates.") 
+    public static Command Create() => new(
+        "curate",
+        """
+        Makes training data: asks a teacher, filters, decontaminates. The published recipe, stage by stage:
+
+            Stage 1: z1 curate evolve problems.jsonl ... --out evolved.jsonl              harder and rarer problems
+                     z1 curate trajectories evolved.jsonl ... --out trajectories.jsonl    the teacher's reasoning
+            Stage 2: z1 curate instructions src/ ... --out instructions.jsonl             open-source code into instructions
+                     z1 curate self-invoking instructions.jsonl ... --out self.jsonl      problems that call them, verified by running
+            Both:    z1 curate filter trajectories.jsonl --out clean.jsonl                cut, code-less and repeated answers go
+                     z1 curate decontaminate clean.jsonl --benchmark HumanEval.jsonl ... --out train.jsonl
+        """) 
     {
         CurateInstructions.Create(), CurateEvolve.Create(), CurateSelfInvoking.Create(), CurateTrajectories.Create(),
         CurateFilter.Filter(), CurateFilter.Decontaminate(), Nano(),

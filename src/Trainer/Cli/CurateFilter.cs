@@ -162,7 +162,7 @@ internal static class CurateFilter
                 json.WriteNumber("task_texts_too_short_to_tell", index.TooShort);
             }
 
-            CurateOptions.WriteReasons(json, report.Drops);
+            DropCountJson.Write(json, "reasons", report.Drops);
         }
     }
 }

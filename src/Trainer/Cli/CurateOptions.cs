@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Text.Json;
 using Z1Coder.Trainer.Data;
 
 namespace Z1Coder.Trainer.Cli;
@@ -26,25 +25,4 @@ internal static class CurateOptions
             result.AddError($"{option.Name} {result.Tokens[0].Value}: at least {least}");
         }
     });
-
-    public static void WriteReasons(Utf8JsonWriter json, IReadOnlyList<DropCount> reasons)
-    {
-        json.WriteStartArray("reasons");
-        foreach (var reason in reasons)
-        {
-            json.WriteStartObject();
-            json.WriteString("reason", reason.Reason);
-            json.WriteNumber("count", reason.Count);
-            json.WriteStartArray("examples");
-            foreach (var example in reason.Examples)
-            {
-                json.WriteStringValue(example);
-            }
-
-            json.WriteEndArray();
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
-    }
 }

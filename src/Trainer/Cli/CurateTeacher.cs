@@ -175,7 +175,7 @@ internal sealed class CurateTeacher
             json.WriteNumber("retries", progress.Retries);
             json.WriteNumber("items_per_second", Math.Round(progress.ItemsPerSecond, 3));
             json.WriteNumber("commits", journal.Commits);
-            CurateOptions.WriteReasons(json, progress.Reasons);
+            DropCountJson.Write(json, "reasons", progress.Reasons);
         });
     }
 }

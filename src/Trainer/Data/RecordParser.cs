@@ -167,7 +167,7 @@ internal static class RecordParser
         var text = new StringBuilder();
         if (turn.TryGetProperty("reasoning_content", out var reasoning) && reasoning.ValueKind == JsonValueKind.String)
         {
-            AppendReasoning(text, reasoning.GetString()!);
+            text.Append(Reasoning(reasoning.GetString()!));
         }
 
         if (!TryContent(content, text, out error))
@@ -222,7 +222,7 @@ internal static class RecordParser
                     text.Append(value.GetString());
                     break;
                 case "reasoning" or "thinking":
-                    AppendReasoning(text, value.GetString()!);
+                    text.Append(Reasoning(value.GetString()!));
                     break;
                 case "tool_call":
                     text.Append(text.Length == 0 || text[^1] == '\n' ? "" : "\n").Append("<tool_call>\n").Append(value.GetString()).Append("\n</tool_call>");
@@ -236,8 +236,8 @@ internal static class RecordParser
         return true;
     }
 
-    private static void AppendReasoning(StringBuilder text, string reasoning) =>
-        text.Append("<think>\n").Append(reasoning.Trim('\n')).Append("\n</think>\n\n");
+    /// <summary>Reasoning that stands apart from its answer, as it stands before it in one text.</summary>
+    internal static string Reasoning(string reasoning) => $"<think>\n{reasoning.Trim('\n')}\n</think>\n\n";
 
     private static string? OwnId(JsonElement root, string? key) =>
         key is null || !root.TryGetProperty(key, out var id) ? null

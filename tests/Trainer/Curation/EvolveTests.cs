@@ -58,7 +58,8 @@ public sealed class EvolveTests : IDisposable
         using var server = new ScriptedTeacher((prompt, _) => LoopbackReply.Answer(
             prompt.Contains("Task 7:", StringComparison.Ordinal) ? "I would rather not."
             : prompt.Contains("Invent", StringComparison.Ordinal) ? "Sure.\n[Problem]\nCount the islands in a rectangular grid of land and water cells."
-            : "[Problem]\n" + Task(prompt) + " Do it in one pass."));
+            : prompt.StartsWith("Rewrite", StringComparison.Ordinal) ? "[Problem]\n" + Task(prompt) + " Do it in one pass."
+            : "a trajectory"));
         string[] teacher = ["--teacher", server.BaseUrl, "--model", "m", "--json"];
         var json = Z1.Run(["curate", "evolve", this["p.jsonl"], "--out", this["r1.jsonl"], .. teacher]).Json();
         Assert.Equal((29, 1), (json.GetProperty("kept").GetInt32(), json.GetProperty("dropped").GetInt32()));

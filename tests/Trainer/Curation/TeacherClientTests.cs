@@ -159,6 +159,21 @@ public sealed class TeacherClientTests
     }
 
     [Fact]
+    public async Task The_rate_of_tokens_is_kept_by_what_the_server_counted()
+    {
+        using var server = new ScriptedTeacher((_, _) => LoopbackReply.Answer("ok", "stop", 40, 60));
+        using var client = new TeacherClient(server.Options with { TokensPerMinute = 60_000 }, TeacherApi.Chat, "m");
+        var clock = Stopwatch.StartNew();
+        for (var i = 0; i < 20; i++)
+        {
+            await client.AskAsync([new("user", $"{i}")], s_greedy, Test);
+        }
+
+        // 2,000 tokens at 1,000 a second, 1,000 of them saved up; the last answer is paid after it came
+        Assert.True(clock.Elapsed.TotalSeconds >= 0.85, $"took {clock.Elapsed.TotalSeconds} s");
+    }
+
+    [Fact]
     public async Task A_cancelled_request_is_no_failure()
     {
         using var server = new ScriptedTeacher((_, _) => LoopbackReply.Answer("late") with { DelayMilliseconds = 10_000 });

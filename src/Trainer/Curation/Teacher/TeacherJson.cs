@@ -140,7 +140,7 @@ internal static class TeacherJson
             return false;
         }
 
-        var text = string.IsNullOrEmpty(reasoning) ? content : $"<think>\n{reasoning.Trim('\n')}\n</think>\n\n{content}";
+        var text = string.IsNullOrEmpty(reasoning) ? content : RecordParser.Reasoning(reasoning) + content;
         answer = Answer(root, choice, text!);
         error = null;
         return true;
