@@ -8,8 +8,8 @@ using Z1Coder.Trainer.Data;
 namespace Z1Coder.Perf;
 
 /// <summary>
-/// How many items a second <c>z1 curate trajectories</c> finishes when the teacher answers at once: reading, request over HTTP on loopback, answer, record, group commit
-/// with fsync. The teacher runs in the same process, so its cost is in the figure.
+/// How many items a second <c>z1 curate trajectories</c> finishes when the teacher answers at once: reading, request over HTTP on
+/// loopback, answer, record, group commit with fsync. The teacher runs in the same process, so its cost is in the figure.
 /// </summary>
 public static class CurateThroughput
 {
@@ -19,14 +19,16 @@ public static class CurateThroughput
     private const int AnswerCharacters = 1500, ProblemWords = 40;
 
     /// <summary>What a line of <see cref="CurateResult"/> shows.</summary>
-    public const string Header = "curate: items/s, µs an item (p20 p50 p80 over rounds), items a commit, managed heap after the first and the last round";
+    public const string Header =
+        "curate: items/s, µs an item (p20 p50 p80 over rounds), items a commit, managed heap after the first and the last round";
 
     /// <summary>Rounds of <paramref name="items"/> items each, all into one file in <paramref name="directory"/>.</summary>
     public static async Task<CurateResult> RunAsync(string directory, int items, int rounds)
     {
         var reply = LoopbackReply.Answer(new string('x', AnswerCharacters));
         using var server = new LoopbackTeacher(_ => reply);
-        using var teacher = new TeacherClient(new TeacherOptions { BaseUrl = server.BaseUrl, Concurrency = Concurrency }, TeacherApi.Completions, "loopback");
+        using var teacher = new TeacherClient(new TeacherOptions { BaseUrl = server.BaseUrl, Concurrency = Concurrency },
+            TeacherApi.Completions, "loopback");
         var prompt = PromptFile.Load(Trajectories.Prompt, null, "problem");
         var decoding = new DecodingParameters();
         var fingerprint = new RequestFingerprint("trajectories", "loopback", TeacherApi.Completions, [prompt], decoding);
@@ -56,7 +58,8 @@ public static class CurateThroughput
         }
 
         Array.Sort(micros);
-        return new CurateResult(items, rounds, micros[rounds / 5], micros[rounds / 2], micros[rounds * 4 / 5], (double)items * rounds / commits, heap[0], heap[^1]);
+        return new CurateResult(items, rounds, micros[rounds / 5], micros[rounds / 2], micros[rounds * 4 / 5],
+            (double)items * rounds / commits, heap[0], heap[^1]);
     }
 
     private static void Write(string path, int items, int round)

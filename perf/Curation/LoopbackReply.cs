@@ -9,7 +9,8 @@ namespace Z1Coder.Perf;
 /// <param name="ContentType">of the body</param>
 /// <param name="Headers">whole further header lines, each with its line break</param>
 /// <param name="DelayMilliseconds">wait before the first byte</param>
-/// <param name="KeptBytes">bytes of the whole reply that are sent before the connection is cut; null sends all and keeps the connection</param>
+/// <param name="KeptBytes">bytes of the whole reply that are sent before the connection is cut; null sends all and keeps the
+/// connection</param>
 public sealed record LoopbackReply(
     int Status, byte[] Body, string ContentType = "application/json", string Headers = "", int DelayMilliseconds = 0, int? KeptBytes = null)
 {
@@ -18,8 +19,10 @@ public sealed record LoopbackReply(
     {
         var quoted = JsonSerializer.Serialize(text, LoopbackJson.Default.String);
         return new LoopbackReply(200, Encoding.UTF8.GetBytes(
-            $"{{\"id\":\"x\",\"object\":\"chat.completion\",\"choices\":[{{\"index\":0,\"text\":{quoted},\"message\":{{\"role\":\"assistant\",\"content\":{quoted}}},"
-            + $"\"finish_reason\":\"{finishReason}\"}}],\"usage\":{{\"prompt_tokens\":{promptTokens},\"completion_tokens\":{completionTokens}}}}}"));
+            $"{{\"id\":\"x\",\"object\":\"chat.completion\",\"choices\":[{{\"index\":0,\"text\":{quoted},"
+            + $"\"message\":{{\"role\":\"assistant\",\"content\":{quoted}}},"
+            + $"\"finish_reason\":\"{finishReason}\"}}],"
+            + $"\"usage\":{{\"prompt_tokens\":{promptTokens},\"completion_tokens\":{completionTokens}}}}}"));
     }
 
     /// <summary>An error as OpenAI words it.</summary>

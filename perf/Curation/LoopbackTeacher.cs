@@ -5,8 +5,9 @@ using System.Text;
 namespace Z1Coder.Perf;
 
 /// <summary>
-/// An OpenAI-shaped server on a free port of this machine that answers what a script says: for measuring how fast curation is when the teacher is
-/// not what it waits for, and for tests that need a bad teacher. HTTP/1.1 with kept connections, bodies with a Content-Length only.
+/// An OpenAI-shaped server on a free port of this machine that answers what a script says: for measuring how fast curation is when the
+/// teacher is not what it waits for, and for tests that need a bad teacher. HTTP/1.1 with kept connections, bodies with a Content-Length
+/// only.
 /// </summary>
 public sealed class LoopbackTeacher : IDisposable
 {
@@ -149,7 +150,8 @@ public sealed class LoopbackTeacher : IDisposable
         var head = Encoding.ASCII.GetBytes(
             $"HTTP/1.1 {reply.Status} X\r\nContent-Type: {reply.ContentType}\r\nContent-Length: {reply.Body.Length}\r\n{reply.Headers}\r\n");
         byte[] whole = [.. head, .. reply.Body];
-        await stream.WriteAsync(whole.AsMemory(0, reply.KeptBytes is { } kept ? Math.Min(kept, whole.Length) : whole.Length), _end.Token).ConfigureAwait(false);
+        await stream.WriteAsync(whole.AsMemory(0, reply.KeptBytes is { } kept ? Math.Min(kept, whole.Length) : whole.Length), _end.Token)
+            .ConfigureAwait(false);
         return reply.KeptBytes is null;
     }
 

@@ -17,7 +17,7 @@ internal static class CurateCommand
                      z1 curate self-invoking instructions.jsonl ... --out self.jsonl      problems that call them, verified by running
             Both:    z1 curate filter trajectories.jsonl --out clean.jsonl                cut, code-less and repeated answers go
                      z1 curate decontaminate clean.jsonl --benchmark HumanEval.jsonl ... --out train.jsonl
-        """) 
+        """)
     {
         CurateInstructions.Create(), CurateEvolve.Create(), CurateSelfInvoking.Create(), CurateTrajectories.Create(),
         CurateFilter.Filter(), CurateFilter.Decontaminate(), Nano(),
@@ -27,7 +27,10 @@ internal static class CurateCommand
     {
         var output = new Option<string>("--out") { Description = "directory for the JSONL files", Required = true };
         var seed = new Option<ulong>("--seed") { Description = "draws other problems", DefaultValueFactory = _ => 1 };
-        var command = new Command("nano", "The demo's corpus: generated problems, a scripted teacher's reasoning, a held-out benchmark.") { output, seed };
+        var command = new Command("nano", "The demo's corpus: generated problems, a scripted teacher's reasoning, a held-out benchmark.")
+        {
+            output, seed,
+        };
         command.SetAction(parsed =>
         {
             Console.WriteLine(NanoCorpus.Write(parsed.GetValue(output)!, new NanoOptions { Seed = parsed.GetValue(seed) }));

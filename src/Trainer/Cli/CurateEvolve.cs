@@ -16,12 +16,16 @@ internal static class CurateEvolve
         string[] all = [.. Enum.GetNames<EvolveOperation>().Select(name => name.ToLowerInvariant())];
         var operations = new Option<string[]>("--operations")
         {
-            Description = "in depth: constraints, deepen, concretize, reasoning; in breadth: breadth. Each problem gets one of them", AllowMultipleArgumentsPerToken = true,
+            Description = "in depth: constraints, deepen, concretize, reasoning; in breadth: breadth. Each problem gets one of them",
+            AllowMultipleArgumentsPerToken = true,
             DefaultValueFactory = _ => all,
         };
         operations.AcceptOnlyFromAmong(all);
         var draw = new Option<ulong>("--draw") { Description = "draws other operations", DefaultValueFactory = _ => 1 };
-        var added = new Option<int>("--most-added-words") { Description = "in depth: more than this is dropped (the prompt asks for 10 to 20)", DefaultValueFactory = _ => 60 };
+        var added = new Option<int>("--most-added-words")
+        {
+            Description = "in depth: more than this is dropped (the prompt asks for 10 to 20)", DefaultValueFactory = _ => 60,
+        };
         PlanCommand.Within(added, 1, 100_000);
         var teacher = new CurateTeacher(TeacherApi.Chat);
         var command = new Command(
@@ -37,13 +41,15 @@ internal static class CurateEvolve
         teacher.AddTo(command);
         command.SetAction(parsed =>
         {
-            var chosen = parsed.GetValue(operations)!.Distinct().Select(name => Enum.Parse<EvolveOperation>(name, ignoreCase: true)).ToList();
+            var chosen = parsed.GetValue(operations)!.Distinct().Select(name => Enum.Parse<EvolveOperation>(name, ignoreCase: true))
+                .ToList();
             var prompts = chosen.ToDictionary(o => o, o => teacher.Prompt(parsed, Evolve.PromptOf(o), "problem"));
             var (decoding, seed, most) = (teacher.Decoding(parsed), parsed.GetValue(draw), parsed.GetValue(added));
             var map = parsed.GetValue(fields) is { } text ? FieldMap.Parse(text, needsResponse: false) : null;
             return teacher.Run(
                 parsed, "evolve", [.. prompts.Values], [("draw", $"{seed}"), ("most_added_words", $"{most}")],
-                () => Problem.Read(parsed.GetValue(files)!, map, CurateOptions.Policy(parsed.GetValue(skip)), new DataReport(), withResponse: false),
+                () => Problem.Read(parsed.GetValue(files)!, map, CurateOptions.Policy(parsed.GetValue(skip)), new DataReport(),
+                    withResponse: false),
                 problem => problem.Key, problem => problem.Id,
                 (client, problem, cancellation) =>
                 {

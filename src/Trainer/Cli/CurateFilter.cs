@@ -13,32 +13,48 @@ internal static class CurateFilter
     public static Command Filter()
     {
         var common = new Common();
-        var near = new Option<double>("--near") { Description = "Jaccard similarity of questions (runs of 5 words, MinHash) that counts as near duplicate, above 0.5; 0 looks for none", DefaultValueFactory = _ => 0.7 };
+        var near = new Option<double>("--near")
+        {
+            Description = "similarity of questions (Jaccard, runs of 5 words) that counts as near duplicate, above 0.5; 0 looks for none",
+            DefaultValueFactory = _ => 0.7,
+        };
         near.Validators.Add(result =>
         {
-            if (result.Tokens.Count > 0 && double.TryParse(result.Tokens[0].Value, out var value) && !(value == 0 || value is > 0.5 and <= 1))
+            if (result.Tokens.Count > 0 && double.TryParse(result.Tokens[0].Value, out var value)
+                && !(value == 0 || value is > 0.5 and <= 1))
             {
                 result.AddError($"--near {result.Tokens[0].Value}: above 0.5 and at most 1, or 0");
             }
         });
-        var unfinished = new Option<bool>("--keep-unfinished") { Description = "keep answers that were cut (finish_reason length, <think> or a fence without its end)" };
+        var unfinished = new Option<bool>("--keep-unfinished")
+        {
+            Description = "keep answers that were cut (finish_reason length, <think> or a fence without its end)",
+        };
         var end = new Option<string?>("--end-token") { Description = "a text that every answer must end with" };
-        var language = new Option<string>("--language") { Description = "python (a Python block), any (some fenced block) or none (code is not asked for)", DefaultValueFactory = _ => "python" };
+        var language = new Option<string>("--language")
+        {
+            Description = "python (a Python block), any (some fenced block) or none (code is not asked for)",
+            DefaultValueFactory = _ => "python",
+        };
         language.AcceptOnlyFromAmong("python", "any", "none");
         var least = new Option<int>("--min-chars") { Description = "least characters of an answer", DefaultValueFactory = _ => 1 };
         var most = new Option<int>("--max-chars") { Description = "most characters of an answer", DefaultValueFactory = _ => int.MaxValue };
         var tokenizer = new Option<string?>("--tokenizer") { Description = "a model directory or tokenizer.json, for --max-tokens" };
-        var tokens = new Option<int>("--max-tokens") { Description = "most tokens of question and answer together", DefaultValueFactory = _ => int.MaxValue };
+        var tokens = new Option<int>("--max-tokens")
+        {
+            Description = "most tokens of question and answer together", DefaultValueFactory = _ => int.MaxValue,
+        };
         var command = new Command(
             "filter",
             """
             Copies the records that are worth training on, and says what went and why.
 
                 z1 curate filter trajectories.jsonl --out clean.jsonl
-            Taken out: exact duplicates, empty and cut answers, answers without Python code, near duplicates of earlier questions, and by choice what is too short
-            or too long. The report stands in OUT.report.json: counts, and a few examples of each reason.
+            Taken out: exact duplicates, empty and cut answers, answers without Python code, near duplicates of earlier questions, and by
+            choice what is too short or too long. The report stands in OUT.report.json: counts, and a few examples of each reason.
             """)
-        { common.Files, common.Output, common.Fields, common.Skip, near, unfinished, end, language, least, most, tokenizer, tokens, common.Json };
+        { common.Files, common.Output, common.Fields, common.Skip, near, unfinished, end, language, least, most, tokenizer, tokens,
+            common.Json };
         command.Validators.Add(result =>
         {
             if (result.GetResult(tokens) is { Implicit: false } && result.GetValue(tokenizer) is null)
@@ -49,7 +65,8 @@ internal static class CurateFilter
         command.SetAction(parsed => common.Run(parsed, new FilterOptions
         {
             Unfinished = !parsed.GetValue(unfinished), EndToken = parsed.GetValue(end), CodeBlock = parsed.GetValue(language) != "none",
-            Python = parsed.GetValue(language) == "python", LeastCharacters = parsed.GetValue(least), MostCharacters = parsed.GetValue(most),
+            Python = parsed.GetValue(language) == "python", LeastCharacters = parsed.GetValue(least),
+            MostCharacters = parsed.GetValue(most),
             MostTokens = parsed.GetValue(tokens), CountTokens = Counter(parsed.GetValue(tokenizer)), NearDuplicates = parsed.GetValue(near),
         }));
         return command;
@@ -58,22 +75,36 @@ internal static class CurateFilter
     public static Command Decontaminate()
     {
         var common = new Common();
-        var benchmarks = new Option<string[]>("--benchmark") { Description = "a benchmark as published: JSON or JSONL, plain or .gz (repeatable)", Required = true, AllowMultipleArgumentsPerToken = true };
-        var fields = new Option<string[]>("--benchmark-fields") { Description = "text fields of the tasks; every known problem and solution field otherwise", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [] };
-        var words = new Option<int>("--ngram") { Description = "words in a row that count as overlap", DefaultValueFactory = _ => BenchmarkIndex.DefaultWords };
+        var benchmarks = new Option<string[]>("--benchmark")
+        {
+            Description = "a benchmark as published: JSON or JSONL, plain or .gz (repeatable)", Required = true,
+            AllowMultipleArgumentsPerToken = true,
+        };
+        var fields = new Option<string[]>("--benchmark-fields")
+        {
+            Description = "text fields of the tasks; every known problem and solution field otherwise",
+            AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [],
+        };
+        var words = new Option<int>("--ngram")
+        {
+            Description = "words in a row that count as overlap", DefaultValueFactory = _ => BenchmarkIndex.DefaultWords,
+        };
         PlanCommand.Within(words, 5, 1000);
-        var common1 = new Option<int>("--ignore-common") { Description = "forget runs of words that stand in at least so many tasks (boilerplate); 0 forgets none" };
-        PlanCommand.Within(common1, 0, int.MaxValue);
+        var commonRuns = new Option<int>("--ignore-common")
+        {
+            Description = "forget runs of words that stand in at least so many tasks (boilerplate); 0 forgets none",
+        };
+        PlanCommand.Within(commonRuns, 0, int.MaxValue);
         var command = new Command(
             "decontaminate",
             """
             Copies the records that share no run of words with the benchmarks given.
 
                 z1 curate decontaminate clean.jsonl --benchmark HumanEval.jsonl --benchmark mbpp.jsonl --out train.jsonl
-            Questions and answers are both looked at; case, punctuation and layout do not count. Ten words in a row, or the whole of a shorter task text, is
-            overlap. The report in OUT.report.json names the task and the words.
+            Questions and answers are both looked at; case, punctuation and layout do not count. Ten words in a row, or the whole of a
+            shorter task text, is overlap. The report in OUT.report.json names the task and the words.
             """)
-        { common.Files, common.Output, common.Fields, common.Skip, benchmarks, fields, words, common1, common.Json };
+        { common.Files, common.Output, common.Fields, common.Skip, benchmarks, fields, words, commonRuns, common.Json };
         command.SetAction(parsed =>
         {
             var index = new BenchmarkIndex(parsed.GetValue(words));
@@ -82,14 +113,15 @@ internal static class CurateFilter
                 index.Add(file, parsed.GetValue(fields)!);
             }
 
-            if (parsed.GetValue(common1) > 0)
+            if (parsed.GetValue(commonRuns) > 0)
             {
-                index.ForgetCommon(parsed.GetValue(common1));
+                index.ForgetCommon(parsed.GetValue(commonRuns));
             }
 
             return common.Run(parsed, new FilterOptions
             {
-                Exact = false, Unfinished = false, CodeBlock = false, Python = false, LeastCharacters = 0, NearDuplicates = 0, Benchmarks = index,
+                Exact = false, Unfinished = false, CodeBlock = false, Python = false, LeastCharacters = 0, NearDuplicates = 0,
+                Benchmarks = index,
             });
         });
         return command;
@@ -111,7 +143,10 @@ internal static class CurateFilter
     {
         public Argument<string[]> Files { get; } = CurateOptions.Inputs("training records: JSON or JSONL, plain or .gz");
 
-        public Option<string> Output { get; } = new("--out") { Description = "JSONL of the records that pass, unchanged; it appears whole or not at all", Required = true };
+        public Option<string> Output { get; } = new("--out")
+        {
+            Description = "JSONL of the records that pass, unchanged; it appears whole or not at all", Required = true,
+        };
 
         public Option<string?> Fields { get; } = CurateOptions.Fields();
 

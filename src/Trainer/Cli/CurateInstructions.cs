@@ -10,16 +10,24 @@ internal static class CurateInstructions
 {
     public static Command Create()
     {
-        var inputs = CurateOptions.Inputs("directories of Python files, or JSONL with a file's text under content, code, text or source (path and license where known)");
+        var inputs = CurateOptions.Inputs(
+            "directories of Python files, or JSONL with a file's text under content, code, text or source (path and license where known)");
         var licenses = new Option<string[]>("--licenses")
         {
-            Description = $"SPDX ids that are taken, or any; by default {string.Join(", ", Licenses.Permissive)}", AllowMultipleArgumentsPerToken = true,
+            Description = $"SPDX ids that are taken, or any; by default {string.Join(", ", Licenses.Permissive)}",
+            AllowMultipleArgumentsPerToken = true,
             DefaultValueFactory = _ => [.. Licenses.Permissive],
         };
         var fewest = new Option<int>("--min-lines") { Description = "fewest lines of a function", DefaultValueFactory = _ => 4 };
         var most = new Option<int>("--max-lines") { Description = "most lines of a function", DefaultValueFactory = _ => 100 };
-        var docstring = new Option<int>("--min-docstring-words") { Description = "fewest words of its docstring", DefaultValueFactory = _ => 5 };
-        var list = new Option<bool>("--list") { Description = "ask nobody: list the functions that would be sent, and why the others would not" };
+        var docstring = new Option<int>("--min-docstring-words")
+        {
+            Description = "fewest words of its docstring", DefaultValueFactory = _ => 5,
+        };
+        var list = new Option<bool>("--list")
+        {
+            Description = "ask nobody: list the functions that would be sent, and why the others would not",
+        };
         var teacher = new CurateTeacher(TeacherApi.Chat);
         var command = new Command(
             "instructions",
@@ -27,9 +35,10 @@ internal static class CurateInstructions
             Turns functions of open-source code into instructions with solutions, as OSS-Instruct does.
 
                 z1 curate instructions src/ --teacher URL --model NAME --temperature 0.7 --out instructions.jsonl
-            Taken are functions at the top level of a file that have a docstring and return something, under a permissive licence (by SPDX line, by the nearest LICENSE
-            file, or by the JSONL's own field), not too short, not too long, no near duplicates. Replies that fail a quality rule stand in OUT.dropped.jsonl with the
-            reason. The prompt is recipes/prompts/instruction.txt. See what would be sent with --list.
+            Taken are functions at the top level of a file that have a docstring and return something, under a permissive licence (by SPDX
+            line, by the nearest LICENSE file, or by the JSONL's own field), not too short, not too long, no near duplicates. Replies that fail a
+            quality rule stand in OUT.dropped.jsonl with the reason. The prompt is recipes/prompts/instruction.txt. See what would be sent
+            with --list.
             """)
         { inputs, licenses, fewest, most, docstring, list };
         teacher.AddTo(command);
@@ -38,7 +47,8 @@ internal static class CurateInstructions
             var chosen = parsed.GetValue(licenses)!;
             var options = new SeedOptions
             {
-                Licenses = chosen.Contains("any", StringComparer.OrdinalIgnoreCase) ? [] : chosen, FewestLines = parsed.GetValue(fewest), MostLines = parsed.GetValue(most),
+                Licenses = chosen.Contains("any", StringComparer.OrdinalIgnoreCase) ? [] : chosen, FewestLines = parsed.GetValue(fewest),
+                MostLines = parsed.GetValue(most),
                 FewestDocstringWords = parsed.GetValue(docstring),
             };
             var files = parsed.GetValue(inputs)!;
@@ -70,7 +80,8 @@ internal static class CurateInstructions
                     first ??= report;
                     return new SeedReader(options, folder, report).Read(files);
                 },
-                Instructions.KeyOf, seed => seed.Id, (client, seed, cancellation) => Instructions.AskAsync(client, prompt, decoding, seed, cancellation));
+                Instructions.KeyOf, seed => seed.Id,
+                (client, seed, cancellation) => Instructions.AskAsync(client, prompt, decoding, seed, cancellation));
             if (!teacher.IsJson(parsed))
             {
                 Print(first!);

@@ -13,14 +13,18 @@ internal static class CurateOptions
         Description = "which keys hold what: prompt=question,response=answer (also input=, messages=, id=); found out where absent",
     };
 
-    public static Option<bool> SkipBroken() => new("--skip-broken") { Description = "count lines that cannot be read and go on, instead of stopping at the first" };
+    public static Option<bool> SkipBroken() => new("--skip-broken")
+    {
+        Description = "count lines that cannot be read and go on, instead of stopping at the first",
+    };
 
     public static BrokenLinePolicy Policy(bool skip) => skip ? BrokenLinePolicy.Skip : BrokenLinePolicy.Stop;
 
     /// <summary>A number below the least one is bad usage.</summary>
     public static void AtLeast(Option<double> option, double least) => option.Validators.Add(result =>
     {
-        if (result.Tokens.Count > 0 && double.TryParse(result.Tokens[0].Value, out var value) && !(value >= least && double.IsFinite(value)))
+        if (result.Tokens.Count > 0 && double.TryParse(result.Tokens[0].Value, out var value)
+            && !(value >= least && double.IsFinite(value)))
         {
             result.AddError($"{option.Name} {result.Tokens[0].Value}: at least {least}");
         }

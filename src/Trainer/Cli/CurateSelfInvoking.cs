@@ -21,9 +21,9 @@ internal static class CurateSelfInvoking
             Makes harder problems whose solutions must call the given ones, and keeps what running proves.
 
                 z1 curate self-invoking instructions.jsonl --teacher URL --model NAME --out self-invoking.jsonl
-            For each record the teacher invents a harder problem with tests, then solves it. A record is kept when, confined by bubblewrap, the tests pass, the base
-            function was called by the solution, and a function that does nothing fails the tests. The rest stands in OUT.dropped.jsonl with the reason.
-            The prompts are recipes/prompts/self-invoking*.txt.
+            For each record the teacher invents a harder problem with tests, then solves it. A record is kept when, confined by bubblewrap,
+            the tests pass, the base function was called by the solution, and a function that does nothing fails the tests. The rest stands in
+            OUT.dropped.jsonl with the reason. The prompts are recipes/prompts/self-invoking*.txt.
             """)
         { files, fields, skip };
         teacher.AddTo(command);
@@ -39,10 +39,12 @@ internal static class CurateSelfInvoking
             {
                 return teacher.Run(
                     parsed, "self-invoking", [problem, question], [],
-                    () => Problem.Read(parsed.GetValue(files)!, map, CurateOptions.Policy(parsed.GetValue(skip)), new DataReport(), withResponse: true),
+                    () => Problem.Read(parsed.GetValue(files)!, map, CurateOptions.Policy(parsed.GetValue(skip)), new DataReport(),
+                        withResponse: true),
                     item => item.Key, item => item.Id,
                     (client, item, cancellation) =>
-                        LazyInitializer.EnsureInitialized(ref maker, () => new SelfInvoking(client, sandbox, problem, question, decoding)).AskAsync(item, cancellation));
+                        LazyInitializer.EnsureInitialized(ref maker, () => new SelfInvoking(client, sandbox, problem, question, decoding))
+                            .AskAsync(item, cancellation));
             }
             finally
             {

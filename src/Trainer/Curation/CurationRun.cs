@@ -5,8 +5,8 @@ using Z1Coder.Trainer.Data;
 namespace Z1Coder.Trainer.Curation;
 
 /// <summary>
-/// Takes items one after another, works on several at once, and makes each finished one durable before its worker takes the next: after a kill
-/// at most the items in flight are worked on again. Memory: the items in flight.
+/// Takes items one after another, works on several at once, and makes each finished one durable before its worker takes the next: after a
+/// kill at most the items in flight are worked on again. Memory: the items in flight.
 /// </summary>
 public static class CurationRun
 {
@@ -22,7 +22,8 @@ public static class CurationRun
     /// <param name="stop">no further item is begun; those in flight may finish within the grace time</param>
     /// <returns>True when every item was met; false when <paramref name="stop"/> ended the run.</returns>
     public static async Task<bool> RunAsync<TItem>(
-        IEnumerable<TItem> items, Func<TItem, UInt128> key, Func<TItem, string> id, Func<TItem, CancellationToken, Task<CurationOutcome>> work,
+        IEnumerable<TItem> items, Func<TItem, UInt128> key, Func<TItem, string> id,
+        Func<TItem, CancellationToken, Task<CurationOutcome>> work,
         CurationJournal journal, CurationProgress progress, CurationOptions options, CancellationToken stop)
     {
         ArgumentNullException.ThrowIfNull(items);
@@ -35,7 +36,8 @@ public static class CurationRun
         var gate = new Lock();
         Exception? fault = null;
         var (atEnd, failures) = (false, 0);
-        await Task.WhenAll(Enumerable.Range(0, options.Concurrency).Select(_ => Task.Run(WorkAsync, CancellationToken.None))).ConfigureAwait(false);
+        await Task.WhenAll(Enumerable.Range(0, options.Concurrency).Select(_ => Task.Run(WorkAsync, CancellationToken.None)))
+            .ConfigureAwait(false);
         if (fault is not null)
         {
             System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(fault);
@@ -62,7 +64,8 @@ public static class CurationRun
                         progress.Failure(id(item), e.Message);
                         if (Interlocked.Increment(ref failures) >= options.FailuresInARow)
                         {
-                            throw new InvalidInputException($"{options.FailuresInARow} items in a row got no answer, the last because {e.Message}", e);
+                            throw new InvalidInputException(
+                                $"{options.FailuresInARow} items in a row got no answer, the last because {e.Message}", e);
                         }
                     }
                     finally

@@ -4,8 +4,9 @@ using Z1Coder.Trainer.Data;
 namespace Z1Coder.Trainer.Curation;
 
 /// <summary>
-/// Problem -> a harder or a rarer problem, one operation a problem and run: the output of one run is the input of the next round. What failed to evolve is dropped
-/// with the reason (Evol-Instruct's elimination): a copy, a refusal, a text that speaks of its prompt, too few words, or many more than the 10 to 20 asked for.
+/// Problem -> a harder or a rarer problem, one operation a problem and run: the output of one run is the input of the next round. What
+/// failed to evolve is dropped with the reason (Evol-Instruct's elimination): a copy, a refusal, a text that speaks of its prompt, too few
+/// words, or many more than the 10 to 20 asked for.
 /// </summary>
 public static class Evolve
 {
@@ -26,7 +27,8 @@ public static class Evolve
 
     /// <summary>Asks for one evolved problem.</summary>
     public static async Task<CurationOutcome> AskAsync(
-        TeacherClient teacher, PromptFile prompt, DecodingParameters decoding, EvolveOperation operation, int mostAddedWords, Problem problem, CancellationToken cancellation)
+        TeacherClient teacher, PromptFile prompt, DecodingParameters decoding, EvolveOperation operation, int mostAddedWords,
+        Problem problem, CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(teacher);
         ArgumentNullException.ThrowIfNull(prompt);
@@ -62,7 +64,8 @@ public static class Evolve
             : TeacherTexts.LeaksPrompt(evolved) ? Verdict.Drop("speaks of the prompt")
             : after < FewestWords ? Verdict.Drop("too short")
             : operation != EvolveOperation.Breadth && after > before + mostAddedWords ? Verdict.Drop("too many words added")
-            : string.Equals(problem, evolved, StringComparison.OrdinalIgnoreCase) || (after <= before + CopyWords && TeacherTexts.Similarity(problem, evolved) >= Copy)
+            : string.Equals(problem, evolved, StringComparison.OrdinalIgnoreCase)
+                || (after <= before + CopyWords && TeacherTexts.Similarity(problem, evolved) >= Copy)
                 ? Verdict.Drop("a copy of the problem")
             : Verdict.Keep;
     }

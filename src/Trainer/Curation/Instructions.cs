@@ -5,8 +5,8 @@ using Z1Coder.Trainer.Data;
 namespace Z1Coder.Trainer.Curation;
 
 /// <summary>
-/// A function of open-source code -> an instruction with its solution, in the manner of OSS-Instruct (Magicoder, arXiv:2312.02120): the code inspires, the teacher writes.
-/// What fails a quality rule is dropped with the reason.
+/// A function of open-source code -> an instruction with its solution, in the manner of OSS-Instruct (Magicoder, arXiv:2312.02120): the
+/// code inspires, the teacher writes. What fails a quality rule is dropped with the reason.
 /// </summary>
 public static class Instructions
 {

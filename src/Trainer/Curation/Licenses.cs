@@ -7,9 +7,11 @@ public static class Licenses
     public const string Unknown = "unknown";
 
     /// <summary>Permissive licences: taken unless told otherwise.</summary>
-    public static IReadOnlyList<string> Permissive { get; } = ["MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Unlicense", "CC0-1.0", "0BSD", "Zlib", "PSF-2.0"];
+    public static IReadOnlyList<string> Permissive { get; } = ["MIT", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "ISC", "Unlicense",
+        "CC0-1.0", "0BSD", "Zlib", "PSF-2.0"];
 
-    private static readonly string[] s_names = ["LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "COPYING", "COPYING.txt", "UNLICENSE"];
+    private static readonly string[] s_names = ["LICENSE", "LICENSE.txt", "LICENSE.md", "LICENCE", "LICENCE.txt", "COPYING",
+        "COPYING.txt", "UNLICENSE"];
 
     /// <summary>The SPDX id that a file names near its head, or null.</summary>
     public static string? OfHeader(string source)
@@ -58,7 +60,8 @@ public static class Licenses
             : Has("Apache License") && Has("Version 2.0") ? "Apache-2.0"
             : Has("Permission is hereby granted, free of charge, to any person obtaining a copy") ? "MIT"
             : Has("Redistribution and use in source and binary forms") ? Has("Neither the name") ? "BSD-3-Clause" : "BSD-2-Clause"
-            : Has("Permission to use, copy, modify, and/or distribute this software for any purpose") ? Has("above copyright notice") ? "ISC" : "0BSD"
+            : Has("Permission to use, copy, modify, and/or distribute this software for any purpose") ? Has("above copyright notice")
+                ? "ISC" : "0BSD"
             : Has("This is free and unencumbered software released into the public domain") ? "Unlicense"
             : Has("CC0 1.0 Universal") ? "CC0-1.0"
             : Unknown;

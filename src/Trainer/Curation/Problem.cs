@@ -26,7 +26,8 @@ public sealed record Problem(UInt128 Key, string Id, string Text, string Respons
         }
     }
 
-    /// <summary>The question and the last answer of a record. A conversation of several user turns is no single question: its text is empty.</summary>
+    /// <summary>The question and the last answer of a record. A conversation of several user turns is no single question: its text is
+    /// empty.</summary>
     public static Problem Of(SftRecord record, bool withResponse)
     {
         ArgumentNullException.ThrowIfNull(record);

@@ -6,9 +6,9 @@ using Z1Coder.Trainer.Data;
 namespace Z1Coder.Trainer.Curation;
 
 /// <summary>
-/// The text of a request, from a file of recipes/prompts. Lines at its head that begin with # are comments. A line "--- system", "--- user" or
-/// "--- assistant" begins a turn; without one the whole text is one user turn. {{name}} is replaced by a value. The file's
-/// last line break belongs to no turn.
+/// The text of a request, from a file of recipes/prompts. Lines at its head that begin with # are comments. A line "--- system", "---
+/// user" or "--- assistant" begins a turn; without one the whole text is one user turn. {{name}} is replaced by a value. The file's last
+/// line break belongs to no turn.
 /// </summary>
 public sealed partial class PromptFile
 {
@@ -54,7 +54,8 @@ public sealed partial class PromptFile
 
         foreach (var value in used.Where(v => !values.Contains(v)))
         {
-            throw new InvalidInputException($"{path} uses {{{{{value}}}}}, which is not among {string.Join(", ", values.Select(v => $"{{{{{v}}}}}"))}");
+            throw new InvalidInputException(
+                $"{path} uses {{{{{value}}}}}, which is not among {string.Join(", ", values.Select(v => $"{{{{{v}}}}}"))}");
         }
 
         return prompt;
@@ -93,7 +94,8 @@ public sealed partial class PromptFile
                 var role = (end < 0 ? part : part[..end]).Trim();
                 if (role is not ("system" or "user" or "assistant"))
                 {
-                    throw new InvalidInputException($"prompt {name}: a turn begins with '{Turn}{role}'; the roles are system, user and assistant");
+                    throw new InvalidInputException(
+                        $"prompt {name}: a turn begins with '{Turn}{role}'; the roles are system, user and assistant");
                 }
 
                 turns.Add(new ChatMessage(role, end < 0 ? "" : part[(end + 1)..]));

@@ -3,19 +3,22 @@ using System.Text;
 namespace Z1Coder.Trainer.Curation;
 
 /// <summary>
-/// Python source as far as curation looks into it: its logical lines (a statement's line with everything that brackets, strings and backslashes continue), and the functions
-/// at the top level. One pass, linear; source that is no Python gives some lines or none, never an error.
+/// Python source as far as curation looks into it: its logical lines (a statement's line with everything that brackets, strings and
+/// backslashes continue), and the functions at the top level. One pass, linear; source that is no Python gives some lines or none, never
+/// an error.
 /// </summary>
 public static class PythonSource
 {
-    /// <summary>The functions at the top level that have a docstring, in order; each with the imports at the top of the file whose names it uses.</summary>
+    /// <summary>The functions at the top level that have a docstring, in order; each with the imports at the top of the file whose names
+    /// it uses.</summary>
     /// <param name="source">a file</param>
     public static IEnumerable<PythonFunction> Functions(string source)
     {
         ArgumentNullException.ThrowIfNull(source);
         var text = source.Replace("\r\n", "\n", StringComparison.Ordinal);
         var lines = Lines(text);
-        var imports = lines.Where(l => l.Indent == 0 && IsImport(text.AsSpan(l.Start, l.End - l.Start))).Select(l => text[l.Start..l.End]).ToList();
+        var imports = lines.Where(l => l.Indent == 0 && IsImport(text.AsSpan(l.Start, l.End - l.Start))).Select(l => text[l.Start..l.End])
+            .ToList();
         for (var i = 0; i < lines.Count; i++)
         {
             var first = i;
@@ -40,8 +43,11 @@ public static class PythonSource
                 var code = text[lines[first].Start..lines[i].End];
                 var used = imports.Where(line => Imported(line).Any(word => Uses(code, word))).ToList();
                 yield return new PythonFunction(
-                    name, docstring, used.Count == 0 ? code : string.Join('\n', used) + "\n\n" + code, lines[first].Number, code.AsSpan().Count('\n') + 1,
-                    lines.Skip(body).Take(i - body + 1).Any(l => StartsWithWord(text.AsSpan(l.Start, l.End - l.Start), "return") || StartsWithWord(text.AsSpan(l.Start, l.End - l.Start), "yield")));
+                    name, docstring, used.Count == 0 ? code : string.Join('\n', used) + "\n\n" + code, lines[first].Number,
+                    code.AsSpan().Count('\n') + 1,
+                    lines.Skip(body).Take(i - body + 1)
+                        .Any(l => StartsWithWord(text.AsSpan(l.Start, l.End - l.Start), "return")
+                        || StartsWithWord(text.AsSpan(l.Start, l.End - l.Start), "yield")));
             }
         }
     }
@@ -50,7 +56,8 @@ public static class PythonSource
     public static string? LastFunction(string source)
     {
         ArgumentNullException.ThrowIfNull(source);
-        return Lines(source).Where(l => l.Indent == 0).Select(l => Name(source.AsSpan(l.Start, l.End - l.Start))).LastOrDefault(name => name is not null);
+        return Lines(source).Where(l => l.Indent == 0).Select(l => Name(source.AsSpan(l.Start, l.End - l.Start)))
+            .LastOrDefault(name => name is not null);
     }
 
     /// <summary>True for an ASCII identifier.</summary>
@@ -122,7 +129,8 @@ public static class PythonSource
         return lines;
     }
 
-    /// <summary>The position after the string that begins here; an unclosed short string ends with its line, an unclosed long one with the text.</summary>
+    /// <summary>The position after the string that begins here; an unclosed short string ends with its line, an unclosed long one with the
+    /// text.</summary>
     private static int SkipString(string text, int at)
     {
         var quote = text[at];
@@ -174,12 +182,14 @@ public static class PythonSource
     private static bool IsImport(ReadOnlySpan<char> line) => StartsWithWord(line, "import") || StartsWithWord(line, "from");
 
     private static bool StartsWithWord(ReadOnlySpan<char> line, string word) =>
-        line.StartsWith(word, StringComparison.Ordinal) && (line.Length == word.Length || !(char.IsAsciiLetterOrDigit(line[word.Length]) || line[word.Length] == '_'));
+        line.StartsWith(word, StringComparison.Ordinal)
+            && (line.Length == word.Length || !(char.IsAsciiLetterOrDigit(line[word.Length]) || line[word.Length] == '_'));
 
     /// <summary>The names that an import binds.</summary>
     private static IEnumerable<string> Imported(string line)
     {
-        var list = line.StartsWith("from", StringComparison.Ordinal) && line.IndexOf(" import ", StringComparison.Ordinal) is var at and >= 0 ? line[(at + 8)..] : line[6..];
+        var list = line.StartsWith("from", StringComparison.Ordinal)
+            && line.IndexOf(" import ", StringComparison.Ordinal) is var at and >= 0 ? line[(at + 8)..] : line[6..];
         foreach (var part in list.Trim('(', ')', ' ').Split(','))
         {
             var words = part.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);

@@ -3,8 +3,9 @@ using System.Text;
 namespace Z1Coder.Trainer.Curation;
 
 /// <summary>
-/// A teacher's reply in sections: lines that hold a name in brackets, such as [Problem], also bold or as a heading. Everything up to the last
-/// &lt;/think&gt; is dropped; of a section that comes twice the last counts (a teacher that thinks aloud drafts first); lines inside a fenced block begin no section.
+/// A teacher's reply in sections: lines that hold a name in brackets, such as [Problem], also bold or as a heading. Everything up to the
+/// last &lt;/think&gt; is dropped; of a section that comes twice the last counts (a teacher that thinks aloud drafts first); lines inside
+/// a fenced block begin no section.
 /// </summary>
 public sealed class ReplySections
 {

@@ -4,7 +4,8 @@ using Z1Coder.Trainer.Data;
 
 namespace Z1Coder.Trainer.Curation;
 
-/// <summary>Open-source Python -> functions with docstrings that pass licence, size and near-duplicate filters. A directory's files come in the order of their paths.</summary>
+/// <summary>Open-source Python -> functions with docstrings that pass licence, size and near-duplicate filters. A directory's files come
+/// in the order of their paths.</summary>
 public sealed class SeedReader
 {
     private const long MostFileBytes = 1 << 20;
@@ -17,10 +18,12 @@ public sealed class SeedReader
     private readonly DataReport _report;
     private readonly string _scratch;
 
-    /// <summary>A reader that counts into <paramref name="report"/> and keeps signatures in nameless files of <paramref name="scratch"/>.</summary>
+    /// <summary>A reader that counts into <paramref name="report"/> and keeps signatures in nameless files of
+    /// <paramref name="scratch"/>.</summary>
     public SeedReader(SeedOptions options, string scratch, DataReport report) => (_options, _scratch, _report) = (options, scratch, report);
 
-    /// <summary>The functions of directories (their .py files) and of JSONL files (a file's text under content, code, text or source; path and license where known).</summary>
+    /// <summary>The functions of directories (their .py files) and of JSONL files (a file's text under content, code, text or source; path
+    /// and license where known).</summary>
     public IEnumerable<SeedFunction> Read(IReadOnlyList<string> inputs)
     {
         ArgumentNullException.ThrowIfNull(inputs);
@@ -47,7 +50,8 @@ public sealed class SeedReader
     {
         var (function, license) = (seed.Function, seed.License);
         return _options.Licenses.Count > 0 && !_options.Licenses.Contains(license, StringComparer.OrdinalIgnoreCase) ? $"licence {license}"
-            : function.Name.StartsWith("test", StringComparison.OrdinalIgnoreCase) || function.Name is "main" or "setup" ? "a test or an entry point"
+            : function.Name.StartsWith("test", StringComparison.OrdinalIgnoreCase) || function.Name is "main" or "setup"
+                ? "a test or an entry point"
             : function.Lines < _options.FewestLines ? "function too short"
             : function.Lines > _options.MostLines ? "function too long"
             : TeacherTexts.Words(function.Docstring) < _options.FewestDocstringWords ? "docstring too short"
@@ -93,15 +97,19 @@ public sealed class SeedReader
         {
             var code = s_code.FirstOrDefault(key => row.TryGetProperty(key, out var value) && value.ValueKind == JsonValueKind.String)
                 ?? throw new InvalidInputException($"{where}: no text field among {string.Join(", ", s_code)} holds the source");
-            var name = s_path.Select(key => row.TryGetProperty(key, out var value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null)
+            var name = s_path.Select(key => row.TryGetProperty(key, out var value) && value.ValueKind == JsonValueKind.String
+                ? value.GetString() : null)
                 .FirstOrDefault(value => value is not null) ?? Path.GetFileName(where);
             var source = row.GetProperty(code).GetString()!;
-            yield return (name, s_license.Select(key => row.TryGetProperty(key, out var value) ? Name(value) : null).FirstOrDefault(value => value is not null)
+            yield return (name,
+                s_license.Select(key => row.TryGetProperty(key, out var value) ? Name(value) : null)
+                .FirstOrDefault(value => value is not null)
                 ?? Licenses.OfHeader(source) ?? Licenses.Unknown, source);
         }
     }
 
     private static string? Name(JsonElement license) =>
         license.ValueKind == JsonValueKind.String ? license.GetString()
-        : license.ValueKind == JsonValueKind.Array && license.GetArrayLength() > 0 && license[0].ValueKind == JsonValueKind.String ? license[0].GetString() : null;
+        : license.ValueKind == JsonValueKind.Array && license.GetArrayLength() > 0 && license[0].ValueKind == JsonValueKind.String
+            ? license[0].GetString() : null;
 }

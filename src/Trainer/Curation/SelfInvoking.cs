@@ -5,9 +5,9 @@ using Z1Coder.Trainer.Evaluate;
 namespace Z1Coder.Trainer.Curation;
 
 /// <summary>
-/// A problem with its solution -> a harder problem that must call the solution -> the teacher's solution, kept only when running it proves both: the generated tests
-/// pass, and the base function was called by something else than the tests. A solution that does nothing must fail the tests, or they test nothing.
-/// As HumanEval Pro and MBPP Pro were built (arXiv:2412.21199).
+/// A problem with its solution -> a harder problem that must call the solution -> the teacher's solution, kept only when running it proves
+/// both: the generated tests pass, and the base function was called by something else than the tests. A solution that does nothing must
+/// fail the tests, or they test nothing. As HumanEval Pro and MBPP Pro were built (arXiv:2412.21199).
 /// </summary>
 public sealed class SelfInvoking : IDisposable
 {
@@ -42,9 +42,11 @@ public sealed class SelfInvoking : IDisposable
         }
 
         var reply = await _teacher.AskAsync(
-            _problem.Render(("problem", item.Text), ("solution", solution.TrimEnd()), ("function", function)), _decoding, cancellation).ConfigureAwait(false);
+            _problem.Render(("problem", item.Text), ("solution", solution.TrimEnd()), ("function", function)), _decoding, cancellation)
+                .ConfigureAwait(false);
         var sections = new ReplySections(reply.Text);
-        var (name, problem, tests) = (sections["Function"].Trim('`', ' ', '(', ')'), sections["Problem"], CodeExtractor.Extract(sections["Tests"]));
+        var (name, problem, tests) = (sections["Function"].Trim('`', ' ', '(', ')'), sections["Problem"],
+            CodeExtractor.Extract(sections["Tests"]));
         if (WhyNoTask(function, name, problem, tests, reply.IsCut) is { } reason)
         {
             return Dropped(item, reason, reply.Text);
@@ -70,13 +72,16 @@ public sealed class SelfInvoking : IDisposable
     public void Dispose() => _cores.Dispose();
 
     /// <summary>Runs base solution, solution and tests as one program, then the tests alone against a function that does nothing.</summary>
-    internal async Task<Verdict> VerifyAsync(string solution, string function, string code, string name, string tests, CancellationToken cancellation)
+    internal async Task<Verdict> VerifyAsync(string solution, string function, string code, string name, string tests,
+        CancellationToken cancellation)
     {
         var program = $"{solution}\n\n{code}";
-        var run = await RunAsync(program, Watch(function) + tests + $"\nassert {function}.z1_calls[0] > 0, \"{NotCalled}\"\n", cancellation).ConfigureAwait(false);
+        var run = await RunAsync(program, Watch(function) + tests + $"\nassert {function}.z1_calls[0] > 0, \"{NotCalled}\"\n",
+            cancellation).ConfigureAwait(false);
         if (run.Outcome != SandboxOutcome.Passed)
         {
-            return Verdict.Drop(run.Stderr.Contains(NotCalled, StringComparison.Ordinal) ? "the base function was not called" : run.Outcome switch
+            return Verdict.Drop(run.Stderr.Contains(NotCalled, StringComparison.Ordinal) ? "the base function was not called"
+                : run.Outcome switch
             {
                 SandboxOutcome.TimedOut => "the program ran out of time",
                 SandboxOutcome.OutOfMemory => "the program ran out of memory",
@@ -84,7 +89,8 @@ public sealed class SelfInvoking : IDisposable
             });
         }
 
-        var nothing = await RunAsync(program, $"def {name}(*arguments, **named):\n    return None\n{tests}", cancellation).ConfigureAwait(false);
+        var nothing = await RunAsync(program, $"def {name}(*arguments, **named):\n    return None\n{tests}", cancellation)
+            .ConfigureAwait(false);
         return nothing.Outcome == SandboxOutcome.Passed ? Verdict.Drop("the tests test nothing") : Verdict.Keep;
     }
 
@@ -95,7 +101,8 @@ public sealed class SelfInvoking : IDisposable
         : !PythonSource.IsName(name) ? "the function's name is no name"
         : name == function ? "the function has the base function's name"
         : TeacherTexts.IsRefusal(problem) ? "refused"
-        : !tests.Contains("assert", StringComparison.Ordinal) || !tests.Contains(name + "(", StringComparison.Ordinal) ? "the tests do not call the function"
+        : !tests.Contains("assert", StringComparison.Ordinal) || !tests.Contains(name + "(", StringComparison.Ordinal)
+            ? "the tests do not call the function"
         : null;
 
     // counts calls that come from a function other than the base function itself: not from the tests, which stand at module level

@@ -5,8 +5,8 @@ using Z1Coder.Trainer.Data;
 namespace Z1Coder.Trainer.Curation;
 
 /// <summary>
-/// Problem -> the teacher's reasoning and answer, whole and unfiltered: what is cut or has no code is for <c>z1 curate filter</c> to say. The published
-/// run asked QwQ-32B-Preview with one text (recipes/prompts/trajectory.txt), temperature 0 and at most 4,096 tokens.
+/// Problem -> the teacher's reasoning and answer, whole and unfiltered: what is cut or has no code is for <c>z1 curate filter</c> to say.
+/// The published run asked QwQ-32B-Preview with one text (recipes/prompts/trajectory.txt), temperature 0 and at most 4,096 tokens.
 /// </summary>
 public static class Trajectories
 {

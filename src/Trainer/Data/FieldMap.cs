@@ -2,13 +2,15 @@ using System.Text.Json;
 
 namespace Z1Coder.Trainer.Data;
 
-/// <summary>Which keys of a record hold what. A map either names <see cref="Messages"/>, or <see cref="Prompt"/> and <see cref="Response"/>.</summary>
+/// <summary>Which keys of a record hold what. A map either names <see cref="Messages"/>, or <see cref="Prompt"/> and
+/// <see cref="Response"/>.</summary>
 /// <param name="Prompt">Key of the question or instruction; a string.</param>
 /// <param name="Response">Key of the answer; a string.</param>
 /// <param name="Input">Key of an input kept apart from the instruction; may be absent or null in a record.</param>
 /// <param name="Messages">Key of a list of turns with role and content (or from and value).</param>
 /// <param name="Id">Key of the record's name, a string or number; may be absent in a record.</param>
-public sealed record FieldMap(string? Prompt = null, string? Response = null, string? Input = null, string? Messages = null, string? Id = null)
+public sealed record FieldMap(string? Prompt = null, string? Response = null, string? Input = null, string? Messages = null,
+    string? Id = null)
 {
     // in the order in which they are tried: a file of the stage 1 run has instruction, input, gpt4o_output and output
     private static readonly (string Prompt, string Response)[] s_known =
@@ -30,7 +32,8 @@ public sealed record FieldMap(string? Prompt = null, string? Response = null, st
             var (name, key) = equals < 0 ? (part, "") : (part[..equals].TrimEnd(), part[(equals + 1)..].TrimStart());
             map = (name, key) switch
             {
-                (_, "") => throw new InvalidInputException($"field map: '{part}' names no key; write for example prompt=question,response=answer"),
+                (_, "") => throw new InvalidInputException(
+                    $"field map: '{part}' names no key; write for example prompt=question,response=answer"),
                 ("prompt", _) => map with { Prompt = key },
                 ("response", _) => map with { Response = key },
                 ("input", _) => map with { Input = key },
@@ -44,7 +47,8 @@ public sealed record FieldMap(string? Prompt = null, string? Response = null, st
         return map;
     }
 
-    /// <summary>Throws unless the map names either messages, or both prompt and response (the prompt alone where no response is needed).</summary>
+    /// <summary>Throws unless the map names either messages, or both prompt and response (the prompt alone where no response is
+    /// needed).</summary>
     public void Validate(bool needsResponse = true)
     {
         var plain = Prompt is not null && (Response is not null || !needsResponse) && Messages is null;
@@ -76,7 +80,8 @@ public sealed record FieldMap(string? Prompt = null, string? Response = null, st
         }
 
         return needsResponse ? null
-            : s_known.Select(k => k.Prompt).FirstOrDefault(prompt => Has(record, prompt)) is { } only ? new FieldMap(only, Input: InputOf(only), Id: id) : null;
+            : s_known.Select(k => k.Prompt).FirstOrDefault(prompt => Has(record, prompt)) is { } only
+                ? new FieldMap(only, Input: InputOf(only), Id: id) : null;
     }
 
     private static string? InputOf(string prompt) => prompt == "instruction" ? "input" : null;

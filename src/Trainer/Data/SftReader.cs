@@ -25,7 +25,8 @@ public sealed class SftReader
         (_fields, _policy, _report, _needsResponse) = (fields, policy, report, needsResponse);
     }
 
-    /// <summary>The records of one file, in its order. A damaged container (gzip, or the array's own commas and brackets) always stops.</summary>
+    /// <summary>The records of one file, in its order. A damaged container (gzip, or the array's own commas and brackets) always
+    /// stops.</summary>
     public IEnumerable<SftRecord> Read(string path) => ReadWithJson(path).Select(item => item.Record);
 
     /// <summary>The records of an unpacked stream; <paramref name="name"/> is what errors call it.</summary>
@@ -75,7 +76,8 @@ public sealed class SftReader
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw new InvalidInputException(
-                Directory.Exists(path) ? $"{path} is a directory; name its files" : $"{path} cannot be opened ({e.Message.TrimEnd('.')})", e);
+                Directory.Exists(path) ? $"{path} is a directory; name its files" : $"{path} cannot be opened ({e.Message.TrimEnd('.')})",
+                e);
         }
     }
 

@@ -4,8 +4,8 @@ using Z1Coder.Perf;
 namespace Z1Coder.Tests.Trainer.Curation;
 
 /// <summary>
-/// The measurement itself is z1 perf run --suite curate. Here only bounds that a loaded machine keeps: items share commits, and what is live after the last round is
-/// no more than after the first, though the file is three times as long.
+/// The measurement itself is z1 perf run --suite curate. Here only bounds that a loaded machine keeps: items share commits, and what is
+/// live after the last round is no more than after the first, though the file is three times as long.
 /// </summary>
 public sealed class CurateThroughputTests
 {

@@ -22,16 +22,19 @@ public sealed class CurateTrajectoriesTests : IDisposable
     public void Problems_become_training_records_in_the_published_words()
     {
         File.WriteAllText(Problems, """[{"instruction": "Add two numbers. ", "input": "1 2", "output": "ignored"}, {"instruction": "Sort.", "input": "", "output": ""}]""");
-        using var server = new ScriptedTeacher((prompt, _) => LoopbackReply.Answer(prompt.Contains("Sort", StringComparison.Ordinal) ? "sorted()" : "3", "stop", 11, 22));
+        using var server = new ScriptedTeacher((prompt, _) =>
+            LoopbackReply.Answer(prompt.Contains("Sort", StringComparison.Ordinal) ? "sorted()" : "3", "stop", 11, 22));
         var json = Z1.Run(Command(server, "--json", "--price-in", "1000000", "--price-out", "10")).Json();
         Assert.Equal((2, 2, 0, 0), (Number(json, "items"), Number(json, "kept"), Number(json, "failed"), Number(json, "done_before")));
         Assert.Equal((22, 44), (Number(json, "prompt_tokens"), Number(json, "completion_tokens")));
         Assert.Equal(22 + (44 * 10e-6), json.GetProperty("cost").GetDouble(), 9);
         Assert.Equal("/v1/completions", server.Last!.Path);
-        const string Published = "You are an exceptionally intelligent coding assistant that consistently delivers accurate and reliable responses to user instructions.\n"
+        const string Published =
+            "You are an exceptionally intelligent coding assistant that consistently delivers accurate and reliable responses to user instructions.\n"
             + "@@ Instruction\n{0}\n\n@@ Response\n";
         Assert.Equal(
-            new[] { string.Format(CultureInfo.InvariantCulture, Published, "Add two numbers.\n\n1 2"), string.Format(CultureInfo.InvariantCulture, Published, "Sort.") }.Order(),
+            new[] { string.Format(CultureInfo.InvariantCulture, Published, "Add two numbers.\n\n1 2"),
+                string.Format(CultureInfo.InvariantCulture, Published, "Sort.") }.Order(),
             server.Asked.Keys.Order());
         var records = new SftReader(null, BrokenLinePolicy.Stop, new DataReport()).Read(Out).OrderBy(r => r.Id).ToList();
         Assert.Equal(["Add two numbers.\n\n1 2", "Sort."], records.Select(r => r.Prompt));
@@ -84,7 +87,8 @@ public sealed class CurateTrajectoriesTests : IDisposable
             // what an earlier life had finished was not asked for in this one; the rest is at most what was in flight when it was killed
             foreach (var (prompt, count) in server.Asked)
             {
-                Assert.False(durable.Contains(Id(prompt)) && count > asked[prompt], $"item {Id(prompt)} was finished and was asked for again");
+                Assert.False(durable.Contains(Id(prompt)) && count > asked[prompt],
+                    $"item {Id(prompt)} was finished and was asked for again");
             }
 
             asked = server.Asked.ToDictionary();
@@ -152,8 +156,10 @@ public sealed class CurateTrajectoriesTests : IDisposable
     {
         WriteProblems(50);
         var expired = true;
-        using var server = new ScriptedTeacher((prompt, _) => expired && Id(prompt) >= 20 ? LoopbackReply.Error(401, "expired", "expired") : LoopbackReply.Answer("x"));
-        Z1.RunWith("MY_KEY", "k", Command(server, "--key-from", "MY_KEY", "--concurrency", "2")).FailedWith("refused the key in MY_KEY", "401: expired", "are kept");
+        using var server = new ScriptedTeacher((prompt, _) => expired && Id(prompt) >= 20 ? LoopbackReply.Error(401, "expired", "expired")
+            : LoopbackReply.Answer("x"));
+        Z1.RunWith("MY_KEY", "k", Command(server, "--key-from", "MY_KEY", "--concurrency", "2"))
+            .FailedWith("refused the key in MY_KEY", "401: expired", "are kept");
         Assert.InRange(Durable().Count, 18, 20);
         Assert.InRange(server.Requests, 20, 23);
         expired = false;
@@ -167,7 +173,8 @@ public sealed class CurateTrajectoriesTests : IDisposable
     {
         WriteProblems(30);
         var down = true;
-        using var server = new ScriptedTeacher((prompt, _) => down && Id(prompt) % 10 == 3 ? LoopbackReply.Error(500, "broken") : LoopbackReply.Answer("x"));
+        using var server = new ScriptedTeacher((prompt, _) => down && Id(prompt) % 10 == 3 ? LoopbackReply.Error(500, "broken")
+            : LoopbackReply.Answer("x"));
         var result = Z1.Run(Command(server, "--retries", "2", "--back-off", "0.01"));
         Assert.Equal(1, result.ExitCode);
         Assert.Contains("3 items got no answer, for example problems.jsonl:", result.Error);
@@ -182,8 +189,10 @@ public sealed class CurateTrajectoriesTests : IDisposable
     public void A_server_that_went_down_stops_the_run()
     {
         WriteProblems(200);
-        using var server = new ScriptedTeacher((prompt, _) => Id(prompt) < 50 ? LoopbackReply.Answer("x") : new LoopbackReply(200, "<html></html>"u8.ToArray()));
-        Z1.Run(Command(server, "--retries", "0", "--concurrency", "4")).FailedWith("20 items in a row got no answer", "HTML instead of JSON", "are kept");
+        using var server = new ScriptedTeacher((prompt, _) => Id(prompt) < 50 ? LoopbackReply.Answer("x")
+            : new LoopbackReply(200, "<html></html>"u8.ToArray()));
+        Z1.Run(Command(server, "--retries", "0", "--concurrency", "4"))
+            .FailedWith("20 items in a row got no answer", "HTML instead of JSON", "are kept");
         Assert.InRange(server.Requests, 70, 100);          // a late success among the first failures starts the count again
         Assert.Equal(50, Durable().Count);
     }
@@ -221,7 +230,8 @@ public sealed class CurateTrajectoriesTests : IDisposable
     private string[] Command(ScriptedTeacher server, params string[] more) =>
         ["curate", "trajectories", Problems, "--teacher", server.BaseUrl, "--model", "m", "--out", Out, .. more];
 
-    private void WriteProblems(int count) => File.WriteAllLines(Problems, Enumerable.Range(0, count).Select(i => $"{{\"question\": \"Problem {i}. Do it.\"}}"));
+    private void WriteProblems(int count) =>
+        File.WriteAllLines(Problems, Enumerable.Range(0, count).Select(i => $"{{\"question\": \"Problem {i}. Do it.\"}}"));
 
     /// <summary>Items whose whole line is on disk.</summary>
     private HashSet<int> Durable()

@@ -84,8 +84,10 @@ public sealed class CurationJournalTests : IDisposable
         }
 
         Assert.Contains("line 2", Assert.Throws<InvalidInputException>(Open).Message);
-        var prompts = new RequestFingerprint("verb", "m", TeacherApi.Chat, [PromptFile.Load("trajectory", null, "problem")], new DecodingParameters());
-        Assert.Contains("prompt trajectory was absent", Assert.Throws<InvalidInputException>(() => new CurationJournal(Out, prompts, false)).Message);
+        var prompts = new RequestFingerprint("verb", "m", TeacherApi.Chat, [PromptFile.Load("trajectory", null, "problem")],
+            new DecodingParameters());
+        Assert.Contains("prompt trajectory was absent",
+            Assert.Throws<InvalidInputException>(() => new CurationJournal(Out, prompts, false)).Message);
     }
 
     [Theory]
@@ -115,7 +117,8 @@ public sealed class CurationJournalTests : IDisposable
     {
         using (var journal = Open())
         {
-            await Task.WhenAll(Enumerable.Range(1, 500).Select(i => journal.AppendAsync((UInt128)i, Verdict.Keep, Record($"{i}", "q", new string('x', 1000)))));
+            await Task.WhenAll(Enumerable.Range(1, 500)
+                .Select(i => journal.AppendAsync((UInt128)i, Verdict.Keep, Record($"{i}", "q", new string('x', 1000)))));
             Assert.True(journal.Commits < 500, $"{journal.Commits} commits for 500 items at once");
         }
 

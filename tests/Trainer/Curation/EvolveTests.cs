@@ -42,7 +42,8 @@ public sealed class EvolveTests : IDisposable
     public void Every_operation_is_drawn_about_equally_and_always_the_same_for_a_problem()
     {
         var all = Enum.GetValues<EvolveOperation>();
-        var problems = Enumerable.Range(0, 2000).Select(i => Problem.Of(new SftRecord("x", $"problem {i}", "", ""), withResponse: false)).ToList();
+        var problems = Enumerable.Range(0, 2000).Select(i => Problem.Of(new SftRecord("x", $"problem {i}", "", ""), withResponse: false))
+            .ToList();
         var drawn = problems.Select(p => Evolve.Choose(p, all, 1)).ToList();
         Assert.Equal(drawn, problems.Select(p => Evolve.Choose(p, all, 1)));
         Assert.NotEqual(drawn, problems.Select(p => Evolve.Choose(p, all, 2)));
@@ -54,10 +55,13 @@ public sealed class EvolveTests : IDisposable
     [Fact]
     public void A_round_makes_problems_for_the_next_round_and_for_trajectories()
     {
-        File.WriteAllLines(this["p.jsonl"], Enumerable.Range(0, 30).Select(i => JsonSerializer.Serialize(new { instruction = $"Task {i}: {Base}", input = "", output = "old" })));
+        File.WriteAllLines(this["p.jsonl"],
+            Enumerable.Range(0, 30)
+            .Select(i => JsonSerializer.Serialize(new { instruction = $"Task {i}: {Base}", input = "", output = "old" })));
         using var server = new ScriptedTeacher((prompt, _) => LoopbackReply.Answer(
             prompt.Contains("Task 7:", StringComparison.Ordinal) ? "I would rather not."
-            : prompt.Contains("Invent", StringComparison.Ordinal) ? "Sure.\n[Problem]\nCount the islands in a rectangular grid of land and water cells."
+            : prompt.Contains("Invent", StringComparison.Ordinal)
+                ? "Sure.\n[Problem]\nCount the islands in a rectangular grid of land and water cells."
             : prompt.StartsWith("Rewrite", StringComparison.Ordinal) ? "[Problem]\n" + Task(prompt) + " Do it in one pass."
             : "a trajectory"));
         string[] teacher = ["--teacher", server.BaseUrl, "--model", "m", "--json"];
@@ -72,12 +76,16 @@ public sealed class EvolveTests : IDisposable
         Assert.Equal("no [Problem] in the reply", dropped.RootElement.GetProperty("verdict").GetString());
 
         // the dropped one is done too; another draw is another request
-        Assert.Equal(30, Z1.Run(["curate", "evolve", this["p.jsonl"], "--out", this["r1.jsonl"], .. teacher]).Json().GetProperty("done_before").GetInt32());
-        Z1.Run(["curate", "evolve", this["p.jsonl"], "--out", this["r1.jsonl"], "--draw", "2", .. teacher[..^1]]).FailedWith("draw was \"1\" and is \"2\"");
+        Assert.Equal(30, Z1.Run(["curate", "evolve", this["p.jsonl"], "--out", this["r1.jsonl"], .. teacher]).Json()
+            .GetProperty("done_before").GetInt32());
+        Z1.Run(["curate", "evolve", this["p.jsonl"], "--out", this["r1.jsonl"], "--draw", "2", .. teacher[..^1]])
+            .FailedWith("draw was \"1\" and is \"2\"");
         Assert.Equal(30, server.Requests);
 
         var evolved = records.Select(r => r.GetProperty("question").GetString()).Distinct().Count();
-        Assert.Equal(evolved, Z1.Run(["curate", "trajectories", this["r1.jsonl"], "--out", this["t.jsonl"], .. teacher]).Json().GetProperty("kept").GetInt32());
+        Assert.Equal(evolved,
+            Z1.Run(["curate", "trajectories", this["r1.jsonl"], "--out", this["t.jsonl"], .. teacher]).Json().GetProperty("kept")
+            .GetInt32());
         Z1.Run(["curate", "evolve", this["p.jsonl"], "--out", this["x.jsonl"], "--operations", "magic", .. teacher]).WasMisused("magic");
     }
 

@@ -24,7 +24,8 @@ public sealed class FilterTests : IDisposable
         {
             Line("a", "Write a function that adds two numbers and returns the sum of them.", Code),
             "{\"response\" : \"```\\nimport os\\n```\", \"id\":\"b\", \"question\":\"q\\u00e9 about files\",  \"extra\":[1, 2]}",
-            Line("c", "Another question altogether, about graphs and their shortest paths.", $"<think>\nhm ```</think>\n{Code}", "\"finish_reason\":\"stop\""),
+            Line("c", "Another question altogether, about graphs and their shortest paths.", $"<think>\nhm ```</think>\n{Code}",
+                "\"finish_reason\":\"stop\""),
         };
         var gone = new (string Reason, string Line)[]
         {
@@ -42,14 +43,16 @@ public sealed class FilterTests : IDisposable
             ("broken line", "{\"id\": 3"),
         };
         File.WriteAllLines(this["in.jsonl"], [kept[0], .. gone.Select(g => g.Line), kept[1], kept[2]]);
-        var json = Z1.Run("curate", "filter", this["in.jsonl"], "--out", this["out.jsonl"], "--max-chars", "2000", "--skip-broken", "--json").Json();
+        var json = Z1.Run("curate", "filter", this["in.jsonl"], "--out", this["out.jsonl"], "--max-chars", "2000", "--skip-broken",
+            "--json").Json();
         Assert.Equal(kept, File.ReadAllLines(this["out.jsonl"]));
         Assert.Equal((15, 3, 12), (Number(json, "records"), Number(json, "kept"), Number(json, "taken_out")));
         Assert.Equal(gone.GroupBy(g => g.Reason).ToDictionary(g => g.Key, g => (long)g.Count()), Reasons(json));
         using var report = JsonDocument.Parse(File.ReadAllText(this["out.report.json"]));
         Assert.Equal(Reasons(json), Reasons(report.RootElement));
         Assert.Contains("n: resembles a", report.RootElement.ToString());
-        var text = Z1.Run("curate", "filter", this["in.jsonl"], "--out", this["out.jsonl"], "--skip-broken", "--language", "none", "--near", "0", "--keep-unfinished").Succeeded().Output;
+        var text = Z1.Run("curate", "filter", this["in.jsonl"], "--out", this["out.jsonl"], "--skip-broken", "--language", "none",
+            "--near", "0", "--keep-unfinished").Succeeded().Output;
         Assert.Contains("15 records: 11 kept, 4 taken out", text);
         Assert.Contains("1 exact duplicate, for example a2", text);
         Assert.Empty(Directory.GetFiles(_folder, "*.tmp"));
@@ -58,7 +61,8 @@ public sealed class FilterTests : IDisposable
     [Fact]
     public void An_array_becomes_lines_and_end_tokens_are_asked_for()
     {
-        File.WriteAllText(this["in.json"], $"[\n {{\n \"question\": \"one é\",\n \"response\": {JsonSerializer.Serialize(Code + "<END>")}\n }},\n {Line("x", "two", Code)} ]");
+        File.WriteAllText(this["in.json"],
+            $"[\n {{\n \"question\": \"one é\",\n \"response\": {JsonSerializer.Serialize(Code + "<END>")}\n }},\n {Line("x", "two", Code)} ]");
         Z1.Run("curate", "filter", this["in.json"], "--out", this["out.jsonl"], "--end-token", "<END>").Succeeded();
         var line = Assert.Single(File.ReadAllLines(this["out.jsonl"]));
         using var json = JsonDocument.Parse(line);
@@ -78,21 +82,27 @@ public sealed class FilterTests : IDisposable
         Z1.Run("curate", "filter", this["in.jsonl"], "--out", "x", "--near", "0.3").WasMisused("--near 0.3");
         Z1.Run("curate", "filter", this["in.jsonl"], "--out", "x", "--max-tokens", "5").WasMisused("--tokenizer");
         Z1.Run("curate", "decontaminate", this["in.jsonl"], "--out", "x").WasMisused("--benchmark");
-        Z1.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["none"]).FailedWith("none", "cannot be read");
+        Z1.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["none"])
+            .FailedWith("none", "cannot be read");
         File.WriteAllText(this["b.jsonl"], "{\"task_id\": \"T/0\", \"nothing\": \"x\"}\n");
-        Z1.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["b.jsonl"]).FailedWith("b.jsonl", "no task has a text field");
-        Z1.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["b.jsonl"], "--benchmark-fields", "prompt")
+        Z1.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["b.jsonl"])
+            .FailedWith("b.jsonl", "no task has a text field");
+        Z1.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["b.jsonl"],
+            "--benchmark-fields", "prompt")
             .FailedWith("task 1 (T/0) has no text field 'prompt'");
         File.WriteAllText(this["b.jsonl"], "{\"prompt\": \"a b c d e f\"}\n{\"prompt\": ");
-        Z1.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["b.jsonl"]).FailedWith("b.jsonl line 2");
+        Z1.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["b.jsonl"])
+            .FailedWith("b.jsonl line 2");
         Assert.Contains("no run of words", Z1.Run("curate", "decontaminate", "--help").Succeeded().Output);
     }
 
     [Fact]
     public void Overlap_is_found_whatever_the_layout_and_not_where_there_is_none()
     {
-        const string Task = "def median(xs):\n    \"\"\" Return the median of a list of numbers, the mean of the middle two if it is even. \"\"\"";
-        File.WriteAllText(this["b.jsonl"], JsonSerializer.Serialize(new { task_id = "HumanEval/7", prompt = Task, canonical_solution = "    s = sorted(xs)\n" }));
+        const string Task =
+            "def median(xs):\n    \"\"\" Return the median of a list of numbers, the mean of the middle two if it is even. \"\"\"";
+        File.WriteAllText(this["b.jsonl"],
+            JsonSerializer.Serialize(new { task_id = "HumanEval/7", prompt = Task, canonical_solution = "    s = sorted(xs)\n" }));
         File.WriteAllText(this["d.json"], """{"BigCodeBench/3": {"complete_prompt": "count the vowels of a word quickly"}, "BigCodeBench/4": {"instruct_prompt": "x"}}""");
         using (var gzip = new GZipStream(File.Create(this["e.json.gz"]), CompressionMode.Compress))
         {
@@ -110,7 +120,8 @@ public sealed class FilterTests : IDisposable
             Line("clean", "Reverse a linked list in place and return its head, please, without recursion.", "x"),
         ];
         File.WriteAllLines(this["in.jsonl"], lines);
-        var json = Z1.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["out.jsonl"], "--benchmark", this["b.jsonl"], this["d.json"], this["e.json.gz"], "--json").Json();
+        var json = Z1.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["out.jsonl"], "--benchmark", this["b.jsonl"],
+            this["d.json"], this["e.json.gz"], "--json").Json();
         Assert.Equal([lines[3], lines[4], lines[6]], File.ReadAllLines(this["out.jsonl"]));
         Assert.Equal((4, 2), (Number(json, "benchmark_tasks"), Number(json, "task_texts_too_short_to_tell")));
         var examples = json.GetProperty("reasons")[0].GetProperty("examples").EnumerateArray().Select(e => e.GetString()!).ToList();
@@ -124,7 +135,10 @@ public sealed class FilterTests : IDisposable
     public void Words_that_many_tasks_share_can_be_forgotten()
     {
         const string Boilerplate = "the first line contains a single integer t the number of test cases";
-        File.WriteAllLines(this["b.jsonl"], Enumerable.Range(0, 5).Select(i => JsonSerializer.Serialize(new { prompt = $"{Boilerplate} own{i} words{i} of{i} task{i} number{i} a{i} b{i} c{i} d{i} e{i}" })));
+        File.WriteAllLines(this["b.jsonl"],
+            Enumerable.Range(0, 5)
+            .Select(i => JsonSerializer.Serialize(
+            new { prompt = $"{Boilerplate} own{i} words{i} of{i} task{i} number{i} a{i} b{i} c{i} d{i} e{i}" })));
         var index = new BenchmarkIndex();
         index.Add(this["b.jsonl"]);
         Assert.NotNull(index.Find(Boilerplate));
@@ -146,7 +160,8 @@ public sealed class FilterTests : IDisposable
         {
             var prompt = task.GetProperty("prompt").GetString()!;
             Assert.NotNull(index.Find("Complete this:\n" + prompt.Replace("    ", "\t").ToUpperInvariant()));
-            Assert.Equal(task.GetProperty("task_id").GetString(), index.Find(prompt[prompt.IndexOf("def ", StringComparison.Ordinal)..])!.Task);
+            Assert.Equal(task.GetProperty("task_id").GetString(),
+                index.Find(prompt[prompt.IndexOf("def ", StringComparison.Ordinal)..])!.Task);
         }
     }
 
@@ -228,7 +243,8 @@ public sealed class FilterTests : IDisposable
     private static long Number(JsonElement json, string name) => json.GetProperty(name).GetInt64();
 
     private static Dictionary<string, long> Reasons(JsonElement json) =>
-        json.GetProperty("reasons").EnumerateArray().ToDictionary(r => r.GetProperty("reason").GetString()!, r => r.GetProperty("count").GetInt64());
+        json.GetProperty("reasons").EnumerateArray()
+            .ToDictionary(r => r.GetProperty("reason").GetString()!, r => r.GetProperty("count").GetInt64());
 
     private static string Line(string id, string question, string response, string more = "") =>
         $"{{\"id\":{JsonSerializer.Serialize(id)},\"question\":{JsonSerializer.Serialize(question)},\"response\":{JsonSerializer.Serialize(response)}{(more.Length > 0 ? "," + more : "")}}}";

@@ -12,7 +12,8 @@ public sealed class InstructionsTests : IDisposable
 {
     private const string Instruction = "Write a function clamp(x, low, high) that returns x limited to the closed range from low to high.";
     private const string Solution = "```python\ndef clamp(x, low, high):\n    return max(low, min(x, high))\n```";
-    private const string Mit = "MIT License\n\nPermission is hereby granted, free of charge, to any person obtaining a copy\nof this software";
+    private const string Mit =
+        "MIT License\n\nPermission is hereby granted, free of charge, to any person obtaining a copy\nof this software";
 
     private readonly string _folder = Directory.CreateTempSubdirectory("z1-instructions-").FullName;
 
@@ -35,18 +36,23 @@ public sealed class InstructionsTests : IDisposable
         Write("a/one.py", Function("first", "Returns the sum of two given numbers.", "    return a + b"));
         Write("a/copy.py", Function("first", "Returns the sum of two given numbers.", "    return a  +  b"));
         Write("a/test.py", Function("test_x", "Tests that something returns the right thing.", "    return a"));
-        Write("a/short.py", Function("brief", "Adds.", "    return a") + Function("silent", "Prints the sum of two given numbers.", "    print(a)"));
-        Write("a/long.py", Function("long", "Returns something after a very long way.", string.Concat(Enumerable.Repeat("    a += 1\n", 150)) + "    return a"));
+        Write("a/short.py", Function("brief", "Adds.", "    return a")
+            + Function("silent", "Prints the sum of two given numbers.", "    print(a)"));
+        Write("a/long.py", Function("long", "Returns something after a very long way.",
+            string.Concat(Enumerable.Repeat("    a += 1\n", 150)) + "    return a"));
         Write("gpl/LICENSE", "GNU GENERAL PUBLIC LICENSE");
         Write("gpl/two.py", Function("second", "Returns the product of two given numbers.", "    return a * b"));
-        Write("gpl/own.py", "# SPDX-License-Identifier: BSD-3-Clause\n" + Function("third", "Returns the difference of two given numbers.", "    return a - b"));
+        Write("gpl/own.py", "# SPDX-License-Identifier: BSD-3-Clause\n"
+            + Function("third", "Returns the difference of two given numbers.", "    return a - b"));
         var report = new DataReport();
         var seeds = new SeedReader(new SeedOptions(), _folder, report).Read([_folder]).ToList();
         Assert.Equal(["a/copy.py:1:first", "gpl/own.py:2:third"], seeds.Select(s => s.Id));
         Assert.Equal(["MIT", "BSD-3-Clause"], seeds.Select(s => s.License));
         Assert.Equal(
-            ["a test or an entry point", "docstring too short", "function too long", "licence GPL", "near duplicate", "returns nothing"], report.Drops.Select(d => d.Reason).Order());
-        Assert.Equal(2, new SeedReader(new SeedOptions { Licenses = ["GPL", "BSD-3-Clause"] }, _folder, new DataReport()).Read([_folder]).Count());
+            ["a test or an entry point", "docstring too short", "function too long", "licence GPL", "near duplicate", "returns nothing"],
+            report.Drops.Select(d => d.Reason).Order());
+        Assert.Equal(2, new SeedReader(new SeedOptions { Licenses = ["GPL", "BSD-3-Clause"] }, _folder, new DataReport()).Read([_folder])
+            .Count());
         Assert.NotEqual(Instructions.KeyOf(seeds[0]), Instructions.KeyOf(seeds[1]));
     }
 
@@ -55,11 +61,16 @@ public sealed class InstructionsTests : IDisposable
     {
         var source = Function("first", "Returns the sum of two given numbers.", "    return a + b");
         Write("code.jsonl", JsonSerializer.Serialize(new { content = source, path = "x.py", license = "MIT" }) + "\n"
-            + JsonSerializer.Serialize(new { content = Function("other", "Returns a list with every item doubled.", "    return [2 * x for x in a]"), max_stars_repo_licenses = new[] { "GPL-3.0" } }));
-        Assert.Equal("x.py:1:first", Assert.Single(new SeedReader(new SeedOptions(), _folder, new DataReport()).Read([this["code.jsonl"]])).Id);
+            + JsonSerializer.Serialize(
+                new { content = Function("other", "Returns a list with every item doubled.", "    return [2 * x for x in a]"),
+                max_stars_repo_licenses = new[] { "GPL-3.0" } }));
+        Assert.Equal("x.py:1:first",
+            Assert.Single(new SeedReader(new SeedOptions(), _folder, new DataReport()).Read([this["code.jsonl"]])).Id);
         Assert.Equal(2, new SeedReader(new SeedOptions { Licenses = [] }, _folder, new DataReport()).Read([this["code.jsonl"]]).Count());
         Write("bad.jsonl", "{\"path\": \"x\"}");
-        Assert.Contains("no text field among content", Assert.Throws<InvalidInputException>(() => new SeedReader(new SeedOptions(), _folder, new DataReport()).Read([this["bad.jsonl"]]).Count()).Message);
+        Assert.Contains("no text field among content",
+            Assert.Throws<InvalidInputException>(() =>
+            new SeedReader(new SeedOptions(), _folder, new DataReport()).Read([this["bad.jsonl"]]).Count()).Message);
     }
 
     [Theory]
@@ -83,8 +94,10 @@ public sealed class InstructionsTests : IDisposable
         Write("src/b.py", Function("glue", "Returns the strings joined by a separator.", "    return a.join(b)"));
         Write("src/c.py", Function("brief", "Adds.", "    return a + b"));
         using var server = new ScriptedTeacher((prompt, _) => LoopbackReply.Answer(
-            prompt.Contains("def clip", StringComparison.Ordinal) ? $"<think>hm</think>[Instruction]\n{Instruction}\n[Solution]\n{Solution}" : "Here you are!"));
-        string[] command = ["curate", "instructions", this["src"], "--out", this["out/i.jsonl"], "--teacher", server.BaseUrl, "--model", "m"];
+            prompt.Contains("def clip", StringComparison.Ordinal)
+                ? $"<think>hm</think>[Instruction]\n{Instruction}\n[Solution]\n{Solution}" : "Here you are!"));
+        string[] command = ["curate", "instructions", this["src"], "--out", this["out/i.jsonl"], "--teacher", server.BaseUrl, "--model",
+            "m"];
         var listed = Z1.Run([.. command, "--list"]).Succeeded().Output;
         Assert.Contains("a.py:1:clip  MIT  7 lines", listed);
         Assert.Contains("3 functions with a docstring, 1 not sent", listed);
@@ -93,17 +106,20 @@ public sealed class InstructionsTests : IDisposable
         Assert.Contains("1 docstring too short, for example c.py:1:brief", output);
         Assert.Contains("1 records, 1 dropped", output);
         using var record = JsonDocument.Parse(Assert.Single(File.ReadAllLines(this["out/i.jsonl"])));
-        Assert.Equal((Instruction, Solution, "MIT", "a.py"), (Text(record, "question"), Text(record, "response"), Text(record, "license"), Text(record, "source")));
+        Assert.Equal((Instruction, Solution, "MIT", "a.py"),
+            (Text(record, "question"), Text(record, "response"), Text(record, "license"), Text(record, "source")));
         using var dropped = JsonDocument.Parse(Assert.Single(File.ReadAllLines(this["out/i.dropped.jsonl"])));
         Assert.Equal(("no [Instruction] in the reply", "Here you are!"), (Text(dropped, "verdict"), Text(dropped, "reply")));
-        Z1.Run("curate", "instructions", this["none"], "--out", this["x.jsonl"], "--teacher", server.BaseUrl, "--model", "m").FailedWith("no such file or directory");
+        Z1.Run("curate", "instructions", this["none"], "--out", this["x.jsonl"], "--teacher", server.BaseUrl, "--model", "m")
+            .FailedWith("no such file or directory");
     }
 
     private string this[string name] => Path.Combine(_folder, name);
 
     private static string Text(JsonDocument json, string name) => json.RootElement.GetProperty(name).GetString()!;
 
-    private static string Function(string name, string docstring, string body) => $"def {name}(a, b):\n    \"\"\"{docstring}\n\n    More words here.\n    \"\"\"\n    a = a\n{body}\n\n";
+    private static string Function(string name, string docstring, string body) =>
+        $"def {name}(a, b):\n    \"\"\"{docstring}\n\n    More words here.\n    \"\"\"\n    a = a\n{body}\n\n";
 
     private void Write(string path, string text)
     {

@@ -19,9 +19,11 @@ public sealed class PromptFileTests : IDisposable
         (string Name, string[] Values)[] prompts =
         [
             (Trajectories.Prompt, one), (Instructions.Prompt, ["code"]), (SelfInvoking.ProblemPrompt, ["problem", "solution", "function"]),
-            (SelfInvoking.QuestionPrompt, ["problem", "function", "new_problem", "new_function"]), .. Enum.GetValues<EvolveOperation>().Select(o => (Evolve.PromptOf(o), one)),
+            (SelfInvoking.QuestionPrompt, ["problem", "function", "new_problem", "new_function"]), .. Enum.GetValues<EvolveOperation>()
+                .Select(o => (Evolve.PromptOf(o), one)),
         ];
-        Assert.Equal(Directory.GetFiles(folder).Select(f => Path.GetFileNameWithoutExtension(f)).Order(), prompts.Select(p => p.Name).Order());
+        Assert.Equal(Directory.GetFiles(folder).Select(f => Path.GetFileNameWithoutExtension(f)).Order(),
+            prompts.Select(p => p.Name).Order());
         foreach (var (name, values) in prompts)
         {
             var builtIn = PromptFile.Load(name, null, values);
@@ -39,7 +41,8 @@ public sealed class PromptFileTests : IDisposable
     {
         Write("# note\n# note\n--- system\nBe {{a}}.\n\n--- user\n{{b}}\n{{a}}\n\n");
         var prompt = PromptFile.Load("p", _folder, "a", "b");
-        Assert.Equal([new ChatMessage("system", "Be {{b}}.\n"), new ChatMessage("user", "x\n{{b}}\n")], prompt.Render(("a", "{{b}}"), ("b", "x")));
+        Assert.Equal([new ChatMessage("system", "Be {{b}}.\n"), new ChatMessage("user", "x\n{{b}}\n")],
+            prompt.Render(("a", "{{b}}"), ("b", "x")));
         var hash = prompt.Sha256;
         Write("# other note\n# note\n--- system\nBe {{a}}.\n\n--- user\n{{b}}\n{{a}}\n\n");
         Assert.NotEqual(hash, PromptFile.Load("p", _folder, "a", "b").Sha256);
@@ -62,7 +65,8 @@ public sealed class PromptFileTests : IDisposable
     [Fact]
     public void Sections_of_a_reply()
     {
-        var reply = new ReplySections("<think>[Problem]\nno</think>intro\n[Problem]\ndraft\n**[Tests]**\n```python\n[x]\nassert 1\n```\n### [Problem]\n\nfinal\nlist[0] and [1, 2]\n[3]\n");
+        var reply = new ReplySections(
+            "<think>[Problem]\nno</think>intro\n[Problem]\ndraft\n**[Tests]**\n```python\n[x]\nassert 1\n```\n### [Problem]\n\nfinal\nlist[0] and [1, 2]\n[3]\n");
         Assert.Equal("final\nlist[0] and [1, 2]\n[3]", reply["problem"]);
         Assert.Equal("```python\n[x]\nassert 1\n```", reply["Tests"]);
         Assert.Equal("", reply["Solution"]);

@@ -58,7 +58,8 @@ public sealed class PythonSourceTests
         Assert.Equal("First: adds.\n\n    More.", functions[0].Docstring);
         Assert.Equal("raw \\' string", functions[1].Docstring);
         Assert.Equal([true, true, false], functions.Select(f => f.Returns));
-        Assert.StartsWith("from typing import (List,\n                    Optional)\n\n@decorate(\n    \"x\")\ndef first(", functions[0].Source);
+        Assert.StartsWith("from typing import (List,\n                    Optional)\n\n@decorate(\n    \"x\")\ndef first(",
+            functions[0].Source);
         Assert.EndsWith("return (a +\nb)", functions[0].Source);
         Assert.StartsWith("import os, sys as system\n\nasync def second():", functions[1].Source);
         Assert.Equal((11, 11), (functions[0].Line, functions[0].Lines));
@@ -110,6 +111,7 @@ public sealed class PythonSourceTests
         var found = expected.Select(l => l.Split('\t')[0]).Distinct()
             .SelectMany(path => PythonSource.Functions(File.ReadAllText(path)).Select(f => $"{path}\t{f.Line}\t{f.Name}"));
         var (missing, extra) = (expected.Except(found).ToList(), found.Except(expected).ToList());
-        Assert.True(missing.Count + extra.Count == 0, $"missing:\n{string.Join('\n', missing.Take(5))}\nextra:\n{string.Join('\n', extra.Take(5))}");
+        Assert.True(missing.Count + extra.Count == 0,
+            $"missing:\n{string.Join('\n', missing.Take(5))}\nextra:\n{string.Join('\n', extra.Take(5))}");
     }
 }

@@ -29,7 +29,10 @@ internal sealed class ScriptedTeacher : IDisposable
     public int MostAtOnce => _server.MostAtOnce;
 
     /// <summary>Options with short waits.</summary>
-    public TeacherOptions Options => new() { BaseUrl = BaseUrl, Retries = 4, BackOffSeconds = 0.01, LongestBackOffSeconds = 0.05, TimeoutSeconds = 20 };
+    public TeacherOptions Options => new()
+    {
+        BaseUrl = BaseUrl, Retries = 4, BackOffSeconds = 0.01, LongestBackOffSeconds = 0.05, TimeoutSeconds = 20,
+    };
 
     /// <summary>The text of the completion prompt, or of the last turn.</summary>
     public static string Prompt(LoopbackRequest request)

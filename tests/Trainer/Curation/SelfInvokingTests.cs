@@ -21,11 +21,14 @@ public sealed class SelfInvokingTests : IDisposable
 
     [Theory]
     [InlineData(Good, Tests, null)]
-    [InlineData("def double_all(xs):\n    return list(map(double, xs))\n", Tests, null)]                     // the base solution of the record serves
+    [InlineData("def double_all(xs):\n    return list(map(double, xs))\n", Tests,
+        null)]                     // the base solution of the record serves
     [InlineData("def double_all(xs):\n    return [2 * x for x in xs]\n", Tests, "the base function was not called")]
     [InlineData("def double_all(xs):\n    return [double(x) for x in xs[1:]]\n", Tests, "the tests failed")]
-    [InlineData("def double_all(xs):\n    return [2 * x for x in xs]\n", Tests + "assert double(1) == 2\n", "the base function was not called")]
-    [InlineData("def double(x):\n    return double(x - 1) + 2 if x else 0\n\ndef double_all(xs):\n    return [2 * x for x in xs]\n", Tests + "assert double(3) == 6\n", "the base function was not called")]
+    [InlineData("def double_all(xs):\n    return [2 * x for x in xs]\n", Tests + "assert double(1) == 2\n",
+        "the base function was not called")]
+    [InlineData("def double(x):\n    return double(x - 1) + 2 if x else 0\n\ndef double_all(xs):\n    return [2 * x for x in xs]\n", Tests
+        + "assert double(3) == 6\n", "the base function was not called")]
     [InlineData(Good, "double_all([1])\nassert True\n", "the tests test nothing")]
     [InlineData(Good, "assert double_all([1]) == [2\n", "the tests failed")]
     [InlineData("def double_all(xs):\n    while True:\n        pass\n", Tests, "the program ran out of time")]
@@ -56,24 +59,31 @@ public sealed class SelfInvokingTests : IDisposable
         Confined();
         File.WriteAllLines(this["in.jsonl"], new[] { "good", "lazy", "mute", "no code" }.Select(kind => JsonSerializer.Serialize(new
         {
-            id = kind, question = $"Double a number ({kind}).", response = kind == "no code" ? "Two times." : $"Sure:\n```python\n{Solution}```\n",
+            id = kind, question = $"Double a number ({kind}).", response = kind == "no code" ? "Two times."
+                : $"Sure:\n```python\n{Solution}```\n",
         })));
         using var server = new ScriptedTeacher((prompt, _) => LoopbackReply.Answer(
             prompt.StartsWith("Below", StringComparison.Ordinal)
-                ? prompt.Contains("(mute)", StringComparison.Ordinal) ? "no idea" : $"[Function]\n`double_all`\n[Problem]\nDouble every number of a list.\n[Tests]\n```python\n{Tests}```"
-                : prompt.Contains("(lazy)", StringComparison.Ordinal) ? "```python\ndef double_all(xs):\n    return [2 * x for x in xs]\n```"
+                ? prompt.Contains("(mute)", StringComparison.Ordinal) ? "no idea"
+                    : $"[Function]\n`double_all`\n[Problem]\nDouble every number of a list.\n[Tests]\n```python\n{Tests}```"
+                : prompt.Contains("(lazy)", StringComparison.Ordinal)
+                    ? "```python\ndef double_all(xs):\n    return [2 * x for x in xs]\n```"
                 : $"Reasoning first.\n```python\n{Good}```"));
-        string[] command = ["curate", "self-invoking", this["in.jsonl"], "--out", this["out.jsonl"], "--teacher", server.BaseUrl, "--model", "m", "--json"];
+        string[] command = ["curate", "self-invoking", this["in.jsonl"], "--out", this["out.jsonl"], "--teacher", server.BaseUrl,
+            "--model", "m", "--json"];
         var json = Z1.Run(command).Json();
         Assert.Equal((1, 3), (json.GetProperty("kept").GetInt32(), json.GetProperty("dropped").GetInt32()));
         Assert.Equal(5, server.Requests);
         using var record = JsonDocument.Parse(Assert.Single(File.ReadAllLines(this["out.jsonl"])));
         var question = record.RootElement.GetProperty("question").GetString()!;
-        Assert.All(["Double a number (good).", "`double`", "Double every number of a list.", "`double_all`", "one or more calls"], part => Assert.Contains(part, question));
+        Assert.All(["Double a number (good).", "`double`", "Double every number of a list.", "`double_all`", "one or more calls"],
+            part => Assert.Contains(part, question));
         Assert.StartsWith("Reasoning first.", record.RootElement.GetProperty("response").GetString());
         Assert.Equal(Tests, record.RootElement.GetProperty("tests").GetString());
-        var reasons = File.ReadAllLines(this["out.dropped.jsonl"]).Select(l => JsonDocument.Parse(l).RootElement.GetProperty("verdict").GetString());
-        Assert.Equal(["the base function was not called", "the base solution defines no function", "the reply lacks a section"], reasons.Order());
+        var reasons = File.ReadAllLines(this["out.dropped.jsonl"])
+            .Select(l => JsonDocument.Parse(l).RootElement.GetProperty("verdict").GetString());
+        Assert.Equal(["the base function was not called", "the base solution defines no function", "the reply lacks a section"],
+            reasons.Order());
         Assert.Equal(4, Z1.Run(command).Json().GetProperty("done_before").GetInt32());
         Assert.Equal(5, server.Requests);
     }
@@ -100,10 +110,12 @@ public sealed class SelfInvokingTests : IDisposable
             return (Id: task.GetProperty("id").ToString(), verdict.Reason);
         }));
 
-        // by the benchmark's own rules every task passes its tests; that each calls its base function is what the paper asks of them, not what its files promise
+        // by the benchmark's own rules every task passes its tests; that each calls its base function is what the paper asks of them, not
+        // what its files promise
         Assert.All(verdicts, v => Assert.True(v.Reason is null or "the base function was not called", $"{v.Id}: {v.Reason}"));
         var kept = verdicts.Count(v => v.Reason is null);
-        Assert.True(kept >= Most * 9 / 10, $"{kept} of {Most}: {string.Join(", ", verdicts.Where(v => v.Reason is not null).Select(v => $"{v.Id} {v.Reason}"))}");
+        Assert.True(kept >= Most * 9 / 10,
+            $"{kept} of {Most}: {string.Join(", ", verdicts.Where(v => v.Reason is not null).Select(v => $"{v.Id} {v.Reason}"))}");
         TestContext.Current.SendDiagnosticMessage($"{file}: {kept} of {Most} verified");
     }
 
@@ -111,7 +123,8 @@ public sealed class SelfInvokingTests : IDisposable
 
     private static PromptFile Problem() => PromptFile.Load(SelfInvoking.ProblemPrompt, null, "problem", "solution", "function");
 
-    private static PromptFile Question() => PromptFile.Load(SelfInvoking.QuestionPrompt, null, "problem", "function", "new_problem", "new_function");
+    private static PromptFile Question() =>
+        PromptFile.Load(SelfInvoking.QuestionPrompt, null, "problem", "function", "new_problem", "new_function");
 
     private static Sandbox Confined()
     {

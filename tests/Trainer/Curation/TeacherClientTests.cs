@@ -33,7 +33,8 @@ public sealed class TeacherClientTests
         await text.AskAsync([new("user", "continue this")], s_greedy, Test);
         Assert.Equal("/v1/completions", server.Last.Path);
         Assert.DoesNotContain("Authorization", server.Last.Head);
-        Assert.Equal("""{"model":"m","prompt":"continue this","temperature":0,"top_p":1,"max_tokens":64}""", Encoding.UTF8.GetString(server.Last.Body));
+        Assert.Equal("""{"model":"m","prompt":"continue this","temperature":0,"top_p":1,"max_tokens":64}""",
+            Encoding.UTF8.GetString(server.Last.Body));
         await Assert.ThrowsAsync<InvalidInputException>(() => text.AskAsync([new("system", "s"), new("user", "u")], s_greedy, Test));
     }
 
@@ -48,12 +49,14 @@ public sealed class TeacherClientTests
         Assert.Equal(0, answer.CompletionTokens);
     }
 
-    public static TheoryData<string> Passing => ["429", "500", "503", "408", "cut head", "cut body", "dropped", "truncated JSON", "no choices", "no content", "HTML 502", "slow"];
+    public static TheoryData<string> Passing =>
+        ["429", "500", "503", "408", "cut head", "cut body", "dropped", "truncated JSON", "no choices", "no content", "HTML 502", "slow"];
 
     [Theory, MemberData(nameof(Passing))]
     public async Task What_passes_is_tried_again(string trouble)
     {
-        using var server = new ScriptedTeacher((prompt, before) => prompt == "warm" || before >= 2 ? LoopbackReply.Answer("at last") : Bad(trouble));
+        using var server = new ScriptedTeacher((prompt, before) => prompt == "warm" || before >= 2 ? LoopbackReply.Answer("at last")
+            : Bad(trouble));
         using var client = new TeacherClient(server.Options with { TimeoutSeconds = trouble == "slow" ? 0.2 : 20 }, TeacherApi.Chat, "m");
         Assert.Equal("at last", (await client.AskAsync([new("user", "x")], s_greedy, Test)).Text);
         Assert.Equal(3, server.Asked["x"]);
@@ -65,7 +68,8 @@ public sealed class TeacherClientTests
     public async Task What_does_not_pass_fails_the_item_with_one_sentence(string trouble)
     {
         using var server = new ScriptedTeacher((prompt, _) => prompt == "warm" ? LoopbackReply.Answer("ok") : Bad(trouble));
-        using var client = new TeacherClient(server.Options with { Retries = 1, TimeoutSeconds = trouble == "slow" ? 0.2 : 20 }, TeacherApi.Chat, "m");
+        using var client = new TeacherClient(server.Options with { Retries = 1, TimeoutSeconds = trouble == "slow" ? 0.2 : 20 },
+            TeacherApi.Chat, "m");
         await client.AskAsync([new("user", "warm")], s_greedy, Test);
         var e = await Assert.ThrowsAsync<TeacherException>(() => client.AskAsync([new("user", "x")], s_greedy, Test));
         Assert.Contains(server.BaseUrl, e.Message);
@@ -78,7 +82,8 @@ public sealed class TeacherClientTests
     {
         var clock = Stopwatch.StartNew();
         using var server = new ScriptedTeacher((prompt, before) =>
-            prompt == "first" && before == 0 ? LoopbackReply.Error(429, "too fast", headers: "Retry-After: 1\r\n") : LoopbackReply.Answer("ok"));
+            prompt == "first" && before == 0 ? LoopbackReply.Error(429, "too fast", headers: "Retry-After: 1\r\n")
+                : LoopbackReply.Answer("ok"));
         using var client = new TeacherClient(server.Options, TeacherApi.Chat, "m");
         var first = client.AskAsync([new("user", "first")], s_greedy, Test);
         while (server.Requests == 0)

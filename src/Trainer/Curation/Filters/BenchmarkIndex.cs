@@ -6,9 +6,10 @@ using Z1Coder.Trainer.Data;
 namespace Z1Coder.Trainer.Curation.Filters;
 
 /// <summary>
-/// The words of benchmarks' problems and solutions, to find them in training data. A text is contaminated when it holds a run of n words (10 unless
-/// told otherwise, as Qwen2.5-Coder's report decontaminates, arXiv:2409.12186) of a task, or the whole of a task's text that is shorter than n words (from five on).
-/// Memory: 16 bytes or so a word of the benchmarks, whatever the size of the data. Read-only once loaded: any number of threads.
+/// The words of benchmarks' problems and solutions, to find them in training data. A text is contaminated when it holds a run of n words
+/// (10 unless told otherwise, as Qwen2.5-Coder's report decontaminates, arXiv:2409.12186) of a task, or the whole of a task's text that is
+/// shorter than n words (from five on). Memory: 16 bytes or so a word of the benchmarks, whatever the size of the data. Read-only once
+/// loaded: any number of threads.
 /// </summary>
 public sealed class BenchmarkIndex
 {
@@ -21,7 +22,8 @@ public sealed class BenchmarkIndex
     /// <summary>Problems and solutions under the names that the published files give them.</summary>
     private static readonly string[] s_fields =
     [
-        "prompt", "text", "question", "question_content", "content", "problem", "instruction", "description", "complete_prompt", "instruct_prompt", "raw_problem",
+        "prompt", "text", "question", "question_content", "content", "problem", "instruction", "description", "complete_prompt",
+        "instruct_prompt", "raw_problem",
         "new_problem", "canonical_solution", "code", "solution", "raw_solution", "new_solution", "reference", "starter_code",
     ];
 
@@ -54,7 +56,8 @@ public sealed class BenchmarkIndex
                 throw new InvalidInputException($"{path}: task {number} is no JSON object");
             }
 
-            var id = name ?? s_ids.Select(key => row.TryGetProperty(key, out var value) && value.ValueKind is JsonValueKind.String or JsonValueKind.Number ? $"{value}" : null)
+            var id = name ?? s_ids.Select(key => row.TryGetProperty(key, out var value)
+                && value.ValueKind is JsonValueKind.String or JsonValueKind.Number ? $"{value}" : null)
                 .FirstOrDefault(value => value is not null) ?? $"{number}";
             var task = id.Contains('/') ? id : $"{Path.GetFileNameWithoutExtension(path)}/{id}";
             foreach (var field in fields.Count > 0 ? fields : s_fields)
@@ -74,11 +77,14 @@ public sealed class BenchmarkIndex
 
         if (_sources.Count == before)
         {
-            throw new InvalidInputException($"{path}: no task has a text field among {string.Join(", ", fields.Count > 0 ? fields : s_fields)}; name them with --benchmark-fields");
+            throw new InvalidInputException(
+                $"{path}: no task has a text field among {string.Join(", ", fields.Count > 0 ? fields : s_fields)}; "
+                + "name them with --benchmark-fields");
         }
     }
 
-    /// <summary>Forgets runs that stand in at least so many tasks: boilerplate such as "the first line contains a single integer t".</summary>
+    /// <summary>Forgets runs that stand in at least so many tasks: boilerplate such as "the first line contains a single integer
+    /// t".</summary>
     /// <returns>Runs forgotten.</returns>
     public int ForgetCommon(int tasks)
     {
@@ -109,7 +115,8 @@ public sealed class BenchmarkIndex
                 {
                     var (task, field) = _sources[entry.Source];
                     var shared = text[at[start].Start.Value..at[start + length - 1].End.Value];
-                    return new BenchmarkMatch(task, field, string.Join(' ', shared.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)));
+                    return new BenchmarkMatch(task, field,
+                        string.Join(' ', shared.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)));
                 }
 
                 start++;
@@ -139,7 +146,8 @@ public sealed class BenchmarkIndex
         foreach (var run in WordHashes.Runs(words, length))
         {
             ref var entry = ref CollectionsMarshal.GetValueRefOrAddDefault(runs, run, out var known);
-            entry = !known ? new Entry(_sources.Count - 1, number, 1) : entry.LastTask == number ? entry : entry with { LastTask = number, Tasks = entry.Tasks + 1 };
+            entry = !known ? new Entry(_sources.Count - 1, number, 1) : entry.LastTask == number ? entry
+                : entry with { LastTask = number, Tasks = entry.Tasks + 1 };
         }
     }
 
@@ -167,7 +175,8 @@ public sealed class BenchmarkIndex
             using (one)
             {
                 var root = one.RootElement;
-                if (root.ValueKind == JsonValueKind.Object && root.EnumerateObject().All(p => p.Value.ValueKind == JsonValueKind.Object) && root.EnumerateObject().Any())
+                if (root.ValueKind == JsonValueKind.Object && root.EnumerateObject().All(p => p.Value.ValueKind == JsonValueKind.Object)
+                    && root.EnumerateObject().Any())
                 {
                     foreach (var task in root.EnumerateObject())
                     {

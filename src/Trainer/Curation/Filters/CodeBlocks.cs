@@ -1,6 +1,7 @@
 namespace Z1Coder.Trainer.Curation.Filters;
 
-/// <summary>The fenced blocks of an answer, as far as a filter asks: is there code, in which language, and is the last block closed.</summary>
+/// <summary>The fenced blocks of an answer, as far as a filter asks: is there code, in which language, and is the last block
+/// closed.</summary>
 /// <param name="Any">there is a fenced block with something in it</param>
 /// <param name="Python">one is marked python, or is unmarked and reads like Python</param>
 /// <param name="Unclosed">the last fence is not closed: the answer was cut inside</param>
@@ -33,6 +34,7 @@ public readonly record struct CodeBlocks(bool Any, bool Python, bool Unclosed)
 
     private static bool ReadsLikePython(ReadOnlySpan<char> line) =>
         (line.StartsWith("def ", StringComparison.Ordinal) && line.EndsWith(":", StringComparison.Ordinal))
-        || line.StartsWith("import ", StringComparison.Ordinal) || (line.StartsWith("from ", StringComparison.Ordinal) && line.Contains(" import ", StringComparison.Ordinal))
+        || line.StartsWith("import ", StringComparison.Ordinal)
+            || (line.StartsWith("from ", StringComparison.Ordinal) && line.Contains(" import ", StringComparison.Ordinal))
         || line.StartsWith("print(", StringComparison.Ordinal);
 }

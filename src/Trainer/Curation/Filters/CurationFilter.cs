@@ -7,8 +7,8 @@ using Z1Coder.Trainer.Data;
 namespace Z1Coder.Trainer.Curation.Filters;
 
 /// <summary>
-/// Copies the records of files that pass every rule, in their order and unchanged (an array's items become lines). Memory is constant in the number of records:
-/// what must be remembered of earlier ones stands on disk. The output appears whole, by a rename, or not at all.
+/// Copies the records of files that pass every rule, in their order and unchanged (an array's items become lines). Memory is constant in
+/// the number of records: what must be remembered of earlier ones stands on disk. The output appears whole, by a rename, or not at all.
 /// </summary>
 public sealed class CurationFilter
 {
@@ -74,7 +74,8 @@ public sealed class CurationFilter
     }
 
     private (string? Reason, string Detail) Judge(
-        ReadOnlyMemory<byte> json, SftRecord record, Problem problem, RecordFilter shape, DiskTable seen, NearDuplicates? near, IdFile? keptIds)
+        ReadOnlyMemory<byte> json, SftRecord record, Problem problem, RecordFilter shape, DiskTable seen, NearDuplicates? near,
+        IdFile? keptIds)
     {
         if (_options.Exact)
         {
@@ -114,7 +115,8 @@ public sealed class CurationFilter
 
         if (answer.Length < _options.LeastCharacters || answer.Length > _options.MostCharacters)
         {
-            return (answer.Length < _options.LeastCharacters ? FilterReasons.TooShort : FilterReasons.TooLong, $"{answer.Length} characters");
+            return (answer.Length < _options.LeastCharacters ? FilterReasons.TooShort : FilterReasons.TooLong,
+                $"{answer.Length} characters");
         }
 
         var whole = string.Join("\n", record.ToMessages().Select(m => m.Content));
@@ -147,7 +149,8 @@ public sealed class CurationFilter
     {
         using var document = JsonDocument.Parse(json);
         return document.RootElement.TryGetProperty("finish_reason", out var reason) && reason.ValueEquals("length") ? "finish_reason length"
-            : answer.LastIndexOf("<think>", StringComparison.Ordinal) > answer.LastIndexOf("</think>", StringComparison.Ordinal) ? "<think> without </think>"
+            : answer.LastIndexOf("<think>", StringComparison.Ordinal) > answer.LastIndexOf("</think>", StringComparison.Ordinal)
+                ? "<think> without </think>"
             : blocks.Unclosed ? "a code fence without its end" : null;
     }
 

@@ -1,6 +1,7 @@
 namespace Z1Coder.Trainer.Curation.Filters;
 
-/// <summary>Which records a filter takes out. Rules are tried in the order in which they stand here; the first that applies names the reason.</summary>
+/// <summary>Which records a filter takes out. Rules are tried in the order in which they stand here; the first that applies names the
+/// reason.</summary>
 public sealed record FilterOptions
 {
     /// <summary>Takes out records equal to an earlier one, and records without question or answer.</summary>

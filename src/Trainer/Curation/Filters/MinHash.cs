@@ -1,8 +1,9 @@
 namespace Z1Coder.Trainer.Curation.Filters;
 
 /// <summary>
-/// MinHash (Broder 1997): for each of 128 hash functions the least value over a text's shingles, runs of five words. Two texts agree in a value with the
-/// probability of their Jaccard similarity, |A ∩ B| / |A ∪ B| over the shingles; the standard error of the estimate is √(J(1−J)/128), at most 0.045.
+/// MinHash (Broder 1997): for each of 128 hash functions the least value over a text's shingles, runs of five words. Two texts agree in a
+/// value with the probability of their Jaccard similarity, |A ∩ B| / |A ∪ B| over the shingles; the standard error of the estimate is
+/// √(J(1−J)/128), at most 0.045.
 /// </summary>
 public static class MinHash
 {
@@ -43,5 +44,6 @@ public static class MinHash
         return equal / (double)Size;
     }
 
-    private static ulong[] Constants(int from) => [.. Enumerable.Range(from, Size).Select(i => WordHashes.Mix((ulong)i * 0x9E3779B97F4A7C15) | 1)];
+    private static ulong[] Constants(int from) =>
+        [.. Enumerable.Range(from, Size).Select(i => WordHashes.Mix((ulong)i * 0x9E3779B97F4A7C15) | 1)];
 }

@@ -5,10 +5,12 @@ using Z1Coder.Trainer.Curation.Journal;
 namespace Z1Coder.Trainer.Curation.Filters;
 
 /// <summary>
-/// Finds texts that resemble an earlier one: MinHash signatures in 32 bands of 4 values (locality-sensitive hashing), and the estimate of the
-/// similarity itself for every earlier text that shares a band. A pair of similarity s shares one with probability 1 − (1 − s⁴)³²: 0.998 at 0.65, over 0.9999 at 0.7.
-/// The first text of a band stands for the band, which costs a little of that where many different texts share one.
-/// <para>Signatures and bands stand on disk (some 2 to 5 KB a text that is kept, while running): memory is constant in the number of texts. One thread at a time.</para>
+/// Finds texts that resemble an earlier one: MinHash signatures in 32 bands of 4 values (locality-sensitive hashing), and the estimate of
+/// the similarity itself for every earlier text that shares a band. A pair of similarity s shares one with probability 1 − (1 − s⁴)³²:
+/// 0.998 at 0.65, over 0.9999 at 0.7. The first text of a band stands for the band, which costs a little of that where many different
+/// texts share one.
+/// <para>Signatures and bands stand on disk (some 2 to 5 KB a text that is kept, while running): memory is constant in the number of
+/// texts. One thread at a time.</para>
 /// </summary>
 public sealed class NearDuplicates : IDisposable
 {
@@ -28,7 +30,8 @@ public sealed class NearDuplicates : IDisposable
         (_bands, _threshold, _signatures) = (new DiskTable(directory), threshold, DiskTable.Nameless(directory));
     }
 
-    /// <summary>The number (from 0, of the texts kept) of an earlier text that this one resembles, or -1; then this one is kept with the next number.</summary>
+    /// <summary>The number (from 0, of the texts kept) of an earlier text that this one resembles, or -1; then this one is kept with the
+    /// next number.</summary>
     public long Add(ReadOnlySpan<char> text)
     {
         var signature = MinHash.Of(text);

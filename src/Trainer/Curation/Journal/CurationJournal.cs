@@ -9,12 +9,14 @@ using Z1Coder.Trainer.Data;
 namespace Z1Coder.Trainer.Curation.Journal;
 
 /// <summary>
-/// The finished items of a run: kept ones in OUT.jsonl, which is the data set itself, the others with their reasons in OUT.dropped.jsonl. There is no
-/// other state. A record begins with its item's key (128 bits of SHA-256 over what the item says) and the request's fingerprint.
-/// <para>Policy: <see cref="AppendAsync"/> returns when the record is on the medium. One thread writes all records that wait, in one write and one
-/// fsync a file (group commit), so the cost of an fsync is shared by as many items as are in flight. A kill, or a power failure, loses no item
-/// whose append has returned.</para>
-/// <para>Memory: constant in the number of items. Keys that are done stand in a <see cref="DiskTable"/> (40 to 160 bytes a key of disk, while running).</para>
+/// The finished items of a run: kept ones in OUT.jsonl, which is the data set itself, the others with their reasons in OUT.dropped.jsonl.
+/// There is no other state. A record begins with its item's key (128 bits of SHA-256 over what the item says) and the request's
+/// fingerprint.
+/// <para>Policy: <see cref="AppendAsync"/> returns when the record is on the medium. One thread writes all records that wait, in one write
+/// and one fsync a file (group commit), so the cost of an fsync is shared by as many items as are in flight. A kill, or a power failure,
+/// loses no item whose append has returned.</para>
+/// <para>Memory: constant in the number of items. Keys that are done stand in a <see cref="DiskTable"/> (40 to 160 bytes a key of disk,
+/// while running).</para>
 /// </summary>
 public sealed class CurationJournal : IDisposable
 {
@@ -24,7 +26,8 @@ public sealed class CurationJournal : IDisposable
     private readonly JournalFile _kept;
     private readonly string _droppedPath;
     private readonly DiskTable _claimed;
-    private readonly Channel<Pending> _queue = Channel.CreateBounded<Pending>(new BoundedChannelOptions(QueuedRecords) { SingleReader = true });
+    private readonly Channel<Pending> _queue = Channel.CreateBounded<Pending>(
+        new BoundedChannelOptions(QueuedRecords) { SingleReader = true });
     private readonly Task _writer;
     private JournalFile? _dropped;
 
@@ -113,7 +116,8 @@ public sealed class CurationJournal : IDisposable
         }
 
         buffer.Write("\n"u8);
-        return QueueAsync(new Pending(buffer.WrittenMemory, verdict.IsKept, new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)));
+        return QueueAsync(new Pending(buffer.WrittenMemory, verdict.IsKept,
+            new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)));
     }
 
     /// <summary>Writes what waits and closes the files.</summary>
@@ -183,10 +187,12 @@ public sealed class CurationJournal : IDisposable
 
             // the usual record is recognised by its bytes; only another fingerprint is parsed
             var request = line.Span[(JournalFile.LineStart.Length + 33)..];
-            if (!allowChanged && !(request.StartsWith(",\"request\":"u8) && request[11..].StartsWith(_fingerprint.Json.Span)) && Changed(line) is { } what)
+            if (!allowChanged && !(request.StartsWith(",\"request\":"u8) && request[11..].StartsWith(_fingerprint.Json.Span))
+                && Changed(line) is { } what)
             {
                 throw new InvalidInputException(
-                    $"{path} line {count} was asked for in another way: {what}; name another --out, or mix both in one file with --allow-changed");
+                    $"{path} line {count} was asked for in another way: {what}; "
+                    + "name another --out, or mix both in one file with --allow-changed");
             }
 
             _claimed.TryAdd(key);
@@ -200,7 +206,8 @@ public sealed class CurationJournal : IDisposable
         try
         {
             using var document = JsonDocument.Parse(line);
-            return document.RootElement.TryGetProperty("request", out var request) ? _fingerprint.Difference(request) : "it names no request";
+            return document.RootElement.TryGetProperty("request", out var request) ? _fingerprint.Difference(request)
+                : "it names no request";
         }
         catch (JsonException)
         {
@@ -211,8 +218,10 @@ public sealed class CurationJournal : IDisposable
     private static bool TryKey(ReadOnlySpan<byte> line, out UInt128 key)
     {
         key = 0;
-        return line.StartsWith(JournalFile.LineStart) && line.Length > JournalFile.LineStart.Length + 33 && line[JournalFile.LineStart.Length + 32] == (byte)'"' && line.TrimEnd("\r "u8)[^1] == (byte)'}'
-            && UInt128.TryParse(Encoding.ASCII.GetString(line.Slice(JournalFile.LineStart.Length, 32)), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out key);
+        return line.StartsWith(JournalFile.LineStart) && line.Length > JournalFile.LineStart.Length + 33
+            && line[JournalFile.LineStart.Length + 32] == (byte)'"' && line.TrimEnd("\r "u8)[^1] == (byte)'}'
+            && UInt128.TryParse(Encoding.ASCII.GetString(line.Slice(JournalFile.LineStart.Length, 32)), NumberStyles.AllowHexSpecifier,
+                CultureInfo.InvariantCulture, out key);
     }
 
     private sealed record Pending(ReadOnlyMemory<byte> Line, bool IsKept, TaskCompletionSource Done);

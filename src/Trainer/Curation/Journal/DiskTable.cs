@@ -4,9 +4,9 @@ using Microsoft.Win32.SafeHandles;
 namespace Z1Coder.Trainer.Curation.Journal;
 
 /// <summary>
-/// A hash table from 128-bit keys to numbers in a nameless file on disk: 24 bytes a slot, at most 60 % full, linear probing. What is resident in this process does
-/// not grow with the number of keys (the kernel caches the file as it has room); the disk holds 40 to 80 bytes a key. The file has no name
-/// once it is open, so it goes with the process, however that ends. One thread at a time.
+/// A hash table from 128-bit keys to numbers in a nameless file on disk: 24 bytes a slot, at most 60 % full, linear probing. What is
+/// resident in this process does not grow with the number of keys (the kernel caches the file as it has room); the disk holds 40 to 80
+/// bytes a key. The file has no name once it is open, so it goes with the process, however that ends. One thread at a time.
 /// </summary>
 public sealed class DiskTable : IDisposable
 {

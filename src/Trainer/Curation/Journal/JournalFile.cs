@@ -3,8 +3,8 @@ using Z1Coder.Trainer.Data;
 namespace Z1Coder.Trainer.Curation.Journal;
 
 /// <summary>
-/// Whole lines, appended. What a kill or a power failure left after the last line break is cut off when the file is opened (or kept, when it is
-/// a whole JSON object and lacks only the break); what a failed write left is cut off at once. Held locked against a second process.
+/// Whole lines, appended. What a kill or a power failure left after the last line break is cut off when the file is opened (or kept, when
+/// it is a whole JSON object and lacks only the break); what a failed write left is cut off at once. Held locked against a second process.
 /// </summary>
 internal sealed class JournalFile : IDisposable
 {

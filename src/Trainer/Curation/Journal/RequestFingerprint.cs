@@ -5,8 +5,9 @@ using Z1Coder.Trainer.Curation.Teacher;
 namespace Z1Coder.Trainer.Curation.Journal;
 
 /// <summary>
-/// What decides an answer besides the item itself: the verb, the model, the endpoint, each prompt file with its hash, the decoding parameters, and
-/// options of the verb that change the request. Every record carries it, and a file whose records carry another one is not continued.
+/// What decides an answer besides the item itself: the verb, the model, the endpoint, each prompt file with its hash, the decoding
+/// parameters, and options of the verb that change the request. Every record carries it, and a file whose records carry another one is not
+/// continued.
 /// </summary>
 public sealed class RequestFingerprint
 {
@@ -60,7 +61,8 @@ public sealed class RequestFingerprint
         }
 
         using var own = JsonDocument.Parse(Json);
-        var before = other.ValueKind == JsonValueKind.Object ? other.EnumerateObject().ToDictionary(p => p.Name, p => p.Value.GetRawText()) : [];
+        var before = other.ValueKind == JsonValueKind.Object
+            ? other.EnumerateObject().ToDictionary(p => p.Name, p => p.Value.GetRawText()) : [];
         var now = own.RootElement.EnumerateObject().ToDictionary(p => p.Name, p => p.Value.GetRawText());
         foreach (var key in now.Keys.Union(before.Keys))
         {

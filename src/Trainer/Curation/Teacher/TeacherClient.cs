@@ -8,10 +8,11 @@ using Z1Coder.Trainer.Data;
 namespace Z1Coder.Trainer.Curation.Teacher;
 
 /// <summary>
-/// Asks an OpenAI-compatible server. Each try waits for the rate limits and has a time-out of its own; 408, 425, 429, 5xx, time-outs, dropped
-/// connections and answers that cannot be read are tried again after an exponential back-off with jitter, or after what Retry-After asks for,
-/// which then holds back every other request too. A refused key, a missing model or endpoint and a spent quota stop the run at once
-/// (<see cref="InvalidInputException"/>): no other item would do better. Any other failure is the item's own (<see cref="TeacherException"/>).
+/// Asks an OpenAI-compatible server. Each try waits for the rate limits and has a time-out of its own; 408, 425, 429, 5xx, time-outs,
+/// dropped connections and answers that cannot be read are tried again after an exponential back-off with jitter, or after what
+/// Retry-After asks for, which then holds back every other request too. A refused key, a missing model or endpoint and a spent quota stop
+/// the run at once (<see cref="InvalidInputException"/>): no other item would do better. Any other failure is the item's own
+/// (<see cref="TeacherException"/>).
 /// </summary>
 public sealed class TeacherClient : IDisposable
 {
@@ -81,7 +82,8 @@ public sealed class TeacherClient : IDisposable
     /// <summary>One answer, with all retries.</summary>
     /// <exception cref="TeacherException">This item gets none.</exception>
     /// <exception cref="InvalidInputException">No item can get one.</exception>
-    public async Task<TeacherAnswer> AskAsync(IReadOnlyList<ChatMessage> messages, DecodingParameters decoding, CancellationToken cancellation)
+    public async Task<TeacherAnswer> AskAsync(IReadOnlyList<ChatMessage> messages, DecodingParameters decoding,
+        CancellationToken cancellation)
     {
         ArgumentNullException.ThrowIfNull(messages);
         ArgumentNullException.ThrowIfNull(decoding);
@@ -89,7 +91,8 @@ public sealed class TeacherClient : IDisposable
         try
         {
             return await _pipeline.ExecuteAsync(
-                static (state, token) => state.Client.TryAsync(state.Body, state.MaxTokens, token), (Client: this, Body: body, decoding.MaxTokens), cancellation)
+                static (state, token) => state.Client.TryAsync(state.Body, state.MaxTokens, token),
+                (Client: this, Body: body, decoding.MaxTokens), cancellation)
                 .ConfigureAwait(false);
         }
         catch (TransientTeacherException e)
@@ -168,7 +171,8 @@ public sealed class TeacherClient : IDisposable
         TimeSpan? retryAfter;
         try
         {
-            using var response = await _http.SendAsync(request, HttpCompletionOption.ResponseContentRead, cancellation).ConfigureAwait(false);
+            using var response = await _http.SendAsync(request, HttpCompletionOption.ResponseContentRead, cancellation)
+                .ConfigureAwait(false);
             (status, retryAfter) = (response.StatusCode, RetryAfter(response));
             answer = await response.Content.ReadAsByteArrayAsync(cancellation).ConfigureAwait(false);
         }
@@ -178,7 +182,8 @@ public sealed class TeacherClient : IDisposable
             var first = e.InnerException is SocketException { SocketErrorCode: SocketError.ConnectionRefused or SocketError.HostNotFound };
             if (first && Answers == 0)
             {
-                throw new InvalidInputException($"the teacher at {_endpoint} cannot be reached ({OneLine(why)}); is the server up, and the address right?", e);
+                throw new InvalidInputException(
+                    $"the teacher at {_endpoint} cannot be reached ({OneLine(why)}); is the server up, and the address right?", e);
             }
 
             throw new TransientTeacherException($"the connection to {_endpoint} failed ({OneLine(why)})", inner: e);
@@ -195,7 +200,8 @@ public sealed class TeacherClient : IDisposable
         }
 
         var sentence = $"the teacher at {_endpoint} answered {error}";
-        throw Answers == 0 && TeacherJson.LooksLikeHtml(answer) ? new InvalidInputException(sentence) : new TransientTeacherException(sentence);
+        throw Answers == 0 && TeacherJson.LooksLikeHtml(answer) ? new InvalidInputException(sentence)
+            : new TransientTeacherException(sentence);
     }
 
     private Exception Refused(HttpStatusCode status, byte[] body, TimeSpan? retryAfter)
@@ -207,14 +213,17 @@ public sealed class TeacherClient : IDisposable
             case HttpStatusCode.Unauthorized or HttpStatusCode.Forbidden:
                 return new InvalidInputException(string.IsNullOrEmpty(_options.Key)
                     ? $"the teacher at {_endpoint} asks for a key {said}; put it into the environment variable {_options.KeyVariable}"
-                    : $"the teacher at {_endpoint} refused the key in {_options.KeyVariable} {said}; set a valid one and run the same command again");
+                    : $"the teacher at {_endpoint} refused the key in {_options.KeyVariable} {said}; "
+                        + "set a valid one and run the same command again");
             case HttpStatusCode.PaymentRequired:
             case HttpStatusCode.TooManyRequests when code == "insufficient_quota":
-                return new InvalidInputException($"the account at {_endpoint} has no credit left {said}; run the same command again when it has");
+                return new InvalidInputException(
+                    $"the account at {_endpoint} has no credit left {said}; run the same command again when it has");
             case HttpStatusCode.NotFound or HttpStatusCode.MethodNotAllowed:
                 return new InvalidInputException(
                     $"{_endpoint} does not serve model '{_model}' {said}; check --teacher (it usually ends in /v1), --model and --api");
-            case HttpStatusCode.RequestTimeout or HttpStatusCode.TooManyRequests or (HttpStatusCode)425 or >= HttpStatusCode.InternalServerError:
+            case HttpStatusCode.RequestTimeout or HttpStatusCode.TooManyRequests or (HttpStatusCode)425
+                or >= HttpStatusCode.InternalServerError:
                 if (retryAfter is { } pause)
                 {
                     _requests.Pause(pause);
@@ -233,5 +242,6 @@ public sealed class TeacherClient : IDisposable
         return wait is null || wait <= TimeSpan.Zero ? null : wait > s_longestRetryAfter ? s_longestRetryAfter : wait;
     }
 
-    private static string OneLine(string text) => string.Join(' ', text.TrimEnd('.').Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries));
+    private static string OneLine(string text) =>
+        string.Join(' ', text.TrimEnd('.').Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries));
 }

@@ -26,7 +26,8 @@ internal static class TeacherJson
             {
                 json.WriteString("prompt", messages.Count == 1
                     ? messages[0].Content
-                    : throw new InvalidInputException("--api completions: the prompt file has several turns; it must have one, or use --api chat"));
+                    : throw new InvalidInputException(
+                        "--api completions: the prompt file has several turns; it must have one, or use --api chat"));
             }
             else
             {
@@ -66,13 +67,15 @@ internal static class TeacherJson
             using var document = JsonDocument.Parse(body);
             var root = document.RootElement;
             if (root.ValueKind != JsonValueKind.Object || !root.TryGetProperty("choices", out var choices)
-                || choices.ValueKind != JsonValueKind.Array || choices.GetArrayLength() == 0 || choices[0].ValueKind != JsonValueKind.Object)
+                || choices.ValueKind != JsonValueKind.Array || choices.GetArrayLength() == 0
+                    || choices[0].ValueKind != JsonValueKind.Object)
             {
                 error = $"JSON without choices[0]: {OneLine(body.Span)}";
                 return false;
             }
 
-            return api == TeacherApi.Chat ? TryChat(root, choices[0], out answer, out error) : TryText(root, choices[0], out answer, out error);
+            return api == TeacherApi.Chat ? TryChat(root, choices[0], out answer, out error)
+                : TryText(root, choices[0], out answer, out error);
         }
         catch (JsonException)
         {
@@ -159,18 +162,21 @@ internal static class TeacherJson
     {
         var hasUsage = root.TryGetProperty("usage", out var usage) && usage.ValueKind == JsonValueKind.Object;
         return new TeacherAnswer(
-            text, Text(choice, "finish_reason") ?? "", hasUsage ? Number(usage, "prompt_tokens") : 0, hasUsage ? Number(usage, "completion_tokens") : 0);
+            text, Text(choice, "finish_reason") ?? "", hasUsage ? Number(usage, "prompt_tokens") : 0, hasUsage
+                ? Number(usage, "completion_tokens") : 0);
     }
 
     private static string? Text(JsonElement element, string key) =>
         element.TryGetProperty(key, out var value) && value.ValueKind == JsonValueKind.String ? value.GetString() : null;
 
     private static int Number(JsonElement element, string key) =>
-        element.TryGetProperty(key, out var value) && value.ValueKind == JsonValueKind.Number && value.TryGetInt32(out var number) && number > 0 ? number : 0;
+        element.TryGetProperty(key, out var value) && value.ValueKind == JsonValueKind.Number && value.TryGetInt32(out var number)
+            && number > 0 ? number : 0;
 
     private static string OneLine(ReadOnlySpan<byte> text)
     {
-        var words = Encoding.UTF8.GetString(text[..Math.Min(text.Length, 4 * Shown)]).Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);
+        var words = Encoding.UTF8.GetString(text[..Math.Min(text.Length, 4 * Shown)])
+            .Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);
         var line = string.Join(' ', words);
         return line.Length == 0 ? "an empty body" : line.Length <= Shown ? line : line[..Shown] + " …";
     }

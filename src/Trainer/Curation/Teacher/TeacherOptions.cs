@@ -8,7 +8,8 @@ public sealed record TeacherOptions
     /// <summary>The base of an OpenAI-compatible server, such as http://localhost:8000/v1.</summary>
     public required string BaseUrl { get; init; }
 
-    /// <summary>Environment variable that holds the key; the key itself is never an argument, so that it is in no process list and no log.</summary>
+    /// <summary>Environment variable that holds the key; the key itself is never an argument, so that it is in no process list and no
+    /// log.</summary>
     public string KeyVariable { get; init; } = "OPENAI_API_KEY";
 
     /// <summary>The key, or null to send none.</summary>
@@ -20,7 +21,8 @@ public sealed record TeacherOptions
     /// <summary>Seconds until one request is given up (and tried again).</summary>
     public double TimeoutSeconds { get; init; } = 600;
 
-    /// <summary>How often a request is tried again after 429, 5xx, a time-out, a dropped connection or an answer that cannot be read.</summary>
+    /// <summary>How often a request is tried again after 429, 5xx, a time-out, a dropped connection or an answer that cannot be
+    /// read.</summary>
     public int Retries { get; init; } = 8;
 
     /// <summary>Seconds before the first retry; each further one waits twice as long, with jitter.</summary>

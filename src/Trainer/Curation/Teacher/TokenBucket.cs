@@ -1,8 +1,8 @@
 namespace Z1Coder.Trainer.Curation.Teacher;
 
 /// <summary>
-/// A rate limit: so many units a minute, evenly, with one second's worth (at least one unit) saved up at most. A taker pays at once and waits
-/// until its debt is refilled, so takers go in the order in which they came and nobody starves. Safe for any number of threads.
+/// A rate limit: so many units a minute, evenly, with one second's worth (at least one unit) saved up at most. A taker pays at once and
+/// waits until its debt is refilled, so takers go in the order in which they came and nobody starves. Safe for any number of threads.
 /// </summary>
 public sealed class TokenBucket
 {
