@@ -10,6 +10,10 @@ public sealed class SeedReader
 {
     private const long MostFileBytes = 1 << 20;
 
+    // links are not followed: they may lead round in a circle
+    private static readonly EnumerationOptions s_walk =
+        new() { RecurseSubdirectories = true, IgnoreInaccessible = true, AttributesToSkip = FileAttributes.ReparsePoint };
+
     private static readonly string[] s_code = ["content", "code", "text", "source"];
     private static readonly string[] s_license = ["license", "licenses", "max_stars_repo_licenses", "detected_licenses"];
     private static readonly string[] s_path = ["path", "max_stars_repo_path", "file", "id"];
@@ -60,7 +64,7 @@ public sealed class SeedReader
             : null;
     }
 
-    private static IEnumerable<(string Path, string License, string Source)> Files(string input)
+    private IEnumerable<(string Path, string License, string Source)> Files(string input)
     {
         if (!Directory.Exists(input))
         {
@@ -73,10 +77,11 @@ public sealed class SeedReader
         }
 
         var byFolder = new Dictionary<string, string>();
-        foreach (var path in Directory.EnumerateFiles(input, "*.py", SearchOption.AllDirectories).Order(StringComparer.Ordinal))
+        foreach (var path in Directory.EnumerateFiles(input, "*.py", s_walk).Order(StringComparer.Ordinal))
         {
             if (new FileInfo(path).Length > MostFileBytes)
             {
+                _report.Drop("file too long", Path.GetRelativePath(input, path));
                 continue;
             }
 

@@ -112,7 +112,10 @@ public sealed class SelfInvokingTests : IDisposable
 
         // by the benchmark's own rules every task passes its tests; that each calls its base function is what the paper asks of them, not
         // what its files promise
-        Assert.All(verdicts, v => Assert.True(v.Reason is null or "the base function was not called", $"{v.Id}: {v.Reason}"));
+        // (and HumanEval Pro 32 expects None of every call, which a function that does nothing returns too)
+        Assert.All(verdicts, v => Assert.True(
+            v.Reason is null or "the base function was not called" || (file == "humaneval_pro.json" && v is ("32", "the tests test nothing")),
+            $"{v.Id}: {v.Reason}"));
         var kept = verdicts.Count(v => v.Reason is null);
         Assert.True(kept >= Most * 9 / 10,
             $"{kept} of {Most}: {string.Join(", ", verdicts.Where(v => v.Reason is not null).Select(v => $"{v.Id} {v.Reason}"))}");
