@@ -53,7 +53,8 @@ public static class Licenses
         ArgumentNullException.ThrowIfNull(text);
         var words = string.Join(' ', text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries)).ToUpperInvariant();
         bool Has(string phrase) => words.Contains(phrase.ToUpperInvariant(), StringComparison.Ordinal);
-        return Has("GNU AFFERO GENERAL PUBLIC LICENSE") ? "AGPL"
+        return Has("PYTHON SOFTWARE FOUNDATION LICENSE VERSION 2") ? "PSF-2.0"          // first: it speaks of the GPL too
+            : Has("GNU AFFERO GENERAL PUBLIC LICENSE") ? "AGPL"
             : Has("GNU LESSER GENERAL PUBLIC LICENSE") ? "LGPL"
             : Has("GNU GENERAL PUBLIC LICENSE") ? "GPL"
             : Has("Mozilla Public License") ? "MPL"

@@ -60,7 +60,7 @@ public sealed class CurateTrajectoriesTests : IDisposable
         const int Items = 1500, Kills = 20, Concurrency = 8;
         WriteProblems(Items);
         var random = new Random(7);
-        using var server = new ScriptedTeacher((prompt, _) => Id(prompt) % 97 == 13 && Random.Shared.Next(2) == 0
+        using var server = new ScriptedTeacher((prompt, before) => Id(prompt) % 97 == 13 && before % 2 == 0
             ? LoopbackReply.Error(503, "busy")
             : LoopbackReply.Answer($"answer {Id(prompt)}") with { DelayMilliseconds = 2 });
         var (kills, durable, asked) = (0, new HashSet<int>(), new Dictionary<string, int>());

@@ -26,6 +26,7 @@ public sealed class InstructionsTests : IDisposable
     [InlineData("GNU LESSER GENERAL PUBLIC LICENSE", "LGPL")]
     [InlineData("Redistribution and use in source and binary forms ... Neither the name of", "BSD-3-Clause")]
     [InlineData("redistribution and use in source\nand binary forms ...", "BSD-2-Clause")]
+    [InlineData("GPL-compatible (the GNU General Public License)\nPYTHON SOFTWARE FOUNDATION LICENSE VERSION 2", "PSF-2.0")]
     [InlineData("All rights reserved.", "unknown")]
     public void Licences_are_recognised_by_their_words(string text, string id) => Assert.Equal(id, Licenses.OfText(text));
 

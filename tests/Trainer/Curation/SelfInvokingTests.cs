@@ -93,7 +93,7 @@ public sealed class SelfInvokingTests : IDisposable
     [InlineData("mbpp_pro.json")]
     public async Task The_published_self_invoking_problems_verify(string file)
     {
-        const int Most = 60;                            // an even share of the file: the whole of it takes minutes on two cores
+        const int Most = 30;                            // an even share of the file: the whole of it takes minutes on two cores
         var path = Goldens.RequireData("benchmarks", file);
         var sandbox = Confined();
         using var client = new TeacherClient(new TeacherOptions { BaseUrl = "http://localhost:1/v1" }, TeacherApi.Chat, "m");
