@@ -29,6 +29,7 @@ internal static class EvalCommand
         command.Subcommands.Add(EvalScoreCommand.Create());
         command.Subcommands.Add(EvalCompareCommand.Create());
         command.Subcommands.Add(EvalListCommand.Create());
+        command.Subcommands.Add(EvalSandboxCommand.Create());
         command.Validators.Add(result =>
         {
             if (result.GetValue(model) is null == result.GetValue(completions) is null)

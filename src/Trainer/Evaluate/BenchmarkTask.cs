@@ -42,6 +42,9 @@ public sealed record BenchmarkTask
     /// </summary>
     public string? Oracle { get; init; }
 
+    /// <summary>The program that <see cref="Oracle"/> runs after; null for <see cref="Reference"/>.</summary>
+    public string? OracleProgram { get; init; }
+
     /// <summary>Inputs on which the tests call the program; 0 when they are not counted.</summary>
     public int Inputs { get; init; }
 

@@ -126,6 +126,18 @@ public sealed class Grader
         }
 
         await RunAllAsync([.. jobs.Where(j => j.Entry is null)], cancellation);
+        if (_options.CheckPackages && _options.Reference == ReferenceCheck.Skip)
+        {
+            // The samples are the references: what one lacks, its task needs.
+            foreach (var job in jobs.Where(j => j.Entry!.Needs is not null))
+            {
+                unable.TryAdd(job.Task.TaskId, [job.Entry!.Needs!]);
+            }
+
+            used.RemoveAll(t => unable.ContainsKey(t.TaskId));
+            jobs.RemoveAll(j => unable.ContainsKey(j.Task.TaskId));
+        }
+
         WriteResults(jobs);
         return Summarize([.. used.Where(t => !excluded.ContainsKey(t.TaskId))], jobs, clock.Elapsed.TotalSeconds) with
         {
@@ -161,8 +173,8 @@ public sealed class Grader
         {
             if (task.Reference is { } reference && (task.Oracle is not null || _options.Reference != ReferenceCheck.Skip))
             {
-                var tests = task.Oracle ?? task.Tests;
-                var job = new Job(task with { Tests = tests }, -1, reference, KeyOf(task, reference, "reference", tests)) { Seconds = _options.ReferenceSeconds };
+                var (source, tests) = task.Oracle is null ? (reference, task.Tests) : (task.OracleProgram ?? reference, task.Oracle);
+                var job = new Job(task with { Tests = tests }, -1, source, KeyOf(task, source, "reference", tests)) { Seconds = _options.ReferenceSeconds };
 
                 // An earlier run's outcome stands when nothing is left to grade: a limit or expected outputs need the reference again.
                 job.Entry = pending.Contains(task.TaskId) ? null : _journal?.Find(job.Key);
@@ -236,7 +248,8 @@ public sealed class Grader
         var limits = _options.Limits with { WallSeconds = job.Seconds, CpuSeconds = job.Seconds };
         var result = job.Task.Cases.Count == 0 ? await _sandbox.RunAsync(job.Program, limits, cancellation) : await RunCasesAsync(job, limits, cancellation);
         job.Result = result;
-        job.Entry = new JournalEntry(result.Outcome, result.WallSeconds, PackageProbe.MissingIn(result));
+        var reference = job.Ordinal < 0 || _options.Reference == ReferenceCheck.Skip;
+        job.Entry = new JournalEntry(result.Outcome, result.WallSeconds, reference ? PackageProbe.MissingIn(job.Task, result) : PackageProbe.MissingIn(result));
         if (alone || result.Outcome != SandboxOutcome.TimedOut)
         {
             _journal?.Add(job.Key, job.Entry);

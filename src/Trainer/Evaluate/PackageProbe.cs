@@ -1,10 +1,14 @@
 using System.Text;
 using System.Text.Json;
+using System.Text.RegularExpressions;
 
 namespace Z1Coder.Trainer.Evaluate;
 
-/// <summary>Which Python modules tasks import that are not installed, found by the sandbox's own interpreter from the syntax of their code.</summary>
-internal static class PackageProbe
+/// <summary>
+/// What tasks need that is not here: Python modules, found by the sandbox's own interpreter from the syntax of their code or by the error that ended a
+/// program, and the network.
+/// </summary>
+internal static partial class PackageProbe
 {
     private const string MissingModule = "No module named '";
 
@@ -65,6 +69,21 @@ internal static class PackageProbe
         return [.. found.RootElement.EnumerateArray().Select(t => t.EnumerateArray().Select(m => m.GetString()!).ToList())];
     }
 
+    /// <summary>
+    /// The module whose absence ended a reference solution, or "the network" where it fails, names an address of the Web, and imports a module
+    /// that could go there; null when it fails for its own sake.
+    /// </summary>
+    internal static string? MissingIn(BenchmarkTask task, SandboxResult result)
+    {
+        if (result.Outcome == SandboxOutcome.Passed || MissingIn(result) is not null)
+        {
+            return MissingIn(result);
+        }
+
+        var text = task.Reference + task.Tests;
+        return WebAddress().IsMatch(text) && NetworkModule().IsMatch(text) ? "the network" : null;
+    }
+
     /// <summary>The module whose absence ended a program; null when something else did.</summary>
     internal static string? MissingIn(SandboxResult result)
     {
@@ -78,4 +97,10 @@ internal static class PackageProbe
         var end = at < 0 ? -1 : last.IndexOf('\'', at + MissingModule.Length);
         return last.StartsWith("ModuleNotFoundError", StringComparison.Ordinal) && end > 0 ? last[(at + MissingModule.Length)..end] : null;
     }
+
+    [GeneratedRegex(@"\b(https?|ftp)://(?!localhost|127\.)", RegexOptions.CultureInvariant)]
+    private static partial Regex WebAddress();
+
+    [GeneratedRegex(@"^\s*(import|from)\s+(requests|urllib|urllib3|http|ftplib|socket|smtplib)\b", RegexOptions.CultureInvariant | RegexOptions.Multiline)]
+    private static partial Regex NetworkModule();
 }

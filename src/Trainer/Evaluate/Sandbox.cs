@@ -6,7 +6,7 @@ namespace Z1Coder.Trainer.Evaluate;
 /// <summary>
 /// Runs model-written Python confined from outside by bubblewrap, and refuses to run it any other way.
 /// <para>Covered: no network (own network namespace; only AF_UNIX, AF_INET, AF_INET6, AF_NETLINK sockets exist at all); the file system is
-/// /usr, the interpreter and three files of /etc, read-only, with a private /tmp and /dev/shm of limited size, so no home, no repository, no
+/// /usr, the interpreter and five files of /etc, read-only, with a private /tmp and /dev/shm of limited size, so no home, no repository, no
 /// /etc/shadow; own process namespace: other processes cannot be seen, signalled or traced, and everything started dies with the program, also
 /// what was daemonised; no environment, descriptor or controlling terminal of the caller; no capabilities, no gain of privileges, a seccomp
 /// filter (<see cref="SyscallFilter"/>); limits on wall-clock and CPU time, memory (each process by the kernel, all together by sampling every

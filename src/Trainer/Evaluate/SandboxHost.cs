@@ -40,6 +40,12 @@ internal sealed record SandboxHost(
         "abc ast base64 bisect cmath collections copy datetime decimal enum fractions functools heapq io itertools json math numbers operator os pickle queue "
         + "random re statistics string sys textwrap time traceback types typing";
 
+    /// <summary>/etc/hosts of the sandbox: programs that serve and ask themselves find "localhost".</summary>
+    internal static ReadOnlySpan<byte> Hosts => "127.0.0.1 localhost\n::1 localhost\n"u8;
+
+    /// <summary>/etc/nsswitch.conf of the sandbox: there is no name server to ask.</summary>
+    internal static ReadOnlySpan<byte> NameSources => "hosts: files\npasswd: files\ngroup: files\n"u8;
+
     private const string InsidePath = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
     /// <summary>Last argument of every process of a run, so that `ps` shows whose it is; the program does not see it in sys.argv.</summary>
@@ -96,7 +102,10 @@ internal sealed record SandboxHost(
         ];
     }
 
-    /// <summary>The whole command line of one run. <paramref name="slot"/> is not shared with any other run at the same time.</summary>
+    /// <summary>
+    /// The whole command line of one run. <paramref name="slot"/> is not shared with any other run at the same time. The two descriptors after the
+    /// filter's hold <see cref="Hosts"/> and <see cref="NameSources"/>.
+    /// </summary>
     internal (string Path, List<string> Arguments) Command(SandboxLimits limits, int slot, int infoDescriptor, int filterDescriptor)
     {
         var (path, a, drop) = Confinement(limits.FileBytes, slot, infoDescriptor, []);
@@ -162,6 +171,7 @@ internal sealed record SandboxHost(
             a.AddRange(["--ro-bind-try", file, file]);
         }
 
+        a.AddRange(["--perms", "0644", "--file", Text(infoDescriptor + 2), "/etc/hosts", "--perms", "0644", "--file", Text(infoDescriptor + 3), "/etc/nsswitch.conf"]);
         foreach (var prefix in Prefixes)
         {
             // Folders above a bind are made for root alone unless they are named.

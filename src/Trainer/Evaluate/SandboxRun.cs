@@ -50,6 +50,8 @@ internal sealed class SandboxRun
         using var stdin = ChildProcess.SealedFile(Encoding.UTF8.GetBytes(program.Stdin));
         using var control = ChildProcess.SealedFile(Control(program));
         using var filter = ChildProcess.SealedFile(SyscallFilter.Build());
+        using var hosts = ChildProcess.SealedFile(SandboxHost.Hosts);
+        using var sources = ChildProcess.SealedFile(SandboxHost.NameSources);
         using (outRead)
         using (errorRead)
         using (proofRead)
@@ -60,7 +62,7 @@ internal sealed class SandboxRun
             using (proofWrite)
             {
                 child = ChildProcess.Start(
-                    path, arguments, SandboxHost.Environment, [stdin, outWrite, errorWrite, control, proofWrite, proofWrite, filter]);
+                    path, arguments, SandboxHost.Environment, [stdin, outWrite, errorWrite, control, proofWrite, proofWrite, filter, hosts, sources]);
             }
 
             using (child)

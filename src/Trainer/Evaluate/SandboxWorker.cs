@@ -154,6 +154,8 @@ internal sealed class SandboxWorker : IDisposable
         _pipes.AddRange([outRead, errorRead, statusRead, proofRead]);
         _requests = new FileStream(requestWrite, FileAccess.Write, bufferSize: 0);
         using var filter = ChildProcess.SealedFile(SyscallFilter.Build());
+        using var hosts = ChildProcess.SealedFile(SandboxHost.Hosts);
+        using var sources = ChildProcess.SealedFile(SandboxHost.NameSources);
         using (requestRead)
         using (outWrite)
         using (errorWrite)
@@ -161,7 +163,7 @@ internal sealed class SandboxWorker : IDisposable
         using (proofWrite)
         {
             _child = ChildProcess.Start(
-                path, arguments, SandboxHost.Environment, [requestRead, outWrite, errorWrite, statusWrite, proofWrite, statusWrite, filter]);
+                path, arguments, SandboxHost.Environment, [requestRead, outWrite, errorWrite, statusWrite, proofWrite, statusWrite, filter, hosts, sources]);
         }
 
         var (status, error) = (new SandboxRun.Kept(StatusKeptBytes), new SandboxRun.Kept(StatusKeptBytes));
