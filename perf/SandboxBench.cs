@@ -11,6 +11,7 @@ public static class SandboxBench
 {
     /// <summary>Sorted milliseconds of each way.</summary>
     /// <param name="repeats">Programs of each way.</param>
+    /// <param name="cancellation">Ends it early.</param>
     public static async Task<SandboxTimes> MeasureAsync(int repeats, CancellationToken cancellation)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(repeats, 1);
