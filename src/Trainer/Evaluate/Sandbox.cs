@@ -11,10 +11,10 @@ namespace Z1Coder.Trainer.Evaluate;
 /// what was daemonised; no environment, descriptor or controlling terminal of the caller; no capabilities, no gain of privileges, a seccomp
 /// filter (<see cref="SyscallFilter"/>); limits on wall-clock and CPU time, memory (each process by the kernel, all together by sampling every
 /// 25 ms), processes, files, output (<see cref="SandboxLimits"/>), none set inside the program. When the caller dies the program dies.</para>
-/// <para>With reuse a confinement stays for many programs: a server in it, which itself runs none, forks each into a process namespace, a /proc, a /tmp
-/// and a /dev/shm of its own (<see cref="SandboxHarness.Server"/>). What a program started is dead and what it wrote is gone before the next; user id, network
-/// namespace and the standard library's modules loaded before the fork are shared by the programs of a worker, one after the other. A program
-/// that passes a limit takes its whole confinement with it.</para>
+/// <para>With reuse a confinement stays for many programs: a server in it, which itself runs none, forks each (<see cref="SandboxHarness.Server"/>). What a program
+/// started is dead and what it wrote is gone before the next; namespaces, user id and the standard library's modules loaded before the fork are
+/// shared by the programs of a worker, one after the other. A program that passes a limit, or that leaves something behind, takes its whole
+/// confinement with it.</para>
 /// <para>The verdict does not trust the exit status: a pass needs a random token of this run, which the harness writes when the tests have ended.</para>
 /// <para>Not covered: bugs of the kernel or of bubblewrap; side channels (time, caches, load); CPU time taken from the neighbours; memory of the
 /// kernel itself, such as millions of empty files within the time limit; reading what the machine shows to anyone (/proc/cpuinfo, /usr); and
@@ -158,7 +158,7 @@ public sealed class Sandbox : IDisposable
     internal static string? Try(SandboxHost host, bool reuse = false)
     {
         const int processes = 7;
-        var limit = processes + (host.Mode == SandboxHost.Caller.Root ? 0 : reuse ? 2 : 1);
+        var limit = processes + (host.Mode == SandboxHost.Caller.Root ? 0 : 1);
         var program = $"""
             import posix
             status = posix.read(posix.open("/proc/self/status", 0), 65536).decode()

@@ -83,11 +83,13 @@ internal static class SandboxHarness
         """;
 
     /// <summary>
-    /// Many programs, one after the other. The server keeps the rights to make namespaces and mounts and never runs a program itself. For each one it
-    /// forks a first process into a process namespace of its own, which mounts /proc, an empty /tmp and an empty /dev/shm and forks the program;
-    /// that gives up every right, takes the limits and the system call filter on, and only then reads the program. When it ends, its first process
-    /// ends, and with that the kernel has killed whatever else it started; the server hears of it after that. Descriptors: 0 requests, 1 and 2 output,
-    /// 3 status, 4 proof, 6 the filter.
+    /// Many programs, one after the other. The server is process 1 of the confinement, keeps the right to mount, and never runs a program itself: it
+    /// forks each, and the child gives up every right, takes the limits and the system call filter on, and only then reads the program. When the
+    /// program has ended the server kills whatever else is in its process namespace and waits until it has no child: every orphan is its child, so
+    /// then nothing is alive. /tmp and /dev/shm are mounted afresh unless they are as empty and as they were made. What a program of the same user
+    /// could have changed in the server itself (limits, scheduling) and what outlives a process in a network namespace (closed TCP connections) is looked
+    /// for; where it is found the server serves no further program. A process namespace per program would need none of this, but the kernel takes tens
+    /// of milliseconds to end one. Descriptors: 0 requests, 1 and 2 output, 3 status, 4 proof, 6 the filter.
     /// </summary>
     internal const string Server = Run + """
         def z1():
@@ -104,7 +106,7 @@ internal static class SandboxHarness
             posix.close(6)
             call("prctl", 15, b"z1-server", 0, 0, 0)
             posix.set_blocking(0, True)
-            own = posix.open("/proc/self/ns/pid", posix.O_RDONLY | posix.O_CLOEXEC)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)          # process 1: what has no handler cannot hit it from inside
             for name in sys.argv[1].split():
                 __import__(name)
 
@@ -124,27 +126,37 @@ internal static class SandboxHarness
                     text += exactly(1)
                 return text.split()
 
-            def first(user, limits, files, stdin, control):
-                posix.setsid()
-                call("prctl", 15, b"z1-init", 0, 0, 0)
-                signal.signal(signal.SIGINT, signal.SIG_DFL)
-                call("unshare", 0x00020000 | 0x08000000)          # mounts, IPC
-                call("mount", b"proc", b"/proc", b"proc", 1 | 2 | 4 | 8, None)
-                for place in (b"/tmp", b"/dev/shm"):
-                    call("mount", b"tmpfs", place, b"tmpfs", 2 | 4, b"mode=1777,size=%d" % files)
+            places, mounted = ("/tmp", "/dev/shm"), {}
+            def state(place):
+                found = posix.stat(place)
+                return found.st_dev, found.st_mode, found.st_uid, found.st_gid, found.st_nlink, posix.listxattr(place)
+
+            def fresh(files):
+                for place in places:
+                    if mounted.get(place) == (files, state(place)) and not posix.listdir(place):
+                        continue
+                    if place in mounted:
+                        call("umount2", place.encode(), 2)
+                    call("mount", b"tmpfs", place.encode(), b"tmpfs", 2 | 4, b"mode=1777,size=%d" % files)
+                    mounted[place] = files, state(place)
                 posix.chdir("/tmp")
-                program = posix.fork()
-                if program == 0:
-                    run(user, limits, stdin, control)
-                posix.closerange(0, 8)
-                while True:
-                    ended, status = posix.waitpid(-1, 0)
-                    if ended == program:
-                        posix._exit(posix.WEXITSTATUS(status) if posix.WIFEXITED(status) else 128 + posix.WTERMSIG(status))
+
+            def own():
+                return ([resource.getrlimit(i) for i in range(16)], posix.sched_getaffinity(0), posix.sched_getscheduler(0), posix.getpriority(0, 0),
+                    posix.umask(0o22))
+
+            def connections():
+                try:
+                    file = posix.open("/proc/self/net/sockstat", posix.O_RDONLY)
+                except FileNotFoundError:
+                    return True
+                words = posix.read(file, 4096).split()
+                posix.close(file)
+                return b"tw" not in words or words[words.index(b"tw") + 1] != b"0"
 
             def run(user, limits, stdin, control):
                 posix.setsid()
-                call("prctl", 15, b"python3", 0, 0, 0)
+                call("prctl", 15, b"z1-program", 0, 0, 0)
                 signal.signal(signal.SIGINT, signal.default_int_handler)
                 given = posix.memfd_create("stdin", 2)
                 while stdin:
@@ -175,27 +187,41 @@ internal static class SandboxHarness
                 sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
                 z1_run(control)
 
+            posix.umask(0o22)
+            before = own()
             gc.collect()
             gc.freeze()
             posix.write(3, b"\nready\n")
-            while True:
+            keep = 1
+            while keep:
                 user, files, given, told, *limits = map(int, line())
                 stdin, control = exactly(given), exactly(told)
-                call("setns", own, 0x20000000)
-                call("unshare", 0x20000000)
-                child = posix.fork()
-                if child == 0:
+                fresh(files)
+                program = posix.fork()
+                if program == 0:
                     try:
-                        first(user, limits, files, stdin, control)
+                        run(user, limits, stdin, control)
                     except BaseException as e:
                         posix.write(2, repr(e).encode())
                     posix._exit(120)
-                _, status, usage = posix.wait4(child, 0)
+                microseconds, ended, child = 0, 120, 0
+                while True:
+                    try:
+                        child, status, usage = posix.wait4(-1, 0)
+                    except ChildProcessError:
+                        break
+                    microseconds += int(1e6 * (usage.ru_utime + usage.ru_stime))
+                    if child == program:
+                        ended = posix.WEXITSTATUS(status) if posix.WIFEXITED(status) else 128 + posix.WTERMSIG(status)
+                        try:
+                            posix.kill(-1, 9)
+                        except ProcessLookupError:
+                            pass
                 for pipe in (1, 2, 4):
                     call("fcntl", pipe, 4, 0)                     # whatever mode the program left
                     libc.fcntl(pipe, 1031, 65536)
-                ended = posix.WEXITSTATUS(status) if posix.WIFEXITED(status) else 128 + posix.WTERMSIG(status)
-                posix.write(3, b"\nended %d %d\n" % (ended, int(1e6 * (usage.ru_utime + usage.ru_stime))))
+                keep = int(own() == before and not connections())
+                posix.write(3, b"\nended %d %d %d\n" % (ended, microseconds, keep))
         z1()
         """;
 }

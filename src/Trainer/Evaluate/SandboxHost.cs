@@ -93,8 +93,8 @@ internal sealed record SandboxHost(
     /// <summary>Soft and hard limits of a program in the order of the server: processes, address space, data, CPU, file, descriptors, core, queues, stack.</summary>
     internal long[] LimitsOf(SandboxLimits limits)
     {
-        // In a user namespace the server and the program's first process count as processes of the same user.
-        var (processes, cpu) = (limits.Processes + (Mode == Caller.Root ? 0 : 2), (long)Math.Ceiling(limits.CpuSeconds));
+        // In a user namespace the server counts as one more process of the same user.
+        var (processes, cpu) = (limits.Processes + (Mode == Caller.Root ? 0 : 1), (long)Math.Ceiling(limits.CpuSeconds));
         return
         [
             processes, processes, limits.MemoryBytes, limits.MemoryBytes, limits.MemoryBytes, limits.MemoryBytes, cpu, cpu + 1,
@@ -129,7 +129,7 @@ internal sealed record SandboxHost(
     /// <summary>The command line of a server of many runs; it keeps the rights to make namespaces, and each run gives them up.</summary>
     internal (string Path, List<string> Arguments) ServerCommand(int slot, int infoDescriptor)
     {
-        var (path, a, _) = Confinement(ServerFileBytes, slot, infoDescriptor, ["CAP_SYS_ADMIN", "CAP_SETPCAP"]);
+        var (path, a, _) = Confinement(ServerFileBytes, slot, infoDescriptor, ["CAP_SYS_ADMIN", "CAP_SETPCAP", "CAP_KILL"]);
         a.AddRange([Python, SitePackages ? "-sB" : "-sSB", "-c", SandboxHarness.Server, Preloaded, Label]);
         return (path, a);
     }

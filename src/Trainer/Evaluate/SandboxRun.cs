@@ -92,7 +92,7 @@ internal sealed class SandboxRun
         Kept?[] sinks = [_out, _error, _proof, null, _status];
         SafeFileHandle? init = null;
         SandboxOutcome? ended = null;
-        (int Code, double CpuSeconds)? told = null;
+        (int Code, double CpuSeconds, bool Keep)? told = null;
         var first = 0;
         var started = false;
         var cancelled = false;
@@ -167,7 +167,12 @@ internal sealed class SandboxRun
             }
 
             var wall = clock.Elapsed.TotalSeconds - startedAt;
-            var (code, cpu) = told ?? EndOf(child);
+            var (code, cpu, keep) = told ?? EndOf(child);
+            if (worker is not null && !keep)
+            {
+                worker.Retire();
+            }
+
             for (var i = 0; i < sinks.Length; i++)
             {
                 // Everyone in the namespace is dead: each pipe is at its end after what it still holds, and a worker's pipes are empty then.
@@ -203,14 +208,14 @@ internal sealed class SandboxRun
         }
     }
 
-    private static (int Code, double CpuSeconds) EndOf(ChildProcess child)
+    private static (int Code, double CpuSeconds, bool Keep) EndOf(ChildProcess child)
     {
         var exit = child.Wait();
-        return (exit.Code, exit.CpuSeconds);
+        return (exit.Code, exit.CpuSeconds, false);
     }
 
-    // "\nended STATUS MICROSECONDS\n", whole
-    private static (int Code, double CpuSeconds)? Told(string status)
+    // "\nended STATUS MICROSECONDS KEEP\n", whole
+    private static (int Code, double CpuSeconds, bool Keep)? Told(string status)
     {
         const string key = "\nended ";
         var at = status.IndexOf(key, StringComparison.Ordinal);
@@ -221,7 +226,7 @@ internal sealed class SandboxRun
         }
 
         var fields = status[(at + key.Length)..end].Split(' ');
-        return (int.Parse(fields[0], CultureInfo.InvariantCulture), long.Parse(fields[1], CultureInfo.InvariantCulture) / 1e6);
+        return (int.Parse(fields[0], CultureInfo.InvariantCulture), long.Parse(fields[1], CultureInfo.InvariantCulture) / 1e6, fields[2] == "1");
     }
 
     private SandboxOutcome Judge(int code)

@@ -95,6 +95,9 @@ internal sealed class SandboxWorker : IDisposable
         _requests.Flush();
     }
 
+    /// <summary>It serves no further program.</summary>
+    internal void Retire() => Alive = false;
+
     /// <summary>Ends the confinement and everything in it.</summary>
     internal void Kill()
     {

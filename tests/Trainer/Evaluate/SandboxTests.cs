@@ -488,8 +488,9 @@ public sealed class SandboxTests(ITestOutputHelper output)
         Array.Sort(confined);
         output.WriteLine($"{way}: bare {bare[repeats / 2]:F1} ms, confined {confined[repeats / 2]:F1} ms; fastest {bare[0]:F1} and {confined[0]:F1} ms");
 
-        // Alone on a machine it is 10 to 20 ms, and less than an interpreter's start where the confinement is kept; the bound leaves room for a crowded one.
-        Assert.True(confined[0] <= bare[0] + (way.EndsWith("kept", StringComparison.Ordinal) ? 20 : 200), $"{confined[0]} ms against {bare[0]} ms");
+        // Alone on a machine it is 10 to 20 ms, and less where the confinement is kept; the bounds leave room for a crowded one.
+        var (allowed, at) = way.EndsWith("kept", StringComparison.Ordinal) ? (1.5 * bare[repeats / 2] + 20, repeats / 2) : (bare[0] + 200, 0);
+        Assert.True(confined[at] <= allowed, $"{confined[at]} ms, {allowed} ms allowed");
     }
 
     [Theory, MemberData(nameof(Ways))]
