@@ -38,9 +38,9 @@ public sealed class HumanEvalPlusBenchmark : EvalPlusBenchmark
     {
         var (prompt, entryPoint) = (row.Text("prompt"), row.Identifier("entry_point"));
         var body = row.TextOrNull("reference") ?? row.Text("canonical_solution");
-        var task = TaskOf(row, RowId(row), prompt, entryPoint, prompt + body, "inp", entryPoint == "find_zero" ? FindZero : "", "out");
 
-        // Only the pre-release has a field of this name, and inputs that no contract has been held against.
-        return row.Has("reference") && row.TextOrNull("contract") is { } contract ? task with { OracleProgram = prompt + contract + body } : task;
+        // Only the pre-release has a field of this name, and plus inputs that no contract has been held against.
+        var contracted = row.Has("reference") && row.TextOrNull("contract") is { } contract ? prompt + contract + body : null;
+        return TaskOf(row, RowId(row), prompt, entryPoint, prompt + body, "inp", entryPoint == "find_zero" ? FindZero : "", "out", contracted);
     }
 }
