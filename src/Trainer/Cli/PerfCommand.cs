@@ -21,8 +21,8 @@ internal static class PerfCommand
     {
         var suite = new Option<string[]>("--suite")
         {
-            Description = "kernels, steps, decode, collectives (bus bandwidth; within this machine, or of the ranks that a launcher started), or peer (steps in turn with PyTorch; Z1_PEERPY names its Python); "
-                + "repeatable; default the first three",
+            Description = "kernels, steps, decode, collectives (bus bandwidth; within this machine, or of the ranks that a launcher started), "
+                + "or peer (steps in turn with PyTorch; Z1_PEERPY names its Python); repeatable; default the first three",
             AllowMultipleArgumentsPerToken = true,
             DefaultValueFactory = _ => [Kernels, Steps, Decode],
         };
