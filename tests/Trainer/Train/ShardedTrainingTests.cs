@@ -85,8 +85,14 @@ public sealed class ShardedTrainingTests
         }
 
         var (difference, update) = (Rms(one.Master, many.Master), Rms(one.Master, start.Master));
+        TestContext.Current.TestOutputHelper?.WriteLine(
+            $"seen {strategy} {perMicroBatch} {ranks}: loss {Largest(s => s.Loss, (a, b) => a - b):E2}, norm {Largest(s => s.GradientNorm, (a, b) => (a / b) - 1):E2} "
+            + $"of itself, weights rms {difference:E2} of an update of {update:E2}");
         Assert.True(difference <= 0.01 * update, $"rms {difference:E2} of an update of rms {update:E2}");
         Assert.True(ranks == 1 && !perMicroBatch ? difference == 0 : difference > 0, $"rms {difference:E2}: the order must show, but for one rank");
+
+        double Largest(Func<StepMetrics, double> of, Func<double, double, double> distance) =>
+            many.Steps.Zip(one.Steps).Max(p => Math.Abs(distance(of(p.First), of(p.Second))));
     }
 
     /// <summary>Gradients rounded to bf16 on the way: each element strays by at most 2·2^-8·Σ|g_i| (held to that in ReducedGradientTests), so where

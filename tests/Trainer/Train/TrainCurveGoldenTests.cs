@@ -151,6 +151,10 @@ public sealed class TrainCurveGoldenTests
         var (_, golden) = Read(name, "packed");
         Assert.Equal(steps.Count, run.Steps.Count);
         var (lossError, normError) = Errors(golden);
+        var seen = run.Steps.Zip(steps).ToList();
+        TestContext.Current.TestOutputHelper?.WriteLine(
+            $"seen {name}: loss {seen.Max(s => Math.Abs(s.First.Loss - Value(s.Second, "loss"))):E2} (bound {(Walk + 1) * lossError:E2} and PyTorch's own), norm "
+            + $"{seen.Max(s => Math.Abs((s.First.Norm / Value(s.Second, "grad_norm")) - 1)):E2} (bound {(Walk + 1) * normError:E2} of itself)");
         for (var i = 0; i < steps.Count; i++)
         {
             var lossBound = ((Walk + 1) * lossError) + json.RootElement.GetProperty("loss_maxdiff_vs_single_process").GetDouble();
