@@ -23,6 +23,13 @@ if ! ldconfig -p 2>/dev/null | grep -q 'libdnnl\.so'; then missing+=(libdnnl-dev
 if ! command -v bwrap >/dev/null; then missing+=(bubblewrap); fi
 if ! command -v python3 >/dev/null; then missing+=(python3); fi
 if ! command -v g++ >/dev/null && ! command -v clang++ >/dev/null; then missing+=(g++); fi
+# the tests of several ranks: mpirun with the library it serves, and a Slurm cluster of this one machine
+if [ "$target" = test ]; then
+  if ! command -v mpirun >/dev/null; then missing+=(openmpi-bin); fi
+  if ! ldconfig -p 2>/dev/null | grep -q 'libmpi\.so'; then missing+=(libopenmpi-dev); fi
+  if ! command -v sbatch >/dev/null; then missing+=(slurm-wlm); fi
+  if ! command -v munged >/dev/null && ! [ -x /usr/sbin/munged ]; then missing+=(munge); fi
+fi
 if [ ${#missing[@]} -gt 0 ]; then
   install="apt-get install -y ${missing[*]}"
   if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then

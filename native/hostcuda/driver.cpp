@@ -1,6 +1,8 @@
 // The driver API of a machine without a GPU: initialisation, devices, contexts, streams, events, graphs, errors. Work runs when it is
-// enqueued, except that a failed kernel reports itself from the next call on, as on a device. What a stream captures runs at each replay.
+// enqueued, except that a failed kernel reports itself from the next call on, as on a device, and except behind work that waits for other
+// processes (lane.h). What a stream captures runs at each replay.
 #include "driver.h"
+#include "lane.h"
 
 #include <atomic>
 #include <chrono>
@@ -30,14 +32,30 @@ struct Capture {
   bool invalid = false;
 };
 
+struct Context;
+
 struct Stream {
+  Context* context = nullptr;
   std::shared_ptr<Capture> capture;
+  std::shared_ptr<Lane> lane;  // made by the first work that waits for other processes
+};
+
+// The moment that a record marks: now, or when a lane has come to it.
+struct Moment {
+  std::shared_ptr<Lane> lane;
+  uint64_t ticket = 0;
+  std::chrono::steady_clock::time_point time;
+
+  bool is_done() const { return lane == nullptr || lane->is_done(ticket); }
+  void wait() const {
+    if (lane != nullptr) lane->wait(ticket);
+  }
 };
 
 struct Event {
   bool timed;
   bool recorded = false;
-  std::chrono::steady_clock::time_point time;
+  std::shared_ptr<Moment> moment = std::make_shared<Moment>();
   std::shared_ptr<Capture> capture;  // set when last recorded into a capture
   Stream* stream = nullptr;
 };
@@ -92,12 +110,16 @@ State& state() {
 thread_local std::vector<Context*> t_contexts;
 thread_local std::string t_fault;
 
+}  // namespace
+
 int64_t pretended(const char* what, int64_t otherwise) {
   auto& s = state();
   std::lock_guard lock(s.mutex);
   auto found = s.pretended.find(what);
   return found == s.pretended.end() ? otherwise : found->second;
 }
+
+namespace {
 
 int64_t from_environment(const char* variable, int64_t otherwise) {
   const char* text = getenv(variable);
@@ -240,8 +262,37 @@ Result submit(void* handle, Work work) {
       if (stream != capture->origin) capture->unmerged.insert(stream);
       return kSuccess;
     }
+    if (stream->lane && stream->lane->push_if_busy(work)) return kSuccess;
   }
   return work();
+}
+
+Result submit_waiting(void* handle, std::function<void()> work) {
+  auto* stream = live<Stream>(handle, Kind::kStream);
+  if (stream == nullptr) return kInvalidHandle;
+  if (stream->capture) return kCaptureUnsupported;
+  if (!stream->lane) stream->lane = Lane::start();
+  stream->lane->push_waiting(std::move(work));
+  return kSuccess;
+}
+
+void drain(void* handle) {
+  if (auto* stream = live<Stream>(handle, Kind::kStream); stream != nullptr && stream->lane) stream->lane->wait_all();
+}
+
+void drain_context() {
+  Context* context = t_contexts.empty() ? nullptr : t_contexts.back();
+  std::vector<std::shared_ptr<Lane>> lanes;
+  {
+    auto& s = state();
+    std::lock_guard lock(s.mutex);
+    for (auto& [handle, kind] : s.handles) {
+      if (kind != Kind::kStream) continue;
+      auto* stream = static_cast<Stream*>(const_cast<void*>(handle));
+      if (stream->context == context && stream->lane) lanes.push_back(stream->lane);
+    }
+  }
+  for (auto& lane : lanes) lane->wait_all();
 }
 
 Result refuse_capture(void* handle) {
@@ -313,7 +364,7 @@ HOSTCUDA_EXPORT void hostcuda_reset_fault() {
   s.fault.clear();
 }
 
-// "driver_version", "compute_capability", "devices", "total_bytes"; a negative value takes it back.
+// "driver_version", "compute_capability", "devices", "total_bytes", "nccl_version"; a negative value takes it back.
 HOSTCUDA_EXPORT void hostcuda_pretend(const char* what, int64_t value) {
   auto& s = state();
   std::lock_guard lock(s.mutex);
@@ -469,6 +520,8 @@ HOSTCUDA_EXPORT Result cuCtxPopCurrent_v2(void** context) {
 
 HOSTCUDA_EXPORT Result cuCtxSynchronize() {
   if (Result error = enter(__func__)) return error;
+  drain_context();
+  if (after_release() != kSuccess) return after_release();
   return context_is_current() ? kSuccess : kInvalidContext;
 }
 
@@ -477,27 +530,35 @@ HOSTCUDA_EXPORT Result cuCtxSynchronize() {
 HOSTCUDA_EXPORT Result cuStreamCreate(void** stream, unsigned) {
   if (Result error = enter(__func__)) return error;
   if (!context_is_current()) return kInvalidContext;
-  *stream = new Stream;
-  add_handle(*stream, Kind::kStream);
+  auto* made = new Stream;
+  made->context = t_contexts.back();
+  *stream = made;
+  add_handle(made, Kind::kStream);
   return kSuccess;
 }
 
 HOSTCUDA_EXPORT Result cuStreamDestroy_v2(void* stream) {
   if (Result error = enter_release(__func__)) return error;
   if (!remove_handle(stream, Kind::kStream)) return kInvalidHandle;
-  delete static_cast<Stream*>(stream);
+  auto* s = static_cast<Stream*>(stream);
+  if (s->lane) s->lane->close();
+  delete s;
   return after_release();
 }
 
 HOSTCUDA_EXPORT Result cuStreamSynchronize(void* stream) {
   if (Result error = enter(__func__)) return error;
   if (!context_is_current()) return kInvalidContext;
-  return refuse_capture(stream);
+  if (Result error = refuse_capture(stream)) return error;
+  drain(stream);
+  return after_release();
 }
 
 HOSTCUDA_EXPORT Result cuStreamQuery(void* stream) {
   if (Result error = enter(__func__)) return error;
-  return refuse_capture(stream);
+  if (Result error = refuse_capture(stream)) return error;
+  auto* s = stream != nullptr ? live<Stream>(stream, Kind::kStream) : nullptr;
+  return s != nullptr && s->lane && !s->lane->is_idle() ? kNotReady : kSuccess;
 }
 
 HOSTCUDA_EXPORT Result cuEventCreate(void** event, unsigned flags) {
@@ -530,7 +591,17 @@ HOSTCUDA_EXPORT Result cuEventRecord(void* event, void* stream) {
   }
   e->capture.reset();
   e->recorded = true;
-  e->time = std::chrono::steady_clock::now();
+  auto moment = std::make_shared<Moment>();
+  auto mark = [moment]() -> Result {
+    moment->time = std::chrono::steady_clock::now();
+    return kSuccess;
+  };
+  if (s != nullptr && s->lane && (moment->ticket = s->lane->push_if_busy(mark)) != 0) {
+    moment->lane = s->lane;
+  } else {
+    mark();
+  }
+  e->moment = moment;
   return kSuccess;
 }
 
@@ -540,12 +611,14 @@ HOSTCUDA_EXPORT Result cuStreamWaitEvent(void* stream, void* event, unsigned) {
   auto* s = stream != nullptr ? live<Stream>(stream, Kind::kStream) : nullptr;
   if (e == nullptr || (stream != nullptr && s == nullptr)) return kInvalidHandle;
   if (!e->capture) {
-    // Work recorded outside a capture has run; a stream that captures must not depend on it.
+    // A stream that captures must not depend on work recorded outside. Otherwise the caller waits for what a lane has not done: work of
+    // other streams runs as it is enqueued.
     if (s != nullptr && s->capture && e->recorded) {
       s->capture->invalid = true;
       return 905;  // CUDA_ERROR_STREAM_CAPTURE_ISOLATION
     }
-    return kSuccess;
+    if (s == nullptr || s->lane == nullptr || e->moment->lane != s->lane) e->moment->wait();
+    return after_release();
   }
   if (s == nullptr) return 906;  // CUDA_ERROR_STREAM_CAPTURE_IMPLICIT
   if (s->capture && s->capture != e->capture) return kCaptureMerge;
@@ -562,14 +635,16 @@ HOSTCUDA_EXPORT Result cuEventSynchronize(void* event) {
   if (Result error = enter(__func__)) return error;
   auto* e = live<Event>(event, Kind::kEvent);
   if (e == nullptr) return kInvalidHandle;
-  return e->capture ? kCapturedEvent : kSuccess;
+  if (e->capture) return kCapturedEvent;
+  e->moment->wait();
+  return after_release();
 }
 
 HOSTCUDA_EXPORT Result cuEventQuery(void* event) {
   if (Result error = enter(__func__)) return error;
   auto* e = live<Event>(event, Kind::kEvent);
   if (e == nullptr) return kInvalidHandle;
-  return e->capture ? kCapturedEvent : kSuccess;
+  return e->capture ? kCapturedEvent : e->moment->is_done() ? kSuccess : kNotReady;
 }
 
 HOSTCUDA_EXPORT Result cuEventElapsedTime(float* milliseconds, void* start, void* end) {
@@ -578,7 +653,8 @@ HOSTCUDA_EXPORT Result cuEventElapsedTime(float* milliseconds, void* start, void
   auto* b = live<Event>(end, Kind::kEvent);
   if (a == nullptr || b == nullptr || !a->timed || !b->timed || !a->recorded || !b->recorded) return kInvalidHandle;
   if (a->capture || b->capture) return kCapturedEvent;
-  *milliseconds = std::chrono::duration<float, std::milli>(b->time - a->time).count();
+  if (!a->moment->is_done() || !b->moment->is_done()) return kNotReady;
+  *milliseconds = std::chrono::duration<float, std::milli>(b->moment->time - a->moment->time).count();
   return kSuccess;
 }
 

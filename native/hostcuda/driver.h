@@ -34,6 +34,11 @@ bool is_handle(const void* handle, Kind kind);
 
 // Runs work now, or appends it to the graph that the stream captures. Null is the default stream.
 Result submit(void* stream, std::function<Result()> work);
+// Enqueues work that waits for other processes: it runs on a thread of the stream (lane.h). What fails in it is the caller's to keep.
+Result submit_waiting(void* stream, std::function<void()> work);
+// Waits until a stream, or every stream of the current context, has done what was enqueued.
+void drain(void* stream);
+void drain_context();
 // Fails with the code of the driver when a stream captures: waiting and querying are not allowed then.
 Result refuse_capture(void* stream);
 
@@ -42,6 +47,7 @@ void count_copy(Copy kind, size_t bytes);
 void count_launch();
 void count_memory(int64_t change);
 bool context_is_current();
+int64_t pretended(const char* what, int64_t otherwise);  // what hostcuda_pretend has set
 size_t memory_limit();
 size_t shared_limit();  // bytes of shared memory a block may opt in to
 

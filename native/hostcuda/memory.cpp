@@ -177,6 +177,7 @@ HOSTCUDA_EXPORT Result cuMemAlloc_v2(uintptr_t* address, size_t bytes) {
 
 HOSTCUDA_EXPORT Result cuMemFree_v2(uintptr_t address) {
   if (Result error = enter_release(__func__)) return error;
+  drain_context();
   auto& h = heap();
   std::lock_guard lock(h.mutex);
   auto found = h.live.find(address);
@@ -208,6 +209,7 @@ HOSTCUDA_EXPORT Result cuMemHostAlloc(void** address, size_t bytes, unsigned) {
 
 HOSTCUDA_EXPORT Result cuMemFreeHost(void* address) {
   if (Result error = enter_release(__func__)) return error;
+  drain_context();
   if (!remove_handle(address, Kind::kPinned)) return kInvalidValue;
   free(address);
   return after_release();

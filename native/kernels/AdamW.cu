@@ -3,7 +3,7 @@
 // p = p·(1 − lr·decay) − lr/(1 − β1^t) · m / (√v/√(1 − β2^t) + eps); weight = p rounded to bf16.
 // Parallel: a thread takes eight elements; the last count % 8 go one to a thread. Floor: bytes, 16 read and 14 written
 // per element. Rounding: the store of weight, to nearest even or stochastically: up with a probability equal to the
-// part cut off, by 16 bits of hash32(key, element).
+// part cut off, by 16 bits of hash32(key, element), elements counted from first_element where these are part of a tensor.
 #include "z1.cuh"
 
 constexpr int kThreads = 256;
@@ -15,6 +15,7 @@ struct AdamWStepParams {
   float* v;
   bf16* weight;
   int64_t count;
+  int64_t first_element;
   uint64_t key;
   float gradient_scale;
   float keep;
@@ -26,7 +27,7 @@ struct AdamWStepParams {
   float epsilon;
   int stochastic;
 };
-static_assert(sizeof(AdamWStepParams) == 96, "AdamW.StepParams in AdamW.Cuda.cs");
+static_assert(sizeof(AdamWStepParams) == 104, "AdamW.StepParams in AdamW.Cuda.cs");
 
 struct Element {
   float p, m, v;
@@ -62,7 +63,7 @@ Z1_KERNEL(kThreads, 4, adamw_step, AdamWStepParams) {
         master[i] = e.p;
         m[i] = e.m;
         v[i] = e.v;
-        weight[4 * part + i] = rounded(p, e.p, at + i);
+        weight[4 * part + i] = rounded(p, e.p, p.first_element + at + i);
       }
       master.store(p.master + at);
       m.store(p.m + at);
@@ -75,6 +76,6 @@ Z1_KERNEL(kThreads, 4, adamw_step, AdamWStepParams) {
     p.master[at] = e.p;
     p.m[at] = e.m;
     p.v[at] = e.v;
-    p.weight[at] = to_bf16(rounded(p, e.p, at));
+    p.weight[at] = to_bf16(rounded(p, e.p, p.first_element + at));
   }
 }

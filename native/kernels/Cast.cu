@@ -1,6 +1,6 @@
 // fp32 to bf16, rounded to nearest even or stochastically (up with a probability equal to the part cut off, by 16 bits
-// of hash32(key, element)); bf16 to fp32, exact.
-// Parallel: a thread takes eight elements; the last count % 8 go one to a thread. Floor: bytes, 6 per element.
+// of hash32(key, element), elements counted from first_element); bf16 to fp32, exact; bf16 or fp32 added to fp32.
+// Parallel: a thread takes eight elements; the last count % 8 go one to a thread. Floor: bytes, 6 per element; 10 to add bf16, 12 to add fp32.
 #include "z1.cuh"
 
 constexpr int kThreads = 256;
@@ -8,11 +8,13 @@ constexpr int kThreads = 256;
 struct CastParams {
   float* wide;
   bf16* narrow;
+  const float* added;
   int64_t count;
+  int64_t first_element;
   uint64_t key;
   int stochastic;
 };
-static_assert(sizeof(CastParams) == 40, "Cast.Params in Cast.Cuda.cs");
+static_assert(sizeof(CastParams) == 56, "Cast.Params in Cast.Cuda.cs");
 
 // What is not finite is rounded to nearest.
 __device__ __forceinline__ float rounded(const CastParams& p, float x, int64_t element) {
@@ -29,12 +31,12 @@ Z1_KERNEL(kThreads, 4, cast_round, CastParams) {
     for (int part = 0; part < 2; ++part) {
       const int64_t at = 8 * thread + 4 * part;
       const Vec4 x = Vec4::load_nc(p.wide + at);
-      for (int i = 0; i < 4; ++i) y[4 * part + i] = rounded(p, x[i], at + i);
+      for (int i = 0; i < 4; ++i) y[4 * part + i] = rounded(p, x[i], p.first_element + at + i);
     }
     y.store(p.narrow + 8 * thread);
   } else if (thread - vectors < p.count % 8) {
     const int64_t at = 8 * vectors + (thread - vectors);
-    p.narrow[at] = to_bf16(rounded(p, p.wide[at], at));
+    p.narrow[at] = to_bf16(rounded(p, p.wide[at], p.first_element + at));
   }
 }
 
@@ -48,5 +50,39 @@ Z1_KERNEL(kThreads, 4, cast_widen, CastParams) {
   } else if (thread - vectors < p.count % 8) {
     const int64_t at = 8 * vectors + (thread - vectors);
     p.wide[at] = to_float(p.narrow[at]);
+  }
+}
+
+Z1_KERNEL(kThreads, 4, cast_add, CastParams) {
+  const int64_t thread = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t vectors = p.count / 8;
+  if (thread < vectors) {
+    const Vec8 x = Vec8::load_nc(p.narrow + 8 * thread);
+    for (int part = 0; part < 2; ++part) {
+      float* at = p.wide + 8 * thread + 4 * part;
+      Vec4 y = Vec4::load(at);
+      for (int i = 0; i < 4; ++i) y[i] += x[4 * part + i];
+      y.store(at);
+    }
+  } else if (thread - vectors < p.count % 8) {
+    const int64_t at = 8 * vectors + (thread - vectors);
+    p.wide[at] += to_float(p.narrow[at]);
+  }
+}
+
+Z1_KERNEL(kThreads, 4, cast_add_wide, CastParams) {
+  const int64_t thread = int64_t(blockIdx.x) * kThreads + threadIdx.x;
+  const int64_t vectors = p.count / 8;
+  if (thread < vectors) {
+    for (int part = 0; part < 2; ++part) {
+      const int64_t at = 8 * thread + 4 * part;
+      const Vec4 x = Vec4::load_nc(p.added + at);
+      Vec4 y = Vec4::load(p.wide + at);
+      for (int i = 0; i < 4; ++i) y[i] += x[i];
+      y.store(p.wide + at);
+    }
+  } else if (thread - vectors < p.count % 8) {
+    const int64_t at = 8 * vectors + (thread - vectors);
+    p.wide[at] += p.added[at];
   }
 }

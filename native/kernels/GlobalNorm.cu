@@ -1,5 +1,5 @@
 // Σ x² over every element of many fp32 tensors, in double.
-// Parallel: one block per chunk of 65,536 elements, the chunks counted over all tensors in their order; a second launch
+// Parallel: one block per chunk of elements (65,536, or 1,024 where each chunk's sum is wanted), the chunks counted over all tensors in their order; a second launch
 // of one block adds the chunks. A table in device memory says where each tensor is, so the number of launches does not
 // depend on the number of tensors.
 // Floor: bytes, 4 per element read. Order of the sum: four chains per thread, the block's butterfly; over the chunks
@@ -8,7 +8,6 @@
 
 constexpr int kThreads = 256;
 constexpr int kSumThreads = 1024;
-constexpr int kChunk = 65536;
 
 struct GlobalNormPiece {
   const float* x;
@@ -23,8 +22,9 @@ struct GlobalNormParams {
   double* sum;
   int piece_count;
   int chunk_count;
+  int chunk;
 };
-static_assert(sizeof(GlobalNormParams) == 32, "GlobalNorm.SquaresParams in GlobalNorm.Cuda.cs");
+static_assert(sizeof(GlobalNormParams) == 40, "GlobalNorm.SquaresParams in GlobalNorm.Cuda.cs");
 
 struct Shared {
   double scratch[kWarp];
@@ -41,9 +41,9 @@ Z1_KERNEL(kThreads, 4, global_norm_squares, GlobalNormParams) {
     else high = middle - 1;
   }
   const GlobalNormPiece piece = p.pieces[low];
-  const int64_t start = (int64_t(blockIdx.x) - piece.first_chunk) * kChunk;
+  const int64_t start = (int64_t(blockIdx.x) - piece.first_chunk) * p.chunk;
   const float* x = piece.x + start;
-  const int count = int(min(piece.count - start, int64_t(kChunk)));
+  const int count = int(min(piece.count - start, int64_t(p.chunk)));
   const int vectors = count / 4;
   double sum[4] = {0, 0, 0, 0};
   for (int i = int(threadIdx.x); i < vectors; i += kThreads) {

@@ -25,5 +25,14 @@ public static class CastPerf
             var (from, to) = (p.Random<BFloat16>(elements), p.Output<float>("to", elements));
             return stream => Cast.Widen(stream, from, to);
         });
+        yield return new("Cast.Widen + Add bf16", $"{elements}", Cast.RoundCost<BFloat16>(elements) + Cast.AddCost<BFloat16>(elements), p =>
+        {
+            var (from, to) = (p.Random<BFloat16>(elements), p.Output<float>("to", elements));
+            return stream =>
+            {
+                Cast.Widen(stream, from, to);           // a repetition must not add to what the one before has left
+                Cast.Add(stream, from, to);
+            };
+        });
     }
 }

@@ -16,5 +16,10 @@ public static class GlobalNormPerf
             p.Checked("sum", () => sum);
             return stream => sum = GlobalNorm.SumOfSquares(stream, gradient);
         });
+        yield return new("GlobalNorm.ChunkSums fp32", $"{elements}", GlobalNorm.SumOfSquaresCost(elements), p =>
+        {
+            var (gradient, sums) = (p.Random<float>(elements), p.Output<double>("sums", (elements + 1023) / 1024));
+            return stream => GlobalNorm.ChunkSums(stream, gradient, 1024, sums);
+        });
     }
 }

@@ -48,7 +48,7 @@ public sealed class GoldenDeviceRun : IDisposable
         Matmul.Forward(_stream, _activations.FinalNorm.Rows(0, batch.TokenCount), weights[weights.Parameters.Head], default, logits);
         var host = new BFloat16[logits.Count];
         TensorCopy.Download<BFloat16>(_stream, logits, host);
-        return ([.. host.Select(v => (float)v)], Read(_optimizer.Gradients));
+        return ([.. host.Select(v => (float)v)], Read(new ShardSet<float>(_optimizer.Gradients, 0)));
     }
 
     /// <summary>The optimizer steps of train.json on the packed micro-batches: the loss of each, and the final master weights.</summary>
@@ -92,10 +92,10 @@ public sealed class GoldenDeviceRun : IDisposable
         _activations.Dispose();
     }
 
-    private static Dictionary<string, float[]> Read(ParameterSet<float> set)
+    private static Dictionary<string, float[]> Read(ShardSet<float> set)
     {
         var values = new Dictionary<string, float[]>();
-        foreach (var (parameter, tensor) in set.ByName)
+        foreach (var (parameter, _, tensor) in set.ByName)
         {
             values[parameter.Name] = new float[tensor.Count];
             tensor.CopyTo(values[parameter.Name]);

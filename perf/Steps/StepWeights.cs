@@ -9,10 +9,14 @@ internal static class StepWeights
     /// <summary>Uniform in ±0.035, the deviation of an initial weight; norms too. Speed does not depend on the distribution, and a billion of them
     /// should not take a minute.</summary>
     public static void Fill<T>(ParameterSet<T> weights)
+        where T : unmanaged => Fill(new ShardSet<T>(weights, 0));
+
+    /// <summary>As the other, for a shard.</summary>
+    public static void Fill<T>(ShardSet<T> weights)
         where T : unmanaged
     {
         var state = 0x9E3779B9u;
-        foreach (var tensor in weights.Tensors)
+        foreach (var (_, _, tensor) in weights.ByName)
         {
             HostPieces.Fill(tensor, (_, piece) =>
             {

@@ -56,6 +56,18 @@ public sealed partial class ArchitectureTests
     }
 
     [Fact]
+    public void Collectives_are_the_last_room_of_the_runtime_and_kernels_know_no_ranks()
+    {
+        const string room = "Runtime/Collectives/";
+        var types = Sources("Runtime/Collectives").Select(f => Path.GetFileName(f).Split('.')[0]).Where(t => t != "Reduction").Distinct().ToArray();
+        Assert.Contains("ICollective", types);
+        var names = new Regex($@"\b({string.Join('|', types)})\b");
+        var wrong = Sources("Runtime").Where(f => !f.Contains(room, StringComparison.Ordinal)).Concat(Sources("Kernels"))
+            .SelectMany(f => names.Matches(File.ReadAllText(f)).Select(m => $"{Path.GetRelativePath(Root, f)} uses {m.Value}"));
+        Assert.Empty(wrong);
+    }
+
+    [Fact]
     public void A_kernel_family_has_contract_implementation_test_and_perf_case_under_one_stem()
     {
         var missing = new List<string>();

@@ -132,6 +132,43 @@ public sealed class AdamWTests
         Assert.Equal(KernelCheck.Bits(cpu), bench.Bits(device));
     }
 
+    [Theory]
+    [InlineData("cpu")]
+    [InlineData("hostcuda")]
+    public void A_tensor_in_parts_is_the_whole_bit_for_bit(string device)
+    {
+        using var bench = new KernelBench(device);
+        const int Count = 4003;
+        var (gradient, master) = (bench.Input<float>(new Shape(Count)), bench.Input<float>(new Shape(Count), 1.0001f));
+        var options = new AdamWOptions(1e-3, WeightDecay: 0.1, StochasticRounding: 77);
+        var whole = Run(0, Count, 0);
+        foreach (var cut in (int[])[8, 1024, 4000])
+        {
+            var (a, b) = (Run(0, cut, 0), Run(cut, Count - cut, cut));
+            Assert.Equal(whole.Master, (float[])[.. a.Master, .. b.Master]);
+            Assert.Equal(whole.Weight, (BFloat16[])[.. a.Weight, .. b.Weight]);
+            if (Count - cut > 1000)              // few elements may draw alike
+            {
+                Assert.NotEqual(whole.Weight, (BFloat16[])[.. a.Weight, .. Run(cut, Count - cut, 0).Weight]);
+            }
+        }
+
+        (float[] Master, BFloat16[] Weight) Run(int first, int count, long firstElement)
+        {
+            var shape = new Shape(count);
+            var part = bench.Copy<float>(shape, [.. master.Span.Slice(first, count).ToArray().Select(v => (double)v)]);
+            var weight = bench.Output<BFloat16>(shape);
+            var (part1, weight1) = (bench.Put(part), bench.Put(weight));
+            var g = bench.Copy<float>(shape, [.. gradient.Span.Slice(first, count).ToArray().Select(v => (double)v)]);
+            AdamW.Step(
+                bench.Stream, bench.Put(g), part1, bench.Put(bench.Allocate<float>(shape)), bench.Put(bench.Allocate<float>(shape)), weight1, options, 3, 0.5f,
+                firstElement);
+            bench.Get(part1, part);
+            bench.Get(weight1, weight);
+            return (part.Span.ToArray(), weight.Span.ToArray());
+        }
+    }
+
     [Fact]
     public void A_float_weight_may_be_the_master()
     {

@@ -31,6 +31,41 @@ public sealed class GlobalNormTests
     }
 
     [Theory]
+    [InlineData("cpu", 1024, 1024)]
+    [InlineData("cpu", 5120, 1024)]
+    [InlineData("cpu", 70001, 1024)]
+    [InlineData("cpu", 7, 4)]
+    [InlineData("hostcuda", 1024, 1024)]
+    [InlineData("hostcuda", 5121, 1024)]
+    [InlineData("hostcuda", 7, 4)]
+    public void Chunk_sums_depend_on_their_own_elements_alone(string device, int count, int chunk)
+    {
+        using var bench = new KernelBench(device);
+        var x = bench.Input<float>(new Shape(count));
+        var sums = Sums(x);
+        for (var c = 0; c < sums.Length; c++)
+        {
+            var part = x.Rows(c * chunk, Math.Min(chunk, count - (c * chunk)));
+            var expected = KernelBench.Doubles(part).Sum(v => v * v);
+            Assert.True(Math.Abs(sums[c] - expected) <= 1e-14 * expected, $"{c}: {sums[c]:R} {expected:R}");
+            Assert.Equal(sums[c], Sums(bench.Copy<float>(new Shape((int)part.Count), KernelBench.Doubles(part)))[0]);
+        }
+
+        Assert.Throws<ArgumentException>(() => GlobalNorm.ChunkSums(bench.Stream, x, 3, bench.Allocate<double>(new Shape(1))));
+        Assert.Throws<ArgumentException>(() => GlobalNorm.ChunkSums(bench.Stream, x, chunk, bench.Allocate<double>(new Shape(sums.Length + 1))));
+
+        double[] Sums(Tensor<float> of)
+        {
+            var result = bench.Allocate<double>(new Shape(((int)of.Count + chunk - 1) / chunk));
+            result.Span.Fill(double.NaN);
+            var result1 = bench.Put(result);
+            GlobalNorm.ChunkSums(bench.Stream, bench.Put(of), chunk, result1);
+            bench.Get(result1, result);
+            return result.Span.ToArray();
+        }
+    }
+
+    [Theory]
     [MemberData(nameof(KernelDevices.All), MemberType = typeof(KernelDevices))]
     public void Squares_neither_overflow_nor_vanish(string device)
     {
@@ -87,5 +122,12 @@ public sealed class GlobalNormTests
         var (a, b) = (bench.Input<float>(new Shape(300001)), bench.Input<float>(new Shape(70, 1000)));
         KernelCheck.SameBitsForAnyWorkers(stream => [BitConverter.GetBytes(GlobalNorm.SumOfSquares(stream, a, b))]);
         KernelCheck.AllocatesNothing(stream => GlobalNorm.SumOfSquares(stream, a, b));
+        var sums = bench.Allocate<double>(new Shape(293));
+        KernelCheck.SameBitsForAnyWorkers(stream =>
+        {
+            GlobalNorm.ChunkSums(stream, a, 1024, sums);
+            return [KernelCheck.Bits(sums)];
+        });
+        KernelCheck.AllocatesNothing(stream => GlobalNorm.ChunkSums(stream, a, 1024, sums));
     }
 }

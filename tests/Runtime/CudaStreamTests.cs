@@ -119,6 +119,28 @@ public sealed class CudaStreamTests
     }
 
     [Fact]
+    public void A_host_arena_of_a_device_is_pinned_counted_and_read_by_the_host()
+    {
+        using var bench = new CudaBench();
+        var before = HostCuda.LiveHandles;
+        var arena = bench.Stream.CreateHostArena("host");
+        var (a, b) = (arena.Declare<float>(6), arena.Declare<int>(3));
+        Assert.Equal((128, false), (arena.Bytes, arena.IsAllocated));
+        arena.Allocate();
+        Assert.Equal(before + 1, HostCuda.LiveHandles);
+        Assert.Null(arena.Device);
+        Assert.Equal(new float[6], a.Span.ToArray());
+        Assert.Equal(new int[3], b.Span.ToArray());
+        var ramp = bench.Ramp(6);
+        var withRamp = HostCuda.LiveHandles;
+        bench.Stream.Download(ramp, a.Span);
+        Assert.Equal([0f, 1, 2, 3, 4, 5], a.Span.ToArray());
+        arena.Dispose();
+        Assert.Equal(withRamp - 1, HostCuda.LiveHandles);
+        Assert.Throws<ObjectDisposedException>(() => a.Span.Length);
+    }
+
+    [Fact]
     public void Events_order_streams_and_measure_time()
     {
         using var bench = new CudaBench();

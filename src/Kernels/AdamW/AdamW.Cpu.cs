@@ -9,13 +9,14 @@ public static partial class AdamW
     private const int Chunk = 1 << 14;
 
     private static void StepCpu<T>(
-        CpuStream stream, Tensor<float> gradient, Tensor<float> master, Tensor<float> m, Tensor<float> v, Tensor<T> weight, in Factors factors)
+        CpuStream stream, Tensor<float> gradient, Tensor<float> master, Tensor<float> m, Tensor<float> v, Tensor<T> weight, in Factors factors,
+        long firstElement)
         where T : unmanaged =>
         stream.For(
-            checked((int)((gradient.Count + Chunk - 1) / Chunk)), 1, new Job<T>(gradient, master, m, v, weight, factors));
+            checked((int)((gradient.Count + Chunk - 1) / Chunk)), 1, new Job<T>(gradient, master, m, v, weight, factors, firstElement));
 
     private readonly struct Job<T>(
-        Tensor<float> gradient, Tensor<float> master, Tensor<float> m, Tensor<float> v, Tensor<T> weight, Factors factors) : ICpuJob
+        Tensor<float> gradient, Tensor<float> master, Tensor<float> m, Tensor<float> v, Tensor<T> weight, Factors factors, long firstElement) : ICpuJob
         where T : unmanaged
     {
         public void Run(int begin, int end, int worker)
@@ -51,7 +52,7 @@ public static partial class AdamW
 
             if (factors.Stochastic && typeof(T) != typeof(float))
             {
-                RoundAgain(ref p0, ref w0, (nuint)first, n);
+                RoundAgain(ref p0, ref w0, (nuint)(firstElement + first), n);
             }
         }
 

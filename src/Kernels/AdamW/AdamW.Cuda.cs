@@ -11,14 +11,15 @@ public static unsafe partial class AdamW
     internal static CudaKernel[] CudaKernels => [s_step];
 
     private static void StepCuda<T>(
-        CudaStream stream, Tensor<float> gradient, Tensor<float> master, Tensor<float> m, Tensor<float> v, Tensor<T> weight, in Factors factors)
+        CudaStream stream, Tensor<float> gradient, Tensor<float> master, Tensor<float> m, Tensor<float> v, Tensor<T> weight, in Factors factors,
+        long firstElement)
         where T : unmanaged
     {
         Expect.BFloat16<T>("AdamW.Step");
         var p = new StepParams
         {
             Gradient = Expect.On(stream, gradient), Master = Expect.On(stream, master), M = Expect.On(stream, m), V = Expect.On(stream, v),
-            Weight = (BFloat16*)Expect.On(stream, weight), Count = gradient.Count, Key = factors.Key, GradientScale = factors.Gradient,
+            Weight = (BFloat16*)Expect.On(stream, weight), Count = gradient.Count, FirstElement = firstElement, Key = factors.Key, GradientScale = factors.Gradient,
             Keep = factors.Keep, OneMinusBeta1 = factors.OneMinusBeta1, Beta2 = factors.Beta2, OneMinusBeta2 = factors.OneMinusBeta2,
             MinusRate = factors.MinusRate, RootScale = factors.RootScale, Epsilon = factors.Epsilon,
             Stochastic = factors.Stochastic ? 1 : 0,
@@ -37,7 +38,7 @@ public static unsafe partial class AdamW
     {
         public float* Gradient, Master, M, V;
         public BFloat16* Weight;
-        public long Count;
+        public long Count, FirstElement;
         public ulong Key;
         public float GradientScale, Keep, OneMinusBeta1, Beta2, OneMinusBeta2, MinusRate, RootScale, Epsilon;
         public int Stochastic;

@@ -23,6 +23,8 @@ public static partial class AdamW
     /// <param name="options">the hyper-parameters</param>
     /// <param name="step">1 at the first step; the bias corrections are computed in double</param>
     /// <param name="gradientScale">clipping and loss normalisation in one factor</param>
+    /// <param name="firstElement">the number of the first element here where these are part of a larger tensor: stochastic rounding counts from
+    /// the tensor's start, so that a tensor cut into parts gets the bits of the whole</param>
     public static void Step<T>(
         ComputeStream stream,
         Tensor<float> gradient,
@@ -32,7 +34,8 @@ public static partial class AdamW
         Tensor<T> weight,
         in AdamWOptions options,
         long step,
-        float gradientScale)
+        float gradientScale,
+        long firstElement = 0)
         where T : unmanaged
     {
         var count = gradient.Count;
@@ -40,13 +43,14 @@ public static partial class AdamW
             master.Count == count && m.Count == count && v.Count == count && weight.Count == count,
             "gradient, master, m, v and weight must have equally many elements");
         Expect.That(step >= 1, "the first step is 1");
+        Expect.That(firstElement >= 0, "elements count from 0");
         if (stream is CpuStream cpu)
         {
-            StepCpu(cpu, gradient, master, m, v, weight, new Factors(options, step, gradientScale));
+            StepCpu(cpu, gradient, master, m, v, weight, new Factors(options, step, gradientScale), firstElement);
         }
         else if (stream is CudaStream cuda)
         {
-            StepCuda(cuda, gradient, master, m, v, weight, new Factors(options, step, gradientScale));
+            StepCuda(cuda, gradient, master, m, v, weight, new Factors(options, step, gradientScale), firstElement);
         }
         else
         {

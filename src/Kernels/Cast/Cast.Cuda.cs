@@ -9,9 +9,12 @@ public static unsafe partial class Cast
     private static readonly CudaKernel s_round = new(NativeSources.Of("Cast"), "cast_round");
     private static readonly CudaKernel s_widen = new(NativeSources.Of("Cast"), "cast_widen");
 
-    internal static CudaKernel[] CudaKernels => [s_round, s_widen];
+    private static readonly CudaKernel s_add = new(NativeSources.Of("Cast"), "cast_add");
+    private static readonly CudaKernel s_addWide = new(NativeSources.Of("Cast"), "cast_add_wide");
 
-    private static void RoundCuda<T>(CudaStream stream, Tensor<float> from, Tensor<T> to, ulong key, bool stochastic)
+    internal static CudaKernel[] CudaKernels => [s_round, s_widen, s_add, s_addWide];
+
+    private static void RoundCuda<T>(CudaStream stream, Tensor<float> from, Tensor<T> to, ulong key, bool stochastic, long firstElement)
         where T : unmanaged
     {
         if (typeof(T) == typeof(float))
@@ -24,21 +27,27 @@ public static unsafe partial class Cast
         Launch(stream, s_round, new Params
         {
             Wide = Expect.On(stream, from), Narrow = (BFloat16*)Expect.On(stream, to), Count = from.Count, Key = key,
-            Stochastic = stochastic ? 1 : 0,
+            FirstElement = firstElement, Stochastic = stochastic ? 1 : 0,
         });
     }
 
-    private static void WidenCuda<T>(CudaStream stream, Tensor<T> from, Tensor<float> to)
+    private static void WidenCuda<T>(CudaStream stream, Tensor<T> from, Tensor<float> to, bool add)
         where T : unmanaged
     {
-        if (typeof(T) == typeof(float))
+        if (typeof(T) == typeof(float) && !add)
         {
             stream.Copy(from.As<float>(), to);
             return;
         }
 
+        if (typeof(T) == typeof(float))
+        {
+            Launch(stream, s_addWide, new Params { Wide = Expect.On(stream, to), Added = Expect.On(stream, from.As<float>()), Count = from.Count });
+            return;
+        }
+
         Expect.BFloat16<T>("Cast.Widen");
-        Launch(stream, s_widen, new Params
+        Launch(stream, add ? s_add : s_widen, new Params
         {
             Wide = Expect.On(stream, to), Narrow = (BFloat16*)Expect.On(stream, from), Count = from.Count,
         });
@@ -46,7 +55,7 @@ public static unsafe partial class Cast
 
     private static void Launch(CudaStream stream, CudaKernel kernel, in Params p)
     {
-        Expect.That(((nuint)p.Wide | (nuint)p.Narrow) % 16 == 0, "from and to must start at multiples of 16 bytes");
+        Expect.That(((nuint)p.Wide | (nuint)p.Narrow | (nuint)p.Added) % 16 == 0, "from and to must start at multiples of 16 bytes");
         if (p.Count > 0)
         {
             var threads = (p.Count / PerThread) + (p.Count % PerThread);
@@ -58,7 +67,8 @@ public static unsafe partial class Cast
     {
         public float* Wide;
         public BFloat16* Narrow;
-        public long Count;
+        public float* Added;
+        public long Count, FirstElement;
         public ulong Key;
         public int Stochastic;
     }

@@ -23,24 +23,44 @@ public static partial class Cast
     /// <param name="to">as many elements</param>
     /// <param name="seed">of this tensor</param>
     /// <param name="step">of the optimizer</param>
-    public static void RoundStochastic<T>(ComputeStream stream, Tensor<float> from, Tensor<T> to, ulong seed, long step)
-        where T : unmanaged => Round(stream, from, to, StochasticRounding.Key(seed, step), stochastic: true);
+    /// <param name="firstElement">the number of the first element here where these are part of a larger tensor</param>
+    public static void RoundStochastic<T>(
+        ComputeStream stream, Tensor<float> from, Tensor<T> to, ulong seed, long step, long firstElement = 0)
+        where T : unmanaged => Round(stream, from, to, StochasticRounding.Key(seed, step), stochastic: true, firstElement);
 
     /// <summary>to = from, exact.</summary>
     /// <param name="stream">where it runs</param>
     /// <param name="from">any shape</param>
     /// <param name="to">as many elements</param>
     public static void Widen<T>(ComputeStream stream, Tensor<T> from, Tensor<float> to)
+        where T : unmanaged => Widen(stream, from, to, add: false);
+
+    /// <summary>to = to + from, added in fp32: how reduced gradients of one micro-batch join those of the others.</summary>
+    /// <param name="stream">where it runs</param>
+    /// <param name="from">any shape</param>
+    /// <param name="to">as many elements</param>
+    public static void Add<T>(ComputeStream stream, Tensor<T> from, Tensor<float> to)
+        where T : unmanaged => Widen(stream, from, to, add: true);
+
+    /// <summary>Cost of each rounding or widening: every element read and written once.</summary>
+    public static Cost RoundCost<T>(long elements)
+        where T : unmanaged => new((4 + Unsafe.SizeOf<T>()) * elements, 0);
+
+    /// <summary>Reads both, writes one; one addition an element.</summary>
+    public static Cost AddCost<T>(long elements)
+        where T : unmanaged => new((8 + Unsafe.SizeOf<T>()) * elements, elements);
+
+    private static void Widen<T>(ComputeStream stream, Tensor<T> from, Tensor<float> to, bool add)
         where T : unmanaged
     {
         Expect.That(from.Count == to.Count, "from and to must have equally many elements");
         if (stream is CpuStream cpu)
         {
-            WidenCpu(cpu, from, to);
+            WidenCpu(cpu, from, to, add);
         }
         else if (stream is CudaStream cuda)
         {
-            WidenCuda(cuda, from, to);
+            WidenCuda(cuda, from, to, add);
         }
         else
         {
@@ -48,21 +68,17 @@ public static partial class Cast
         }
     }
 
-    /// <summary>Cost of each of them: every element read and written once.</summary>
-    public static Cost RoundCost<T>(long elements)
-        where T : unmanaged => new((4 + Unsafe.SizeOf<T>()) * elements, 0);
-
-    private static void Round<T>(ComputeStream stream, Tensor<float> from, Tensor<T> to, ulong key, bool stochastic)
+    private static void Round<T>(ComputeStream stream, Tensor<float> from, Tensor<T> to, ulong key, bool stochastic, long firstElement = 0)
         where T : unmanaged
     {
         Expect.That(from.Count == to.Count, "from and to must have equally many elements");
         if (stream is CpuStream cpu)
         {
-            RoundCpu(cpu, from, to, key, stochastic);
+            RoundCpu(cpu, from, to, key, stochastic, firstElement);
         }
         else if (stream is CudaStream cuda)
         {
-            RoundCuda(cuda, from, to, key, stochastic);
+            RoundCuda(cuda, from, to, key, stochastic, firstElement);
         }
         else
         {

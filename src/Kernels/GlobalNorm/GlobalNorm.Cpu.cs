@@ -17,7 +17,7 @@ public static partial class GlobalNorm
         }
 
         var partial = Scratch.Of<double>(stream, chunks);
-        stream.For(chunks, 1, new Job(gradient, partial));
+        stream.For(chunks, 1, new Job(gradient, Chunk, partial));
         foreach (var part in partial.Span)
         {
             sum += part;
@@ -26,14 +26,17 @@ public static partial class GlobalNorm
         return sum;
     }
 
-    private readonly struct Job(Tensor<float> gradient, Tensor<double> partial) : ICpuJob
+    private static void ChunkSumsCpu(CpuStream stream, Tensor<float> x, int chunk, Tensor<double> sums) =>
+        stream.For((int)sums.Count, Math.Max(1, Chunk / chunk), new Job(x, chunk, sums));
+
+    private readonly struct Job(Tensor<float> gradient, int size, Tensor<double> partial) : ICpuJob
     {
         public void Run(int begin, int end, int worker)
         {
             var sums = partial.Span;
             for (var chunk = begin; chunk < end; chunk++)
             {
-                sums[chunk] = SumOfSquares(Chunks.Of(gradient, chunk, Chunk));
+                sums[chunk] = SumOfSquares(Chunks.Of(gradient, chunk, size));
             }
         }
 

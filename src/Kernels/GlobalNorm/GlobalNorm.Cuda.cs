@@ -41,13 +41,26 @@ public static unsafe partial class GlobalNorm
         var p = new SquaresParams
         {
             Pieces = (Piece*)scratch.Pointer, Partial = scratch.Rows(table, (int)chunks).Pointer, Sum = result.Pointer, PieceCount = count,
-            ChunkCount = (int)chunks,
+            ChunkCount = (int)chunks, Chunk = Chunk,
         };
         stream.Launch(s_squares, new CudaGrid((int)chunks), Threads, p, ScratchBytes);
         stream.Launch(s_sum, new CudaGrid(1), SumThreads, p, ScratchBytes);
         var sum = 0.0;
         stream.Download(result, new Span<double>(ref sum));
         return sum;
+    }
+
+    private static void ChunkSumsCuda(CudaStream stream, Tensor<float> x, int chunk, Tensor<double> sums)
+    {
+        var piece = new Piece { X = Expect.On(stream, x), Count = x.Count };
+        Expect.That((nuint)piece.X % 16 == 0, "a gradient must start at a multiple of 16 bytes");
+        var table = Scratch.Of<double>(stream, sizeof(Piece) / sizeof(double));
+        stream.Upload(MemoryMarshal.Cast<Piece, double>(new ReadOnlySpan<Piece>(in piece)), table);
+        var p = new SquaresParams
+        {
+            Pieces = (Piece*)table.Pointer, Partial = Expect.On(stream, sums), PieceCount = 1, ChunkCount = (int)sums.Count, Chunk = chunk,
+        };
+        stream.Launch(s_squares, new CudaGrid((int)sums.Count), Threads, p, ScratchBytes);
     }
 
     private struct Piece
@@ -60,6 +73,6 @@ public static unsafe partial class GlobalNorm
     {
         public Piece* Pieces;
         public double* Partial, Sum;
-        public int PieceCount, ChunkCount;
+        public int PieceCount, ChunkCount, Chunk;
     }
 }

@@ -34,6 +34,32 @@ public static partial class GlobalNorm
         return sum;
     }
 
+    /// <summary>
+    /// sums[c] = Σ x² over the c-th run of <paramref name="chunk"/> elements, in double and in an order that depends on nothing but the chunk:
+    /// chunks may lie on several ranks and be added by one, to the bits of a single rank.
+    /// </summary>
+    /// <param name="stream">where it runs</param>
+    /// <param name="x">any shape</param>
+    /// <param name="chunk">elements, a multiple of 4; the last chunk may be shorter</param>
+    /// <param name="sums">one for each chunk, overwritten</param>
+    public static void ChunkSums(ComputeStream stream, Tensor<float> x, int chunk, Tensor<double> sums)
+    {
+        Expect.That(chunk > 0 && chunk % 4 == 0, "a chunk has a multiple of 4 elements");
+        Expect.That(sums.Count == (x.Count + chunk - 1) / chunk, "sums must have one element for each chunk");
+        if (stream is CpuStream cpu)
+        {
+            ChunkSumsCpu(cpu, x, chunk, sums);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            ChunkSumsCuda(cuda, x, chunk, sums);
+        }
+        else
+        {
+            Expect.NoDevice(stream);
+        }
+    }
+
     /// <summary>min(1, maxNorm / (norm + 1e-6)); NaN when norm is NaN, 0 when it is infinite: look at the norm before the step.</summary>
     /// <param name="norm">√ of <see cref="SumOfSquares"/> over all ranks</param>
     /// <param name="maxNorm">above 0</param>

@@ -47,6 +47,9 @@ public abstract class ComputeStream : IDisposable
     /// <see cref="CudaStream"/>.</summary>
     public abstract Arena CreateArena(string name);
 
+    /// <summary>An arena in host memory that this stream copies to and from without staging: pinned for a <see cref="CudaStream"/>.</summary>
+    public abstract Arena CreateHostArena(string name);
+
     /// <inheritdoc/>
     public void Dispose()
     {

@@ -92,6 +92,9 @@ public sealed class CpuStream : ComputeStream
     /// <inheritdoc/>
     public override Arena CreateArena(string name) => new(name);
 
+    /// <inheritdoc/>
+    public override Arena CreateHostArena(string name) => new(name);
+
     /// <summary>Nothing to wait for: every operation has finished when its call returns.</summary>
     public override void Synchronize()
     {

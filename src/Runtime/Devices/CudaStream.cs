@@ -195,6 +195,26 @@ public sealed unsafe class CudaStream : ComputeStream
         EndSpan(span);
     }
 
+    /// <summary>to = from, queued; <paramref name="to"/> is in an arena of <see cref="CreateHostArena"/>.</summary>
+    internal void CopyToHost<T>(Tensor<T> from, Tensor<T> to)
+        where T : unmanaged
+    {
+        TensorCopy.CheckCount(from.Count, to.Count);
+        var span = BeginSpan("copy to host");
+        Check(Cuda.cuMemcpyDtoHAsync_v2(to.HostPointer, (nint)Own(from), (nuint)from.Bytes, _stream), "cuMemcpyDtoHAsync(to, from, bytes, stream)");
+        EndSpan(span);
+    }
+
+    /// <summary>to = from, queued; <paramref name="from"/> is in an arena of <see cref="CreateHostArena"/>.</summary>
+    internal void CopyFromHost<T>(Tensor<T> from, Tensor<T> to)
+        where T : unmanaged
+    {
+        TensorCopy.CheckCount(from.Count, to.Count);
+        var span = BeginSpan("copy to device");
+        Check(Cuda.cuMemcpyHtoDAsync_v2((nint)Own(to), from.HostPointer, (nuint)to.Bytes, _stream), "cuMemcpyHtoDAsync(to, from, bytes, stream)");
+        EndSpan(span);
+    }
+
     /// <summary>to = from, both on this device; they must not overlap.</summary>
     public void Copy<T>(Tensor<T> from, Tensor<T> to)
         where T : unmanaged
@@ -299,6 +319,9 @@ public sealed unsafe class CudaStream : ComputeStream
 
     /// <inheritdoc/>
     public override Arena CreateArena(string name) => new(name, Device) { Stream = this };
+
+    /// <inheritdoc/>
+    public override Arena CreateHostArena(string name) => Arena.Pinned(name, Device);
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)

@@ -38,8 +38,9 @@ public sealed unsafe class ChildProcess : IDisposable
     /// <param name="arguments">All arguments, the program's own name first.</param>
     /// <param name="environment">"NAME=value" each; nothing is inherited.</param>
     /// <param name="descriptors">0 standard input, 1 output, 2 error, and so on. The same handle may stand twice.</param>
+    /// <param name="ownGroup">in a process group of its own: a terminal's Ctrl-C then reaches the parent alone</param>
     public static ChildProcess Start(
-        string path, IReadOnlyList<string> arguments, IReadOnlyList<string> environment, IReadOnlyList<SafeFileHandle> descriptors)
+        string path, IReadOnlyList<string> arguments, IReadOnlyList<string> environment, IReadOnlyList<SafeFileHandle> descriptors, bool ownGroup = false)
     {
         var actions = NativeMemory.AllocZeroed(OpaqueStructBytes);
         var attributes = NativeMemory.AllocZeroed(OpaqueStructBytes);
@@ -67,8 +68,8 @@ public sealed unsafe class ChildProcess : IDisposable
             Expect(Posix.posix_spawnattr_setsigdefault(attributes, signals), "posix_spawnattr_setsigdefault");
             _ = Posix.sigemptyset(signals);
             Expect(Posix.posix_spawnattr_setsigmask(attributes, signals), "posix_spawnattr_setsigmask");
-            Expect(
-                Posix.posix_spawnattr_setflags(attributes, Posix.SpawnSetSignalDefault | Posix.SpawnSetSignalMask), "posix_spawnattr_setflags");
+            var flags = Posix.SpawnSetSignalDefault | Posix.SpawnSetSignalMask | (ownGroup ? Posix.SpawnSetProcessGroup : 0);
+            Expect(Posix.posix_spawnattr_setflags(attributes, (short)flags), "posix_spawnattr_setflags");
             int id;
             fixed (byte* program = Encoding.UTF8.GetBytes(path + "\0"))
             {
@@ -196,6 +197,17 @@ public sealed unsafe class ChildProcess : IDisposable
 
     /// <summary>Sends SIGKILL to this child.</summary>
     public void Kill() => Kill(_handle);
+
+    /// <summary>Sends a signal, by its number, to this child; one that has ended is left alone.</summary>
+    public void Signal(int signal) => _ = Posix.syscall(Posix.PidfdSendSignal, Raw(_handle), signal, 0, 0);
+
+    /// <summary>From here on this process gets SIGKILL when the thread of <paramref name="parent"/> that started it ends.</summary>
+    /// <returns>false when it has ended already</returns>
+    public static bool EndWith(int parent)
+    {
+        _ = Posix.prctl(Posix.SetParentDeathSignal, Posix.SignalKill, 0, 0, 0);
+        return Posix.getppid() == parent;
+    }
 
     /// <summary>Waits for the end and collects the child; later calls return the same.</summary>
     public ChildExit Wait()

@@ -9,6 +9,7 @@ internal enum CudaHandleKind
     Memory,
     Pinned,
     Module,
+    NcclCommunicator,
     CublasLt,
     CublasLtMatmulDesc,
     CublasLtMatrixLayout,

@@ -39,7 +39,7 @@ internal static unsafe class CudaProbe
         lines.Add(Library("cuBLASLt", NativeLibraries.InToolkits("Z1_CUBLASLT", "libcublasLt.so.13", "libcublasLt.so.12"), "cublasLtGetVersion", CublasLtVersion,
             "matrix products need it on a GPU (install nvidia-cublas of pip, or set Z1_CUBLASLT to the path of libcublasLt.so.12)"));
         lines.Add(Library("NCCL", NativeLibraries.InToolkits("Z1_NCCL", "libnccl.so.2"), "ncclGetVersion", NcclVersion,
-            "several GPUs need it (install nvidia-nccl-cu12 of pip, or set Z1_NCCL to the path of libnccl.so.2)"));
+            NcclCommunicator.Advice));
         lines.Add(Library("NVTX", NativeLibraries.InToolkits("Z1_NVTX", "libnvToolsExt.so.1"), "nvtxRangePushA", _ => "present",
             "profilers see kernels without ranges"));
         var host = NativeLibraries.OpenDriver(CudaDriver.HostCuda);
@@ -107,7 +107,7 @@ internal static unsafe class CudaProbe
     {
         int version;
         return function != 0 && ((delegate* unmanaged<int*, int>)function)(&version) == 0
-            ? string.Create(CultureInfo.InvariantCulture, $"{version / 10000}.{version / 100 % 100}.{version % 100}")
+            ? NcclCommunicator.TextOf(version)
             : "a version that does not say its number";
     }
 

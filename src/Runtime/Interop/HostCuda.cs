@@ -38,7 +38,7 @@ public static unsafe partial class HostCuda
         }
     }
 
-    /// <summary>Sets "driver_version", "compute_capability", "devices" or "total_bytes"; a negative value takes it back.</summary>
+    /// <summary>Sets "driver_version", "compute_capability", "devices", "total_bytes" or "nccl_version"; a negative value takes it back.</summary>
     internal static void Pretend(string what, long value)
     {
         fixed (byte* name = Encoding.UTF8.GetBytes(what + '\0'))

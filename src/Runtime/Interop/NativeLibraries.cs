@@ -20,7 +20,7 @@ public static partial class NativeLibraries
     public static CudaDriver? OpenedDriver => Volatile.Read(ref s_driver) is var driver && driver == NoDriver ? null : (CudaDriver)driver;
 
     /// <summary>One line per optional library for `z1 doctor`: what was found and where, or what to install.</summary>
-    public static string Describe() => string.Join('\n', [OneDnn.Description, .. CudaProbe.Describe()]);
+    public static string Describe() => string.Join('\n', [OneDnn.Description, Mpi.Description, .. CudaProbe.Describe()]);
 
     /// <summary>One line per NVIDIA GPU for `z1 doctor`; none without a driver.</summary>
     public static IReadOnlyList<string> DescribeDevices() => CudaProbe.DescribeDevices();

@@ -12,12 +12,14 @@ public static unsafe partial class Posix
     internal const int FcntlDuplicateCloseOnExec = 1030; // F_DUPFD_CLOEXEC
     internal const int FcntlAddSeals = 1033;            // F_ADD_SEALS
     internal const int AllSeals = 0xF;                  // seal, shrink, grow, write
+    internal const short SpawnSetProcessGroup = 2;      // POSIX_SPAWN_SETPGROUP
     internal const short SpawnSetSignalMask = 8;        // POSIX_SPAWN_SETSIGMASK
     internal const short SpawnSetSignalDefault = 4;     // POSIX_SPAWN_SETSIGDEF
     internal const int Interrupted = 4;                 // EINTR
     internal const int WouldBlock = 11;                 // EAGAIN
     internal const int NoHang = 1;                      // WNOHANG
     internal const int SignalKill = 9;
+    internal const int SetParentDeathSignal = 1;        // PR_SET_PDEATHSIG
     internal const nint PidfdSendSignal = 424;          // the same number on every architecture
     internal const nint PidfdOpen = 434;
 
@@ -56,6 +58,12 @@ public static unsafe partial class Posix
 
     [LibraryImport("libc")]
     internal static partial uint geteuid();
+
+    [LibraryImport("libc")]
+    internal static partial int getppid();
+
+    [LibraryImport("libc")]
+    internal static partial int prctl(int option, nuint a, nuint b, nuint c, nuint d);
 
     [LibraryImport("libc")]
     internal static partial int posix_spawn(int* process, byte* path, void* actions, void* attributes, byte** arguments, byte** environment);

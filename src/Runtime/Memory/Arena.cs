@@ -40,6 +40,9 @@ public sealed unsafe partial class Arena : IDisposable
         Device = device;
     }
 
+    /// <summary>An empty arena in host memory that <paramref name="copier"/> copies to and from without staging.</summary>
+    internal static Arena Pinned(string name, CudaDevice copier) => new(name, guarded: false) { Copier = copier };
+
     /// <summary>For tests: with <paramref name="guarded"/>, each tensor ends where an inaccessible page begins (its start is then aligned
     /// to its elements only), so that one element too far ends the process instead of passing.</summary>
     internal Arena(string name, bool guarded)
@@ -56,6 +59,9 @@ public sealed unsafe partial class Arena : IDisposable
 
     /// <summary>The stream that made it, in whose order host code reads and writes its tensors; null for host memory.</summary>
     internal CudaStream? Stream { get; init; }
+
+    /// <summary>The device that the host memory is pinned for; null for memory that the system may move.</summary>
+    private CudaDevice? Copier { get; init; }
 
     /// <summary>Bytes declared so far, padding included.</summary>
     public long Bytes => RoundUp(_declared);
@@ -116,6 +122,12 @@ public sealed unsafe partial class Arena : IDisposable
             return;
         }
 
+        if (Copier is not null)
+        {
+            AllocatePinned(Copier);
+            return;
+        }
+
         var bytes = HostBytes;
         _base = _hostBase = (byte*)Pages.Map(bytes);
         if (_base == null)
@@ -132,11 +144,7 @@ public sealed unsafe partial class Arena : IDisposable
     /// <summary>Frees the memory; every view becomes invalid and throws on use.</summary>
     public void Dispose()
     {
-        if (Device is not null)
-        {
-            _deviceMemory?.Dispose();
-        }
-
+        _deviceMemory?.Dispose();
         Release();
         GC.SuppressFinalize(this);
     }
@@ -148,7 +156,7 @@ public sealed unsafe partial class Arena : IDisposable
 
     private void Release()
     {
-        if (_hostBase != null)
+        if (_hostBase != null && Copier is null)
         {
             Pages.Unmap((nint)_hostBase, HostBytes);
         }
@@ -177,6 +185,23 @@ public sealed unsafe partial class Arena : IDisposable
             Cuda.Check(Cuda.cuMemsetD8Async(address, 0, bytes, 0));
             Cuda.Check(Cuda.cuCtxSynchronize());        // streams do not wait for the default stream, where the fill ran
         }
+    }
+
+    private void AllocatePinned(CudaDevice copier)
+    {
+        copier.Context.MakeCurrent();
+        var bytes = (nuint)HostBytes;
+        nint address;
+        var result = Cuda.cuMemHostAlloc(&address, bytes, 0);
+        if (result == Cuda.OutOfMemory)
+        {
+            throw new InsufficientMemoryException($"cannot pin {(long)bytes:N0} bytes of host memory for {Name}");
+        }
+
+        Cuda.Check(result, $"cuMemHostAlloc(&address, {bytes}, 0) for {Name}");
+        _deviceMemory = new(copier.Context, address, CudaHandleKind.Pinned);
+        NativeMemory.Clear((void*)address, bytes);
+        _base = _hostBase = (byte*)address;
     }
 
     [DoesNotReturn]

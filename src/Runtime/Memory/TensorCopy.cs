@@ -49,6 +49,36 @@ public static class TensorCopy
         }
     }
 
+    /// <summary>to = from, from the stream's memory to an arena of <see cref="ComputeStream.CreateHostArena"/>. On a device it is queued:
+    /// <paramref name="to"/> holds the data after <see cref="ComputeStream.Synchronize"/>.</summary>
+    public static void ToHost<T>(ComputeStream stream, Tensor<T> from, Tensor<T> to)
+        where T : unmanaged
+    {
+        if (stream is CudaStream cuda)
+        {
+            cuda.CopyToHost(from, to);
+        }
+        else
+        {
+            Copy(stream, from, to);
+        }
+    }
+
+    /// <summary>to = from, from an arena of <see cref="ComputeStream.CreateHostArena"/> to the stream's memory. On a device it is queued:
+    /// <paramref name="from"/> belongs to it until <see cref="ComputeStream.Synchronize"/>.</summary>
+    public static void ToDevice<T>(ComputeStream stream, Tensor<T> from, Tensor<T> to)
+        where T : unmanaged
+    {
+        if (stream is CudaStream cuda)
+        {
+            cuda.CopyFromHost(from, to);
+        }
+        else
+        {
+            Copy(stream, from, to);
+        }
+    }
+
     /// <summary>Sets every byte.</summary>
     public static void Fill<T>(ComputeStream stream, Tensor<T> to, byte value)
         where T : unmanaged

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Security.Cryptography;
+using Z1Coder.Runtime;
 using Z1Coder.Trainer.Data;
 
 namespace Z1Coder.Trainer.Checkpoints;
@@ -11,7 +12,9 @@ namespace Z1Coder.Trainer.Checkpoints;
 /// </summary>
 /// <remarks>
 /// With several ranks on a shared file system: rank 0 calls <see cref="Begin"/>, barrier, the others <see cref="Join"/>; each writes its
-/// files and calls <see cref="CheckpointDraft.Finish"/>, barrier, rank 0 calls <see cref="Publish"/>. One rank: <see cref="Save"/>.
+/// files and calls <see cref="CheckpointDraft.Finish"/>, barrier, rank 0 calls <see cref="Publish"/>: <see cref="CheckpointWriter"/> does
+/// so.
+/// One process alone: <see cref="Save"/>.
 /// </remarks>
 public sealed class CheckpointStore
 {
@@ -113,7 +116,8 @@ public sealed class CheckpointStore
         return new CheckpointDraft(_files, PathOf(info.Step) + Temporary, info, rank);
     }
 
-    /// <summary>Rank 0, after every other rank has finished: manifest, rename, retention. A checkpoint of the same step is replaced.</summary>
+    /// <summary>Rank 0, after every other rank has finished: manifest, rename, retention. A checkpoint of the same step is
+    /// replaced.</summary>
     /// <exception cref="InvalidInputException">a rank's part is missing, or the disk is full or not writable</exception>
     public void Publish(CheckpointDraft draft)
     {
@@ -145,36 +149,51 @@ public sealed class CheckpointStore
         Tidy(Prune);
     }
 
-    /// <summary>The newest checkpoint whose manifest and every hash hold; null when there is none. Damaged ones are reported and passed over.</summary>
-    /// <remarks>Changes nothing on disk. With several ranks, rank 0 searches and the others <see cref="Open"/> the step it found.</remarks>
-    public Checkpoint? FindNewest()
+    /// <summary>
+    /// The newest checkpoint whose manifest and every hash hold; null when there is none. Damaged ones are reported and passed over.
+    /// </summary>
+    /// <remarks>Changes nothing on disk. With several ranks all call it: rank 0 names one candidate after another, each rank hashes its
+    /// part of
+    /// the files, and all agree on the verdict.</remarks>
+    /// <param name="world">all ranks; null for this process alone</param>
+    /// <exception cref="InvalidInputException">the directory cannot be read</exception>
+    public Checkpoint? FindNewest(ICollective? world = null)
     {
-        foreach (var step in Steps.Reverse())
+        const double None = -1;
+        var (candidates, unreadable) = (new Queue<(long Step, bool IsOld)>(), (InvalidInputException?)null);
+        if (world is null or { Rank: 0 })
         {
-            foreach (var path in (ReadOnlySpan<string>)[PathOf(step), PathOf(step) + Replaced])
+            try
             {
-                if (!_files.DirectoryExists(path))
-                {
-                    continue;
-                }
-
-                try
-                {
-                    var checkpoint = Load(path, step);
-                    VerifyHashes(checkpoint);
-                    _verified = step;
-                    _damaged.Remove(step);
-                    return checkpoint;
-                }
-                catch (InvalidInputException e)
-                {
-                    _damaged.Add(step);
-                    _report($"checkpoint {path} is passed over: {e.Message}");
-                }
+                candidates = new(Candidates());
+            }
+            catch (InvalidInputException e)
+            {
+                unreadable = e;
             }
         }
 
-        return null;
+        while (true)
+        {
+            var own = unreadable is not null ? double.PositiveInfinity
+                : candidates.TryDequeue(out var next) ? (2.0 * next.Step) + (next.IsOld ? 1 : 0) : None;
+            var agreed = Largest(world, own);
+            if (double.IsPositiveInfinity(agreed))
+            {
+                throw unreadable ?? new InvalidInputException($"rank 0 cannot read the checkpoints in {Directory}; its own message says why");
+            }
+
+            if (agreed == None)
+            {
+                return null;
+            }
+
+            var step = (long)(agreed / 2);
+            if (Verified(world, step, PathOf(step) + (agreed % 2 == 1 ? Replaced : "")) is { } checkpoint)
+            {
+                return checkpoint;
+            }
+        }
     }
 
     /// <summary>The checkpoint of a step; the manifest and the lengths of the files are checked, their hashes only on request.</summary>
@@ -263,6 +282,16 @@ public sealed class CheckpointStore
             all.AddRange(part.Files);
         }
 
+        foreach (var file in all)
+        {
+            var length = _files.Length(Path.Combine(draft.Directory, file.Name));
+            if (length != file.Bytes)
+            {
+                throw new InvalidInputException(
+                    $"cannot publish the checkpoint of step {draft.Info.Step}: its file {file.Name} has {length} bytes, its rank wrote {file.Bytes}");
+            }
+        }
+
         var twice = all.GroupBy(f => f.Name, StringComparer.Ordinal).FirstOrDefault(g => g.Count() > 1);
         return twice is null
             ? new CheckpointManifest(draft.Info, [.. all.OrderBy(f => f.Name, StringComparer.Ordinal)])
@@ -290,10 +319,57 @@ public sealed class CheckpointStore
         return new Checkpoint(_files, path, manifest);
     }
 
-    private static void VerifyHashes(Checkpoint checkpoint)
+    private static double Largest(ICollective? world, double own)
     {
-        var damaged = new string?[checkpoint.Files.Count];
-        Parallel.For(0, damaged.Length, i => damaged[i] = Verify(checkpoint, checkpoint.Files[i]));
+        Span<double> values = [own];
+        world?.AllReduce(values, Reduction.Max);
+        return values[0];
+    }
+
+    private IEnumerable<(long Step, bool IsOld)> Candidates() =>
+        from step in Steps.Reverse()
+        from isOld in new[] { false, true }
+        where _files.DirectoryExists(PathOf(step) + (isOld ? Replaced : ""))
+        select (step, isOld);
+
+    /// <summary>A candidate that all ranks found whole, each by its part of the hashes; null when one did not.</summary>
+    private Checkpoint? Verified(ICollective? world, long step, string path)
+    {
+        var (rank, size) = world is null ? (0, 1) : (world.Rank, world.Size);
+        var (checkpoint, fault) = ((Checkpoint?)null, (string?)null);
+        try
+        {
+            checkpoint = Load(path, step);
+            VerifyHashes(checkpoint, rank, size);
+        }
+        catch (InvalidInputException e)
+        {
+            fault = e.Message;
+        }
+
+        var worst = Largest(world, fault is null ? 0 : 1 + rank);
+        if (worst == 0)
+        {
+            _verified = step;
+            _damaged.Remove(step);
+            return checkpoint;
+        }
+
+        _damaged.Add(step);
+        if (fault is not null || rank == 0)
+        {
+            _report($"checkpoint {path} is passed over: {fault ?? $"rank {worst - 1} found it damaged"}");
+        }
+
+        return null;
+    }
+
+    /// <summary>Of the files, every <paramref name="size"/>-th from <paramref name="rank"/> on.</summary>
+    private static void VerifyHashes(Checkpoint checkpoint, int rank = 0, int size = 1)
+    {
+        var files = checkpoint.Files.Where((_, i) => i % size == rank).ToList();
+        var damaged = new string?[files.Count];
+        Parallel.For(0, damaged.Length, i => damaged[i] = Verify(checkpoint, files[i]));
         if (damaged.FirstOrDefault(d => d is not null) is { } first)
         {
             throw new InvalidInputException(first);
@@ -383,7 +459,8 @@ public sealed class CheckpointStore
         _files.FlushDirectory(parent);
     }
 
-    /// <summary>Takes a directory out of sight first, so that a crash in the middle leaves no half checkpoint under a published name.</summary>
+    /// <summary>Takes a directory out of sight first, so that a crash in the middle leaves no half checkpoint under a published
+    /// name.</summary>
     private void Delete(string path)
     {
         if (!_files.DirectoryExists(path))
@@ -422,5 +499,5 @@ public sealed class CheckpointStore
     }
 
     /// <summary>After a failed save: frees the space, if the system lets us.</summary>
-    private void Abandon(CheckpointDraft draft) => Tidy(() => Delete(draft.Directory));
+    internal void Abandon(CheckpointDraft draft) => Tidy(() => Delete(draft.Directory));
 }

@@ -8,7 +8,7 @@ namespace Z1Coder.Trainer.Checkpoints;
 /// </summary>
 internal sealed class HashingStream : Stream
 {
-    private const int BufferBytes = 4 << 20;
+    private const int BufferBytes = 4 << 20, FirstBytes = 64 << 10;
 
     private readonly Stream _file;
     private readonly IncrementalHash _hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
@@ -47,14 +47,14 @@ internal sealed class HashingStream : Stream
         {
             if (_buffers[_active].Length == 0)
             {
-                _buffers[_active] = GC.AllocateUninitializedArray<byte>(BufferBytes);
+                _buffers[_active] = GC.AllocateUninitializedArray<byte>(_written == 0 ? FirstBytes : BufferBytes);      // small files cost little
             }
 
-            var count = Math.Min(BufferBytes - _filled, buffer.Length);
+            var count = Math.Min(_buffers[_active].Length - _filled, buffer.Length);
             buffer[..count].CopyTo(_buffers[_active].AsSpan(_filled));
             _filled += count;
             buffer = buffer[count..];
-            if (_filled == BufferBytes)
+            if (_filled == _buffers[_active].Length)
             {
                 Pass();
             }
@@ -108,6 +108,7 @@ internal sealed class HashingStream : Stream
 
         _file.Write(buffer, 0, count);
         _written += count;
+        _buffers[_active] = buffer.Length == BufferBytes ? buffer : [];
         _active ^= 1;
         _filled = 0;
     }

@@ -41,14 +41,39 @@ public static class HfWeights
 
             var whole = new float[checked(rows * parameter.Shape[1])];
             source.Read(parameter.Name, [rows, parameter.Shape[1]], whole);
-            Resize(whole, Math.Min(rows, knownRows), tensor);
+            Resize(whole, Math.Min(rows, knownRows), parameter.Shape, 0, tensor);
         }
     }
 
-    private static void Resize<T>(float[] source, int knownRows, Tensor<T> target)
+    /// <summary>As the other, for what a shard holds of every parameter.</summary>
+    /// <param name="directory">a model directory</param>
+    /// <param name="weights">allocated</param>
+    /// <param name="knownRows">rows that stand for a token of the tokenizer</param>
+    /// <exception cref="InvalidInputException">a parameter is missing or has another shape</exception>
+    public static void Load(string directory, ShardSet<float> weights, int knownRows = int.MaxValue)
+    {
+        using var source = HfDirectory.Open(directory);
+        foreach (var (parameter, start, tensor) in weights.ByName)
+        {
+            var rows = source.Config.VocabSize;
+            var isVocabulary = parameter.Name is "model.embed_tokens.weight" or "lm_head.weight";
+            if (!isVocabulary || rows == parameter.Shape[0])
+            {
+                int[] shape = parameter.Shape.Rank == 1 ? [parameter.Shape[0]] : [parameter.Shape[0], parameter.Shape[1]];
+                HostPieces.Fill(tensor, (first, piece) => source.Read(parameter.Name, shape, start + first, piece));
+                continue;
+            }
+
+            var whole = new float[checked(rows * parameter.Shape[1])];
+            source.Read(parameter.Name, [rows, parameter.Shape[1]], whole);
+            Resize(whole, Math.Min(rows, knownRows), parameter.Shape, start, tensor);
+        }
+    }
+
+    private static void Resize<T>(float[] source, int knownRows, Shape shape, long first, Tensor<T> target)
         where T : unmanaged
     {
-        var (rows, columns) = (target.Shape[0], target.Shape[1]);
+        var (rows, columns) = (shape[0], shape[1]);
         var kept = Math.Min(knownRows, rows);
         var mean = new float[columns];
         for (var c = 0; c < columns && kept < rows; c++)
@@ -66,7 +91,7 @@ public static class HfWeights
         {
             for (var i = 0; i < piece.Length; i++)
             {
-                var element = start + i;
+                var element = first + start + i;
                 Lanes.Set(ref piece[i], 0, element < (long)kept * columns ? source[element] : mean[element % columns]);
             }
         });

@@ -14,6 +14,11 @@ public static class Cli
     /// <summary>Parses and runs.</summary>
     public static int Run(string[] arguments)
     {
+        if (RankEnvironment.LauncherProcess is { } launcher && !ChildProcess.EndWith(launcher))
+        {
+            return Fail("the z1 launch that started this rank has ended");
+        }
+
         var root = new RootCommand(
             """
             z1 post-trains Qwen2-architecture code models on reasoning traces: curate, train, decode, evaluate, report.
@@ -22,6 +27,7 @@ public static class Cli
             Train what a recipe describes:           z1 train recipes/nano/nano.yaml --out runs/nano
             Change any key of it:                    z1 train RECIPE --set stages.0.train.lr=1e-3
             Continue where it stopped:               z1 train RECIPE --out runs/nano --resume
+            As two ranks on this machine:            z1 launch -n 2 -- train RECIPE --out runs/nano
             Ask the result:                          z1 generate --model runs/nano/stage2/model --chat "Write a function …"
             Measure it:                              z1 eval --model runs/nano/stage2/model --tasks tasks.jsonl
             """);
@@ -57,12 +63,13 @@ public static class Cli
     }
 
     /// <summary>What a user is told; an error that nobody foresaw says so and how to learn more.</summary>
-    private static string Sentence(Exception e) => e switch
+    internal static string Sentence(Exception e) => e switch
     {
         AggregateException { InnerException: { } inner } => Sentence(inner),
         InvalidInputException or IOException or UnauthorizedAccessException or InsufficientMemoryException or SandboxException =>
             OneLine(e.Message),
         NotSupportedException or CudaException or KernelCompileException => OneLine(e.Message),    // no driver, no compiler, a failed kernel
+        CollectiveException => OneLine(e.Message),                                                 // another rank, or what a launcher says of ranks
         _ => $"unexpected {e.GetType().Name}: {OneLine(e.Message)}; {Trace}=1 shows where",
     };
 
@@ -75,11 +82,12 @@ public static class Cli
 
     private static string OneLine(string text) => string.Join(' ', text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries));
 
-    private static string Name(CommandResult result) => result.Command is RootCommand ? "" : $"{result.Command.Name} ";
+    private static string Name(CommandResult result) =>
+        result.Command is RootCommand ? "" : $"{(result.Parent is CommandResult parent ? Name(parent) : "")}{result.Command.Name} ";
 
     private static IEnumerable<Command> Verbs() =>
     [
-        DemoCommand.Create(), CurateCommand.Create(), TrainCommand.Create(), GenerateCommand.Create(), EvalCommand.Create(), ReportCommand.Create(),
+        DemoCommand.Create(), CurateCommand.Create(), TrainCommand.Create(), LaunchCommand.Create(), GenerateCommand.Create(), EvalCommand.Create(), ReportCommand.Create(),
         TokenizerCommand.Create(), PlanCommand.Create(), InspectCommand.Create(), DoctorCommand.Create(), PerfCommand.Create(), KernelsCommand.Create(), SelfTestCommand.Create(),
     ];
 }

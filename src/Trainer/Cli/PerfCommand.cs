@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Z1Coder.Kernels;
 using Z1Coder.Perf;
 using Z1Coder.Runtime;
 using Z1Coder.Trainer.Data;
@@ -9,7 +10,7 @@ namespace Z1Coder.Trainer.Cli;
 /// <summary>z1 perf run | compare</summary>
 internal static class PerfCommand
 {
-    private const string Kernels = "kernels", Steps = "steps", Decode = "decode", Peer = "peer";
+    private const string Kernels = "kernels", Steps = "steps", Decode = "decode", Peer = "peer", Collectives = "collectives", Curate = "curate";
 
     public static Command Create() => new("perf", "Times kernels, training steps and decoding against roofs measured in the same run; compares two runs.")
     {
@@ -20,17 +21,25 @@ internal static class PerfCommand
     {
         var suite = new Option<string[]>("--suite")
         {
-            Description = "kernels, steps, decode, or peer (steps in turn with PyTorch; Z1_PEERPY names its Python); repeatable; default the first three",
+            Description = "kernels, steps, decode, collectives (bus bandwidth; within this machine, or of the ranks that a launcher started), "
+                + "peer (steps in turn with PyTorch; Z1_PEERPY names its Python) or curate (a loopback teacher); repeatable; default the first three",
             AllowMultipleArgumentsPerToken = true,
             DefaultValueFactory = _ => [Kernels, Steps, Decode],
         };
-        suite.AcceptOnlyFromAmong(Kernels, Steps, Decode, Peer);
+        suite.AcceptOnlyFromAmong(Kernels, Steps, Decode, Collectives, Peer, Curate);
         var only = new Option<string[]>("--only")
         {
-            Description = "kernels: a part of name or shape; steps and peer: among nano mini 05b, 512 1280, bf16 fp32; decode: sizes, types, 1 8 (sequences)",
+            Description = "kernels: a part of name or shape; steps and peer: among nano mini 05b, 512 1280, bf16 fp32; decode: sizes, types, 1 8 (sequences); "
+                + "collectives: all-reduce reduce-scatter all-gather all-to-all, self threads tcp, 2 4 (ranks), '1 MiB'",
             AllowMultipleArgumentsPerToken = true,
             DefaultValueFactory = _ => [],
         };
+        var backend = new Option<string>("--backend")
+        {
+            Description = "collectives, between ranks of a launcher or with one rank on a GPU: nccl, mpi, tcp; auto as in train",
+            DefaultValueFactory = _ => "auto",
+        };
+        backend.AcceptOnlyFromAmong([.. RankWorld.Backends]);
         var output = new Option<string?>("--out") { Description = "a JSON file for z1 perf compare" };
         var steps = new Option<int>("--steps") { Description = "timed training steps; 0 chooses by size" };
         var headRows = new Option<int>("--head-rows") { Description = "rows of one LM-head chunk", DefaultValueFactory = _ => 512 };
@@ -44,7 +53,7 @@ internal static class PerfCommand
         PlanCommand.Within(workers, 0, 4096);
         var command = new Command("run", "Measures; exit code 1 where a run allocated managed memory after warm-up.") 
         {
-            suite, only, output, steps, headRows, rounds, workers, device, json,
+            suite, only, output, steps, headRows, rounds, workers, device, backend, json,
         };
         command.SetAction(parsed =>
         {
@@ -66,9 +75,24 @@ internal static class PerfCommand
                 rows.AddRange(RunDecode(stream, words));
             }
 
+            if (suites.Contains(Collectives))
+            {
+                var environment = RankEnvironment.Detect();
+                rows.AddRange(RunCollectives(stream, environment, parsed.GetValue(backend)!, words));
+                if (environment.Rank > 0)
+                {
+                    return 0;                           // rank 0 has measured, and writes
+                }
+            }
+
             if (suites.Contains(Peer))
             {
                 _ = PeerRuns.Run(Chosen(words, "bf16"), parsed.GetValue(rounds), Console.Out);
+            }
+
+            if (suites.Contains(Curate))
+            {
+                rows.Add(RunCurate());
             }
 
             if (parsed.GetValue(output) is { } path)
@@ -155,6 +179,43 @@ internal static class PerfCommand
         }
 
         return rows;
+    }
+
+    private static List<PerfRow> RunCollectives(ComputeStream stream, RankEnvironment environment, string backend, string[] words)
+    {
+        if (environment.Size == 1 && backend == "auto" && stream is CpuStream)
+        {
+            return CollectiveBench.RunInProcess(words, Console.Out);
+        }
+
+        using var world = RankWorld.Open(environment, backend, stream, $"z1 perf {string.Join(' ', words)}", new CollectiveOptions());
+        var roof = 0.0;
+        world.OnFirst(() =>
+        {
+            roof = Roofs.Measure(stream, quick: true).CopyBytesPerSecond;
+            Console.WriteLine(CollectiveBench.Header);
+        });
+        var ranksHere = stream is CudaStream ? 1 : environment.LocalSize;
+        var rows = CollectiveBench.Run(world.Collective, stream, words, ranksHere, roof, world.IsFirst ? Console.Out : TextWriter.Null);
+        world.Collective.Barrier();
+        return rows;
+    }
+
+    /// <summary>In the current directory, because the fsync of a real disk is part of it.</summary>
+    private static PerfRow RunCurate()
+    {
+        var folder = Directory.CreateDirectory($".z1-perf-{Environment.ProcessId}").FullName;
+        try
+        {
+            Console.WriteLine(CurateThroughput.Header);
+            var result = CurateThroughput.RunAsync(folder, items: 10_000, rounds: 5).GetAwaiter().GetResult();
+            Console.WriteLine(result);
+            return result.ToRow();
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
     }
 
     /// <summary>A baseline is kept in the repository: it says which library, not where on the machine.</summary>

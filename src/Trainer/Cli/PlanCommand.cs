@@ -7,42 +7,70 @@ using Z1Coder.Trainer.Train;
 
 namespace Z1Coder.Trainer.Cli;
 
-/// <summary>z1 plan RECIPE</summary>
+/// <summary>z1 plan RECIPE, or z1 plan --model NAME --gpus N</summary>
 internal static class PlanCommand
 {
+    private const double DefaultTeraflops = 650, DefaultBandwidth = 2700, DefaultMemory = 80;
+
     public static Command Create()
     {
-        var recipe = new Argument<string>("recipe") { Description = "a recipe; its weights need not be there when it states model.shapes" };
+        var recipe = new Argument<string?>("recipe")
+        {
+            Description = "a recipe; its weights need not be there when it states model.shapes", Arity = ArgumentArity.ZeroOrOne,
+        };
         var set = SetOption();
-        var memory = new Option<double>("--memory") { Description = "memory available, GiB; 0 takes this machine's" };
-        var gemm = new Option<double>("--gemm") { Description = "GEMM rate, TFLOP/s; 0 measures this machine" };
-        var bandwidth = new Option<double>("--bandwidth") { Description = "memory bandwidth, GB/s; 0 measures this machine" };
+        var model = new Option<string?>("--model") { Description = $"instead of a recipe's: a model directory, or {string.Join(", ", KnownModels.Names)}" };
+        var gpus = new Option<int>("--gpus") { Description = "plan for so many GPUs of a cluster, every strategy compared; without it for one process here" };
+        var perNode = new Option<int>("--gpus-per-node") { Description = "GPUs of a node", DefaultValueFactory = _ => 8 };
+        var links = new Option<string>("--link-bandwidth")
+        {
+            Description = "IN:ACROSS, GB/s: of one GPU inside a node, of a whole node to the others", DefaultValueFactory = _ => "360:400",
+        };
+        var memory = new Option<double>("--memory") { Description = "memory available, GiB; 0 takes this machine's, or 80 for each GPU of a cluster" };
+        var reserve = new Option<double>("--reserve")
+        {
+            Description = "GiB of each GPU that driver, libraries and NCCL take", DefaultValueFactory = _ => 2,
+        };
+        var gemm = new Option<double>("--gemm") { Description = "GEMM rate, TFLOP/s; 0 measures this machine, or takes 650 for a cluster" };
+        var bandwidth = new Option<double>("--bandwidth") { Description = "memory bandwidth, GB/s; 0 measures this machine, or takes 2700 for a cluster" };
+        var length = new Option<int>("--length") { Description = "tokens of the longest sample, when there is no recipe",
+            DefaultValueFactory = _ => 1280 };
+        var batch = new Option<int>("--batch") { Description = "samples of a step, when there is no recipe",
+            DefaultValueFactory = _ => 1024 };
         var json = new Option<bool>("--json") { Description = "as JSON" };
-        var command = new Command("plan", "Bytes by role and time per step of a run, before any memory is taken.") { recipe, set, memory, gemm, bandwidth, json };
+        Within(gpus, 1, 1 << 16);
+        Within(perNode, 1, 1 << 10);
+        Within(length, 2, 1 << 20);
+        Within(batch, 1, 1 << 20);
+        var command = new Command("plan",
+            "Bytes by role, bytes sent and time per step, before any memory is taken; on how many GPUs it fits, and how.")
+        {
+            recipe, set, model, gpus, perNode, links, memory, reserve, gemm, bandwidth, length, batch, json,
+        };
         command.SetAction(parsed =>
         {
-            var plan = TrainRecipe.Load(parsed.GetValue(recipe)!, parsed.GetValue(set)!);
-            var config = Shapes(plan.Model);
-            using var stream = new CpuStream();
+            var plan = parsed.GetValue(recipe) is { } file ? TrainRecipe.Load(file, parsed.GetValue(set)!) : null;
+            var (name, count) = (parsed.GetValue(model), parsed.GetValue(gpus));
+            if (plan is null && name is null)
+            {
+                throw new InvalidInputException($"z1 plan needs a recipe, or --model with a model directory or one of {string.Join(", ", KnownModels.Names)}");
+            }
+
+            var config = name is null ? Shapes(plan!.Model) : Directory.Exists(name) ? Qwen2Config.Load(name) : KnownModels.Find(name);
             var (flops, bytes) = (parsed.GetValue(gemm) * 1e12, parsed.GetValue(bandwidth) * 1e9);
-            if (flops <= 0 || bytes <= 0)
+            if (count == 0 && name is null)
             {
-                var roofs = Roofs.Measure(stream, quick: true);
-                flops = flops > 0 ? flops : plan.DType == "fp32" ? roofs.GemmFlopsPerSecond<float>() : roofs.GemmFlopsPerSecond<BFloat16>();
-                bytes = bytes > 0 ? bytes : roofs.CopyBytesPerSecond;
+                OneProcess(plan!, config, flops, bytes, parsed.GetValue(memory), parsed.GetValue(json));
+                return 0;
             }
 
-            var available = parsed.GetValue(memory) > 0 ? (long)(parsed.GetValue(memory) * (1L << 30)) : GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
-            var stages = plan.Stages.Select(s => (s.Name, Plan: TrainPlan.Of(config, s, plan.DType, stream))).ToList();
-            if (parsed.GetValue(json))
-            {
-                Json(stages, flops, bytes, available);
-            }
-            else
-            {
-                stages.ForEach(s => Print(s.Name, s.Plan, flops, bytes, available));
-            }
-
+            var (inside, across) = Links(parsed.GetValue(links)!);
+            var cluster = new ClusterShape(
+                Math.Max(1, count), parsed.GetValue(perNode), Bytes(parsed.GetValue(memory) > 0 ? parsed.GetValue(memory) : DefaultMemory),
+                Bytes(parsed.GetValue(reserve)), inside * 1e9, across * 1e9, flops > 0 ? flops : DefaultTeraflops * 1e12,
+                bytes > 0 ? bytes : DefaultBandwidth * 1e9);
+            var stages = plan?.Stages ?? [Published(parsed.GetValue(length), parsed.GetValue(batch))];
+            ClusterPlan.Write(config, plan?.DType ?? "bf16", stages, isRecipe: plan is not null, cluster, parsed.GetValue(json));
             return 0;
         });
         return command;
@@ -69,9 +97,53 @@ internal static class PlanCommand
         }
     });
 
+    private static void OneProcess(TrainRecipe plan, Qwen2Config config, double flops, double bytes, double memory, bool json)
+    {
+        using var stream = new CpuStream();
+        if (flops <= 0 || bytes <= 0)
+        {
+            var roofs = Roofs.Measure(stream, quick: true);
+            flops = flops > 0 ? flops : plan.DType == "fp32" ? roofs.GemmFlopsPerSecond<float>() : roofs.GemmFlopsPerSecond<BFloat16>();
+            bytes = bytes > 0 ? bytes : roofs.CopyBytesPerSecond;
+        }
+
+        var available = memory > 0 ? Bytes(memory) : GC.GetGCMemoryInfo().TotalAvailableMemoryBytes;
+        var stages = plan.Stages.Select(s => (s.Name, Plan: TrainPlan.Of(config, s, plan.DType, stream))).ToList();
+        if (json)
+        {
+            Json(stages, flops, bytes, available);
+        }
+        else
+        {
+            stages.ForEach(s => Print(s.Name, s.Plan, flops, bytes, available));
+        }
+    }
+
+    private static long Bytes(double gib) => (long)(gib * (1L << 30));
+
+    private static (double Inside, double Across) Links(string text)
+    {
+        var parts = text.Split(':');
+        return parts.Length is 1 or 2 && double.TryParse(parts[0], out var inside) && double.TryParse(parts[^1], out var across)
+            && inside > 0 && across > 0 && double.IsFinite(inside) && double.IsFinite(across)
+                ? (inside, across)
+                : throw new InvalidInputException($"--link-bandwidth {text}: write it as IN:ACROSS in GB/s, 360:400 say");
+    }
+
+    /// <summary>A stage with the published run's batch and every default, for a plan without a recipe.</summary>
+    private static StageRecipe Published(int length, int batch)
+    {
+        var empty = RecipeTree.Parse("plan", "{}", []);
+        return new StageRecipe(
+            "step", new DatasetOptions { MaxLength = length }, OptimizeRecipe.From(empty) with { BatchSamples = batch,
+            MicroBatchTokens = length },
+            GuardRecipe.From(empty), EvalRecipe.From(empty), CheckpointRecipe.From(empty));
+    }
+
     private static Qwen2Config Shapes(ModelSource model)
     {
-        var config = model.Shapes is { } shapes && !(model.From is { } from && Directory.Exists(from)) ? shapes : Qwen2Config.Load(model.From!);
+        var config = model.Shapes is { } shapes && !(model.From is { } from && Directory.Exists(from))
+            ? shapes : Qwen2Config.Load(model.From!);
         if (config.VocabSize == 0)
         {
             throw new InvalidInputException("model.shapes.vocab_size is 0 (the tokenizer's): give a number to plan with, --set model.shapes.vocab_size=N");
@@ -89,13 +161,19 @@ internal static class PlanCommand
         }
 
         Console.WriteLine($"  {"total",-16} {plan.TotalBytes / (double)(1 << 30),10:F3} GiB of {available / (double)(1 << 30):F1} GiB: {(plan.TotalBytes <= available ? "fits" : "does NOT fit")}");
+        foreach (var (role, size) in plan.HostRoles)
+        {
+            Console.WriteLine($"  {role,-16} {size / (double)(1 << 30),10:F3} GiB of host memory beside it");
+        }
+
         var seconds = plan.SecondsPerStep(flops, bytes);
         Console.WriteLine(
             $"  step of {plan.TokensPerStep:N0} tokens (longest samples): {plan.FlopsPerStep / 1e12:F2} TFLOP; at {flops / 1e12:F3} TFLOP/s and {bytes / 1e9:F0} GB/s "
             + $"{seconds:F1} s, {plan.TokensPerStep / seconds:N0} tokens/s at best");
     }
 
-    private static void Json(List<(string Name, TrainPlan Plan)> stages, double flops, double bytes, long available) => CliJson.Write(json =>
+    private static void Json(List<(string Name, TrainPlan Plan)> stages, double flops, double bytes,
+        long available) => CliJson.Write(json =>
     {
         json.WriteNumber("gemm_flops_per_second", flops);
         json.WriteNumber("bytes_per_second", bytes);
@@ -114,6 +192,7 @@ internal static class PlanCommand
 
             json.WriteEndObject();
             json.WriteNumber("total_bytes", plan.TotalBytes);
+            json.WriteNumber("host_bytes", plan.HostBytes);
             json.WriteBoolean("fits", plan.TotalBytes <= available);
             json.WriteNumber("flops_per_step", plan.FlopsPerStep);
             json.WriteNumber("tokens_per_step", plan.TokensPerStep);

@@ -20,6 +20,7 @@ internal static class SelfTestCommand
         {
             device, golden, size, output,
         };
+        command.Subcommands.Add(CollectivesTestCommand.Create());
         command.SetAction(parsed =>
         {
             var folder = parsed.GetValue(golden)!;

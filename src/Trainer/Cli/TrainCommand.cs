@@ -1,4 +1,8 @@
 using System.CommandLine;
+using System.Security.Cryptography;
+using System.Text;
+using Z1Coder.Runtime;
+using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Train;
 
 namespace Z1Coder.Trainer.Cli;
@@ -6,23 +10,90 @@ namespace Z1Coder.Trainer.Cli;
 /// <summary>z1 train RECIPE</summary>
 internal static class TrainCommand
 {
+    private const int MostThreads = 4096;
+
+    private const string RecipeName = "recipe", SetName = "--set", OutName = "--out", ResumeName = "--resume";
+
+    /// <summary>A rank that is busy when another has died learns of it at its next collective; it does not stay longer than this.</summary>
+    private static readonly TimeSpan s_exitAfter = TimeSpan.FromSeconds(10);
+
+    /// <summary>What these arguments, without the verb, would train and where; null when they are wrong, which the verb itself then says.</summary>
+    public static (TrainRecipe Recipe, string Directory, bool Resume)? Directory(string[] arguments)
+    {
+        var parsed = Create().Parse(arguments);
+        if (parsed.Errors.Count > 0)
+        {
+            return null;
+        }
+
+        var recipe = TrainRecipe.Load(parsed.GetValue<string>(RecipeName)!, parsed.GetValue<string[]>(SetName)!);
+        return (recipe, Directory(parsed.GetValue<string?>(OutName), recipe), parsed.GetValue<bool>(ResumeName));
+    }
+
     public static Command Create()
     {
-        var recipe = new Argument<string>("recipe") { Description = "YAML, see recipes/" };
+        var recipe = new Argument<string>(RecipeName) { Description = "YAML, see recipes/" };
         var set = PlanCommand.SetOption();
-        var output = new Option<string?>("--out") { Description = "the run's directory; default runs/NAME" };
-        var resume = new Option<bool>("--resume") { Description = "go on from the newest verified checkpoint, to the same bits as an uninterrupted run" };
+        var output = new Option<string?>(OutName) { Description = "the run's directory; default runs/NAME" };
+        var resume = new Option<bool>(ResumeName) { Description = "go on from the newest verified checkpoint, to the same bits as an uninterrupted run" };
         var device = Devices.Option();
+        var threads = new Option<int>("--threads") { Description = "CPU threads of this rank; 0 takes the cores, shared between the ranks of this machine" };
+        PlanCommand.Within(threads, 0, MostThreads);
+        var backend = new Option<string>("--backend")
+        {
+            Description = "how ranks speak to each other: nccl (GPUs), mpi, tcp; auto takes nccl on GPUs, mpi under mpirun, else tcp", DefaultValueFactory = _ => "auto",
+        };
+        backend.AcceptOnlyFromAmong([.. RankWorld.Backends]);
+        var timeout = new Option<double?>("--timeout")
+        {
+            Description = "seconds that a rank waits for the others in one collective operation; 0 waits forever; default parallel.timeout_seconds of the recipe",
+        };
         var profile = new Option<string?>("--profile") { Description = "write a Chrome/Perfetto trace of steps 3 and 4 there (--device cuda)" };
-        var command = new Command("train", "Full-parameter SFT in stages. SIGTERM and Ctrl-C save and exit 0.") { recipe, set, output, resume, device, profile };
+        var command = new Command(
+            "train", "Full-parameter SFT in stages. SIGTERM and Ctrl-C save and exit 0. One rank of several under torchrun, srun, mpirun, Kubernetes or z1 launch.")
+        {
+            recipe, set, output, resume, device, threads, backend, timeout, profile,
+        };
         command.SetAction(parsed =>
         {
             var loaded = TrainRecipe.Load(parsed.GetValue(recipe)!, parsed.GetValue(set)!);
-            var directory = parsed.GetValue(output) ?? Path.Combine("runs", loaded.Name);
-            using var stream = Devices.Open(parsed.GetValue(device)!);
-            TrainRun.Execute(loaded, directory, parsed.GetValue(resume), stream, Console.Out, parsed.GetValue(profile));
-            return 0;
+            var directory = Directory(parsed.GetValue(output), loaded);
+            var environment = RankEnvironment.Detect();
+            using var stream = Devices.Open(parsed.GetValue(device)!, environment, parsed.GetValue(threads));
+            var options = new CollectiveOptions
+            {
+                Timeout = TimeSpan.FromSeconds(parsed.GetValue(timeout) ?? loaded.Stages[0].Parallel.TimeoutSeconds), ExitAfter = s_exitAfter,
+            };
+            using var ranks = RankWorld.Open(environment, parsed.GetValue(backend)!, stream, Fingerprint(loaded, directory, parsed.GetValue(resume)), options);
+            return Run(loaded, directory, parsed.GetValue(resume), stream, ranks, parsed.GetValue(profile));
         });
         return command;
+    }
+
+    private static string Directory(string? given, TrainRecipe recipe) => given ?? Path.Combine("runs", recipe.Name);
+
+    private static int Run(TrainRecipe recipe, string directory, bool resume, ComputeStream stream, RankWorld ranks, string? profile)
+    {
+        try
+        {
+            TrainRun.Execute(recipe, directory, resume, stream, ranks, Console.Out, profile);
+            return 0;
+        }
+        catch (InvalidInputException e) when (e.InnerException is BadStepException && !ranks.IsFirst)
+        {
+            return 1;                                      // every rank judged the step, rank 0 says so
+        }
+        catch (Exception e) when (e is not CollectiveException && e.InnerException is not BadStepException)
+        {
+            ranks.Collective.Abort(Cli.Sentence(e));       // the others end with the reason instead of a missing rank
+            throw;
+        }
+    }
+
+    /// <summary>What all ranks must have in common: this program, every key of the recipe, where the run lies and whether it goes on.</summary>
+    private static string Fingerprint(TrainRecipe recipe, string directory, bool resume)
+    {
+        var hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(recipe.Resolved)));
+        return $"z1 {typeof(TrainCommand).Assembly.GetName().Version} train {recipe.Name} (SHA-256 {hash[..16]}) --out {directory}{(resume ? " --resume" : "")}";
     }
 }

@@ -13,7 +13,8 @@ public sealed partial class Qwen2<T>
     /// <param name="stream">where it runs</param>
     /// <param name="a">activations declared for training</param>
     /// <param name="batch">T tokens</param>
-    /// <param name="gradients">fp32, one tensor per block: overwritten, or added to with <paramref name="accumulate"/></param>
+    /// <param name="gradients">fp32, one tensor per block: overwritten, or added to with <paramref name="accumulate"/>. Windows are never added
+    /// to: what becomes of them is the traffic's affair</param>
     /// <param name="lossScale">1 / loss tokens of the whole step, for the token-mean rule</param>
     /// <param name="accumulate">false for the first micro-batch of a step: no zeroing pass is needed</param>
     public void ForwardBackward(
@@ -40,6 +41,9 @@ public sealed partial class Qwen2<T>
         ComputeStream stream, Activations<T> a, PackedBatch batch, ParameterSet<float> gradients, float lossScale, bool accumulate)
     {
         var t = batch.TokenCount;
+        _traffic.Use(stream, HeadUnit);
+        _traffic.Open(stream, HeadUnit);
+        _traffic.Open(stream, ShardLayout.Embedding);      // a tied head writes there
         CrossEntropy.HeadForwardBackward(
             stream, Rows(a.FinalNorm, t), Weights[_p.Head], a.Head, Rows(a.DBranch, t), gradients[_p.Head], accumulate, lossScale, a.LossSum);
     }
@@ -51,14 +55,28 @@ public sealed partial class Qwen2<T>
         var dHidden = Rows(a.DHidden, t);
         RmsNorm.Backward(
             stream, Rows(a.DBranch, t), Rows(a.Output, t), Weights[_p.FinalNorm], a.FinalRstd.Prefix(t), default, dHidden, gradients[_p.FinalNorm], accumulate);
+        _traffic.Close(stream, HeadUnit);
 
         for (var l = a.Layers.Length - 1; l >= 0; l--)
         {
+            _traffic.Use(stream, ShardLayout.Layer(l));
+            _traffic.Open(stream, ShardLayout.Layer(l));
             LayerBackward(stream, a, l, t, gradients, accumulate);
+            _traffic.Close(stream, ShardLayout.Layer(l));
+            LeaveBackward(stream, l);
         }
 
         // A tied embedding already holds the head's gradient of this micro-batch.
         Embedding.Backward(stream, a.TokenIds.Prefix(t), dHidden, gradients[_p.Embedding], accumulate || Config.TieWordEmbeddings);
+        _traffic.Close(stream, ShardLayout.Embedding);
+    }
+
+    private void LeaveBackward(ComputeStream stream, int l)
+    {
+        if (l >= 2)
+        {
+            _traffic.Prefetch(stream, ShardLayout.Layer(l - 2));
+        }
     }
 
     /// <summary>a.DHidden: in, the gradient of the layer's output; out, of its input.</summary>

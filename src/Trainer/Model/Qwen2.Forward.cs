@@ -19,6 +19,7 @@ public sealed partial class Qwen2<T>
         var eps = (float)Config.RmsNormEps;
         var tokens = a.TokenIds.Prefix(t);
 
+        BeginForward(stream);
         var layer = a.Layers[0];
         Embedding.Forward(stream, tokens, Weights[_p.Embedding], Rows(layer.Input, t));
         RmsNorm.Forward(stream, Rows(layer.Input, t), Weights[_p.Layers[0].InputNorm], Rows(layer.InputNorm, t), layer.InputRstd.Prefix(t), eps);
@@ -29,6 +30,7 @@ public sealed partial class Qwen2<T>
             var branch = LayerForward(stream, a, l, t);
 
             // x_{l+1} = middle + branch, and at once the norm that reads it: the next layer's, or the final one.
+            _traffic.Use(stream, l + 1 < a.Layers.Length ? ShardLayout.Layer(l + 1) : HeadUnit);
             if (l + 1 < a.Layers.Length)
             {
                 var next = a.Layers[l + 1];
@@ -42,6 +44,8 @@ public sealed partial class Qwen2<T>
                     stream, branch, Rows(layer.Middle, t), Weights[_p.FinalNorm],
                     Rows(a.Output, t), Rows(a.FinalNorm, t), a.FinalRstd.Prefix(t), eps);
             }
+
+            LeaveForward(stream, l);
         }
     }
 
@@ -54,6 +58,27 @@ public sealed partial class Qwen2<T>
         CrossEntropy.HeadForward(
             stream, Rows(a.FinalNorm, batch.TokenCount), Weights[_p.Head], a.Head, a.TokenLosses.Prefix(batch.TokenCount), a.LossSum);
         return a.ReadLossSum(stream);
+    }
+
+    private void BeginForward(ComputeStream stream)
+    {
+        _traffic.Use(stream, ShardLayout.Embedding);
+        _traffic.Use(stream, ShardLayout.Layer(0));
+        if (_p.Layers.Length > 1)
+        {
+            _traffic.Prefetch(stream, ShardLayout.Layer(1));
+        }
+
+        _traffic.Prefetch(stream, HeadUnit);
+    }
+
+    /// <summary>Nothing reads the layer's weights any more, so the layer after the next may take their place.</summary>
+    private void LeaveForward(ComputeStream stream, int l)
+    {
+        if (l + 2 < _p.Layers.Length)
+        {
+            _traffic.Prefetch(stream, ShardLayout.Layer(l + 2));
+        }
     }
 
     /// <summary>The body of one layer, from its normalised input to the MLP's output; the caller adds the residual.</summary>

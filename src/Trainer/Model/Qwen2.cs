@@ -14,12 +14,16 @@ public sealed partial class Qwen2<T>
     where T : unmanaged
 {
     private readonly Qwen2Parameters _p;
+    private readonly UnitTraffic _traffic;
 
     /// <summary>A model over <paramref name="weights"/>, which the caller owns.</summary>
-    public Qwen2(ParameterSet<T> weights)
+    /// <param name="weights">whole, or windows that <paramref name="traffic"/> fills; decoding wants whole ones</param>
+    /// <param name="traffic">hears where a pass stands</param>
+    public Qwen2(ParameterSet<T> weights, UnitTraffic? traffic = null)
     {
         Weights = weights;
         _p = weights.Parameters;
+        _traffic = traffic ?? UnitTraffic.None;
     }
 
     /// <summary>The weights in compute precision.</summary>
@@ -27,6 +31,8 @@ public sealed partial class Qwen2<T>
 
     /// <summary>The shapes.</summary>
     public Qwen2Config Config => _p.Config;
+
+    private int HeadUnit => Weights.Layout.Head;
 
     /// <summary>Copies the batch into device memory.</summary>
     private void Load(ComputeStream stream, Activations<T> a, PackedBatch batch)

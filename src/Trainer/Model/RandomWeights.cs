@@ -9,12 +9,20 @@ public static class RandomWeights
     /// <param name="weights">allocated</param>
     /// <param name="seed">of the run</param>
     /// <param name="initializerRange">standard deviation of matrices (transformers: initializer_range, 0.02)</param>
-    public static void Fill(ParameterSet<float> weights, long seed, double initializerRange)
+    public static void Fill(ParameterSet<float> weights, long seed, double initializerRange) => Fill(new ShardSet<float>(weights, 0), seed, initializerRange);
+
+    /// <summary>Fills what the shard holds of every parameter: the same values as in the whole.</summary>
+    /// <param name="weights">allocated</param>
+    /// <param name="seed">of the run</param>
+    /// <param name="initializerRange">standard deviation of matrices</param>
+    public static void Fill(ShardSet<float> weights, long seed, double initializerRange)
     {
-        var residual = 1 / Math.Sqrt(2.0 * weights.Parameters.Config.NumHiddenLayers);
-        ulong index = 0;
-        foreach (var (parameter, tensor) in weights.ByName)
+        var parameters = weights.Layout.Parameters;
+        var residual = 1 / Math.Sqrt(2.0 * parameters.Config.NumHiddenLayers);
+        var numbers = parameters.Blocks.SelectMany(b => b.Parts).Select((part, index) => (part, index)).ToDictionary(p => p.part.Name, p => (ulong)p.index);
+        foreach (var (parameter, start, tensor) in weights.ByName)
         {
+            var stream = Mix((ulong)seed, numbers[parameter.Name]);
             switch (parameter.Init)
             {
                 case ParameterInit.One:
@@ -24,30 +32,29 @@ public static class RandomWeights
                     HostPieces.Fill(tensor, (_, piece) => piece.Clear());
                     break;
                 case ParameterInit.NormalResidual:
-                    Normal(tensor, Mix((ulong)seed, index), initializerRange * residual);
+                    HostPieces.Fill(tensor, (first, piece) => Normal(piece, start + first, stream, initializerRange * residual));
                     break;
                 default:
-                    Normal(tensor, Mix((ulong)seed, index), initializerRange);
+                    HostPieces.Fill(tensor, (first, piece) => Normal(piece, start + first, stream, initializerRange));
                     break;
             }
-
-            index++;
         }
     }
 
-    /// <summary>Box and Muller 1958, both values of each pair.</summary>
-    private static void Normal(Tensor<float> tensor, ulong stream, double deviation) =>
-        HostPieces.Fill(tensor, (start, piece) => Normal(piece, start, stream, deviation));
-
+    /// <summary>Box and Muller 1958, both values of each pair: elements 2k and 2k + 1 of the parameter, of which a part may hold one.</summary>
     private static void Normal(Span<float> values, long start, ulong stream, double deviation)
     {
-        for (var i = 0; i < values.Length; i += 2)
+        for (var i = -(int)(start & 1); i < values.Length; i += 2)
         {
             var bits = Mix(stream, (ulong)(start + i));
             var u = ((bits >> 32) + 0.5) / 4294967296.0;
             var v = (uint)bits / 4294967296.0;
             var radius = deviation * Math.Sqrt(-2 * Math.Log(u));
-            values[i] = (float)(radius * Math.Cos(2 * Math.PI * v));
+            if (i >= 0)
+            {
+                values[i] = (float)(radius * Math.Cos(2 * Math.PI * v));
+            }
+
             if (i + 1 < values.Length)
             {
                 values[i + 1] = (float)(radius * Math.Sin(2 * Math.PI * v));

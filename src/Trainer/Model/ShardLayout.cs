@@ -13,13 +13,20 @@ public sealed class ShardLayout
     /// <summary>Shards begin at multiples of this many elements, so that sums over such chunks do not depend on the number of shards.</summary>
     public const int NormChunk = 1024;
 
+    /// <summary>The unit of the embedding: the first.</summary>
+    public const int Embedding = 0;
+
     private readonly int[] _offsets, _unitOf;
 
     /// <summary>Lays <paramref name="parameters"/> out in <paramref name="shards"/> equal parts.</summary>
-    public ShardLayout(Qwen2Parameters parameters, int shards)
+    /// <param name="parameters">what there is</param>
+    /// <param name="shards">equal parts of every unit</param>
+    /// <param name="split">each shard again divides by this many, at multiples of <see cref="NormChunk"/>: for sums that replicas share out</param>
+    public ShardLayout(Qwen2Parameters parameters, int shards, int split = 1)
     {
         ArgumentNullException.ThrowIfNull(parameters);
         ArgumentOutOfRangeException.ThrowIfLessThan(shards, 1);
+        ArgumentOutOfRangeException.ThrowIfLessThan(split, 1);
         (Parameters, Shards) = (parameters, shards);
         _offsets = new int[parameters.Blocks.Count];
         _unitOf = new int[parameters.Blocks.Count];
@@ -44,7 +51,7 @@ public sealed class ShardLayout
                 at = RoundUp(at + parameters.Blocks[first].Shape.Count, BlockAlignment);
             }
 
-            units.Add(new ShardUnit(name, start, end - start, checked((int)RoundUp(at, (long)shards * NormChunk))));
+            units.Add(new ShardUnit(name, start, end - start, checked((int)RoundUp(at, (long)shards * split * NormChunk))));
         }
     }
 
@@ -56,6 +63,16 @@ public sealed class ShardLayout
 
     /// <summary>In the order of the forward pass: embedding, layers, head (the final norm, and the LM head unless it is tied).</summary>
     public IReadOnlyList<ShardUnit> Units { get; }
+
+    /// <summary>The unit of the final norm and, unless it is tied, the LM head: the last.</summary>
+    public int Head => Units.Count - 1;
+
+    /// <summary>The unit of a decoder layer.</summary>
+    public static int Layer(int layer) => layer + 1;
+
+    /// <summary>The place in a <see cref="ParameterSet{T}"/> of windows that a unit uses: even layers share one, odd layers another, embedding and
+    /// head have their own. Named by the first unit that uses it.</summary>
+    public int WindowOf(int unit) => unit == Embedding || unit == Head ? unit : Layer((unit - Layer(0)) % 2);
 
     /// <summary>The unit that a block lies in.</summary>
     public int UnitOf(int block) => _unitOf[block];

@@ -46,7 +46,8 @@ public static class DemoRun
             ("random", recipe.DType == "fp32" ? Random<float>(stream, recipe, tokenizer, tasks) : Random<BFloat16>(stream, recipe, tokenizer, tasks)),
         };
         Print(scores[^1], output);
-        if (!TrainRun.Execute(recipe, directory, resume: false, stream, output))
+        using var alone = RankWorld.Alone();
+        if (!TrainRun.Execute(recipe, directory, resume: false, stream, alone, output))
         {
             return false;
         }

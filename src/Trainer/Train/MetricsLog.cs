@@ -7,8 +7,8 @@ namespace Z1Coder.Trainer.Train;
 /// <summary>metrics.jsonl (one object a line, flushed as it is written) and a TensorBoard event file beside it.</summary>
 public sealed class MetricsLog : IDisposable
 {
-    private readonly FileStream _file;
-    private readonly TensorBoardWriter _tensorBoard;
+    private readonly FileStream? _file;
+    private readonly TensorBoardWriter? _tensorBoard;
     private readonly ArrayPoolBufferWriter<byte> _line = new();
     private readonly HashSet<(string Type, long Step)> _kept = [];
 
@@ -22,6 +22,13 @@ public sealed class MetricsLog : IDisposable
         _file.Seek(0, SeekOrigin.End);
         _tensorBoard = new TensorBoardWriter(Path.Combine(directory, "tensorboard"));
     }
+
+    private MetricsLog()
+    {
+    }
+
+    /// <summary>Takes everything and writes nothing: of the ranks that leave it to rank 0.</summary>
+    public static MetricsLog None() => new();
 
     /// <summary>Whether an earlier process of this run has already written this line: a resumed run does not measure twice.</summary>
     public bool Has(string type, long step) => _kept.Contains((type, step));
@@ -51,12 +58,12 @@ public sealed class MetricsLog : IDisposable
         }
 
         End();
-        _tensorBoard.Scalar("train/loss", m.Step, m.Loss);
-        _tensorBoard.Scalar("train/grad_norm", m.Step, m.GradientNorm);
-        _tensorBoard.Scalar("train/lr", m.Step, m.LearningRate);
-        _tensorBoard.Scalar("train/tokens_per_second", m.Step, m.TokensPerSecond);
-        _tensorBoard.Scalar("train/mfu", m.Step, mfu);
-        _tensorBoard.Flush();
+        _tensorBoard?.Scalar("train/loss", m.Step, m.Loss);
+        _tensorBoard?.Scalar("train/grad_norm", m.Step, m.GradientNorm);
+        _tensorBoard?.Scalar("train/lr", m.Step, m.LearningRate);
+        _tensorBoard?.Scalar("train/tokens_per_second", m.Step, m.TokensPerSecond);
+        _tensorBoard?.Scalar("train/mfu", m.Step, mfu);
+        _tensorBoard?.Flush();
     }
 
     /// <summary>Held-out loss, nats per loss token.</summary>
@@ -70,8 +77,8 @@ public sealed class MetricsLog : IDisposable
         }
 
         End();
-        _tensorBoard.Scalar("eval/loss", step, loss);
-        _tensorBoard.Flush();
+        _tensorBoard?.Scalar("eval/loss", step, loss);
+        _tensorBoard?.Flush();
     }
 
     /// <summary>pass@1 of the weights after <paramref name="step"/>.</summary>
@@ -85,7 +92,7 @@ public sealed class MetricsLog : IDisposable
             foreach (var (kind, value) in kinds)
             {
                 json.WriteNumber(kind, value);
-                _tensorBoard.Scalar($"eval/pass_at_1/{kind}", step, value);
+                _tensorBoard?.Scalar($"eval/pass_at_1/{kind}", step, value);
             }
 
             json.WriteEndObject();
@@ -93,16 +100,16 @@ public sealed class MetricsLog : IDisposable
         }
 
         End();
-        _tensorBoard.Scalar("eval/pass_at_1", step, passAt1);
-        _tensorBoard.Flush();
+        _tensorBoard?.Scalar("eval/pass_at_1", step, passAt1);
+        _tensorBoard?.Flush();
     }
 
     /// <inheritdoc/>
     public void Dispose()
     {
-        _file.Dispose();
+        _file?.Dispose();
         _line.Dispose();
-        _tensorBoard.Dispose();
+        _tensorBoard?.Dispose();
     }
 
     private Utf8JsonWriter Begin(string type, long step)
@@ -118,8 +125,8 @@ public sealed class MetricsLog : IDisposable
     private void End()
     {
         _line.Write("\n"u8);
-        _file.Write(_line.WrittenSpan);
-        _file.Flush();
+        _file?.Write(_line.WrittenSpan);
+        _file?.Flush();
     }
 
     /// <summary>JSON has no NaN: what is not finite is written as a string, so that it is seen and not hidden.</summary>

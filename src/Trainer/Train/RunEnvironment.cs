@@ -11,7 +11,7 @@ namespace Z1Coder.Trainer.Train;
 /// <summary>Where and with what a run was made, beside its results.</summary>
 internal static class RunEnvironment
 {
-    public static void Write(string path, TrainRecipe recipe, string tokenizerDirectory, ComputeStream stream, Roofs roofs)
+    public static void Write(string path, TrainRecipe recipe, string tokenizerDirectory, ComputeStream stream, RankWorld ranks, Roofs roofs)
     {
         using var file = File.Create(path);
         using var json = new Utf8JsonWriter(file, new JsonWriterOptions { Indented = true });
@@ -21,6 +21,10 @@ internal static class RunEnvironment
         json.WriteString("runtime", RuntimeInformation.FrameworkDescription);
         json.WriteString("system", RuntimeInformation.OSDescription);
         json.WriteString("device", stream.DeviceName);
+        json.WriteNumber("ranks", ranks.Size);
+        json.WriteNumber("ranks_of_first_node", ranks.Environment.LocalSize);
+        json.WriteString("launcher", ranks.Environment.Launcher);
+        json.WriteString("collectives", ranks.Collective.Backend);
         json.WriteString("processor", Processor());
         json.WriteNumber("cores", Environment.ProcessorCount);
         json.WriteNumber("vector_bits", Vector512.IsHardwareAccelerated ? 512 : Vector256.IsHardwareAccelerated ? 256 : 128);

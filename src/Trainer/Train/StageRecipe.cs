@@ -1,4 +1,5 @@
 using Z1Coder.Trainer.Data;
+using Z1Coder.Trainer.Optimize;
 
 namespace Z1Coder.Trainer.Train;
 
@@ -12,6 +13,9 @@ namespace Z1Coder.Trainer.Train;
 public sealed record StageRecipe(
     string Name, DatasetOptions Data, OptimizeRecipe Train, GuardRecipe Guard, EvalRecipe Eval, CheckpointRecipe Checkpoint)
 {
+    /// <summary>How the training state is spread over ranks.</summary>
+    public ParallelRecipe Parallel { get; init; } = new();
+
     /// <summary>Reads one entry of `stages`.</summary>
     public static StageRecipe From(RecipeTree tree) => new(
         tree.RequiredText("name"),
@@ -19,5 +23,8 @@ public sealed record StageRecipe(
         OptimizeRecipe.From(tree.Section("train")),
         GuardRecipe.From(tree.Section("guard")),
         EvalRecipe.From(tree.Section("eval")),
-        CheckpointRecipe.From(tree.Section("checkpoint")));
+        CheckpointRecipe.From(tree.Section("checkpoint")))
+    {
+        Parallel = ParallelSection.Read(tree.Section("parallel")),
+    };
 }

@@ -1,6 +1,6 @@
 namespace Z1Coder.Trainer.Train;
 
-/// <summary>What one optimizer step did.</summary>
+/// <summary>What one optimizer step did, counted over all ranks: the same on each.</summary>
 /// <param name="Step">1 for the first</param>
 /// <param name="Epoch">fraction of epochs done after it</param>
 /// <param name="Loss">mean over the step's loss tokens under the recipe's rule, nats</param>
@@ -10,8 +10,8 @@ namespace Z1Coder.Trainer.Train;
 /// <param name="Tokens">packed tokens, prompt included</param>
 /// <param name="LossTokens">tokens with a loss</param>
 /// <param name="MicroBatches">forward-backward passes</param>
-/// <param name="Seconds">wall clock</param>
-/// <param name="Flops">operations that had to be done (see <see cref="TrainFlops"/>)</param>
+/// <param name="Seconds">wall clock of this rank</param>
+/// <param name="Flops">operations that all ranks together had to do (see <see cref="TrainFlops"/>); MFU divides by the ranks' peaks</param>
 /// <param name="Fault">why the step was not applied; null when it was</param>
 public readonly record struct StepMetrics(
     long Step, double Epoch, double Loss, double GradientNorm, double LearningRate, int Samples, int Tokens, int LossTokens, int MicroBatches,

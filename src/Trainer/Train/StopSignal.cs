@@ -3,10 +3,12 @@ using System.Runtime.InteropServices;
 
 namespace Z1Coder.Trainer.Train;
 
-/// <summary>SIGTERM, SIGINT (Ctrl-C) and SIGHUP become a request to stop, seen wherever the run is: reading data, between micro-batches, evaluating.
-/// A second signal ends the process as usual.</summary>
+/// <summary>SIGTERM, SIGINT (Ctrl-C), SIGHUP and SIGUSR1 (which Open MPI's mpirun passes on, as it does not SIGTERM) become a request to stop, seen
+/// wherever the run is: reading data, between micro-batches, evaluating. A second signal ends the process as usual.</summary>
 public sealed class StopSignal : IDisposable
 {
+    private const PosixSignal User1 = (PosixSignal)10;
+
     [SuppressMessage("Design", "CA2213", Justification = "a late handler may still cancel it")]
     private readonly CancellationTokenSource _source = new();
     private readonly List<PosixSignalRegistration> _registrations = [];
@@ -14,12 +16,12 @@ public sealed class StopSignal : IDisposable
     /// <summary>Starts listening.</summary>
     public StopSignal()
     {
-        foreach (var signal in new[] { PosixSignal.SIGTERM, PosixSignal.SIGINT, PosixSignal.SIGHUP })
+        foreach (var signal in new[] { PosixSignal.SIGTERM, PosixSignal.SIGINT, PosixSignal.SIGHUP, User1 })
         {
             _registrations.Add(PosixSignalRegistration.Create(signal, context =>
             {
                 context.Cancel = !_source.IsCancellationRequested;
-                Name = context.Signal.ToString();
+                Name = context.Signal == User1 ? "SIGUSR1" : context.Signal.ToString();
                 _source.Cancel();
             }));
         }
@@ -28,8 +30,8 @@ public sealed class StopSignal : IDisposable
     /// <summary>Cancelled by the first signal.</summary>
     public CancellationToken Token => _source.Token;
 
-    /// <summary>Which signal came; empty before one does.</summary>
-    public string Name { get; private set; } = "";
+    /// <summary>Which signal came; until one does, it can only have come to another rank.</summary>
+    public string Name { get; private set; } = "a signal to another rank";
 
     /// <inheritdoc/>
     public void Dispose()

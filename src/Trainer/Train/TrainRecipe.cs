@@ -31,7 +31,7 @@ public sealed record TrainRecipe(
         var model = ModelSource.Read(tree.Section("model"));
         var tokenizer = tree.Section("tokenizer");
         var (tokenizerFrom, templateFrom) = (tokenizer.Text("from"), tokenizer.Text("template"));
-        var stages = tree.Sections("stages", "data", "train", "guard", "eval", "checkpoint").Select(StageRecipe.From).ToList();
+        var stages = tree.Sections("stages", "data", "train", "guard", "eval", "checkpoint", "parallel").Select(StageRecipe.From).ToList();
         tree.RejectUnknownKeys();
         var twice = stages.GroupBy(s => s.Name).FirstOrDefault(g => g.Count() > 1);
         if (twice is not null)

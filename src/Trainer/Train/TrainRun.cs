@@ -12,10 +12,12 @@ public static class TrainRun
     /// <param name="directory">the run's directory; must be new or empty unless <paramref name="resume"/></param>
     /// <param name="resume">continue the run in the directory, to the same bits as if it had not been interrupted</param>
     /// <param name="stream">where it runs; not part of the recipe, so that a run may go on elsewhere</param>
-    /// <param name="output">plain lines for a person</param>
+    /// <param name="ranks">all ranks, each of which calls this with the same recipe and directory; not part of the recipe either</param>
+    /// <param name="output">plain lines for a person, on rank 0; the others say nothing</param>
     /// <param name="profilePath">where a Chrome trace of a few steps goes; null for none; CUDA streams only</param>
     /// <returns>whether the run is complete; false when a signal stopped it, with everything saved</returns>
-    public static bool Execute(TrainRecipe recipe, string directory, bool resume, ComputeStream stream, TextWriter output, string? profilePath = null)
+    public static bool Execute(
+        TrainRecipe recipe, string directory, bool resume, ComputeStream stream, RankWorld ranks, TextWriter output, string? profilePath = null)
     {
         if (stream is CudaStream && recipe.DType == "fp32")
         {
@@ -28,21 +30,27 @@ public static class TrainRun
         }
 
         using var stop = new StopSignal();
-        Open(recipe, directory, resume);
+        ranks.OnFirst(() => Open(recipe, directory, resume, output));
         var tokenizer = recipe.TokenizerFrom ?? recipe.Model.From
             ?? throw new InvalidInputException("the recipe's tokenizer.from is missing: random weights bring no tokenizer of their own");
-        tokenizer = WithTemplate(tokenizer, recipe.TemplateFrom, directory);
-        var roofs = Roofs.Measure(stream, quick: true);
-        var peak = recipe.DType == "fp32" ? roofs.GemmFlopsPerSecond<float>() : roofs.GemmFlopsPerSecond<BFloat16>();
-        RunEnvironment.Write(Path.Combine(directory, RunFiles.Environment), recipe, tokenizer, stream, roofs);
-        var context = new TrainContext(recipe, tokenizer, stream, peak, resume, stop, output, profilePath);
+        var (plain, peak) = (tokenizer, 1.0);
+        tokenizer = recipe.TemplateFrom is null ? plain : Path.Combine(directory, "tokenizer");
+        ranks.OnFirst(() =>
+        {
+            WithTemplate(plain, recipe.TemplateFrom, tokenizer);
+            var roofs = Roofs.Measure(stream, quick: true);      // of this rank, while no other computes; only rank 0 reports MFU
+            peak = ranks.Size * (recipe.DType == "fp32" ? roofs.GemmFlopsPerSecond<float>() : roofs.GemmFlopsPerSecond<BFloat16>());
+            RunEnvironment.Write(Path.Combine(directory, RunFiles.Environment), recipe, tokenizer, stream, ranks, roofs);
+        });
+        var context = new TrainContext(
+            recipe, tokenizer, stream, ranks, peak, resume, stop, ranks.IsFirst ? output : TextWriter.Null, ranks.IsFirst ? profilePath : null);
 
         var source = recipe.Model.From;
         foreach (var stage in recipe.Stages)
         {
             var folder = Path.Combine(directory, stage.Name);
             var model = Path.Combine(folder, RunFiles.Model);
-            if (!Directory.Exists(model))
+            if (!ranks.Any(ranks.IsFirst && Directory.Exists(model)))      // a shared file system may show it to one rank before another
             {
                 var complete = recipe.DType == "fp32"
                     ? new TrainStage<float>(context, stage, folder).Run(source)
@@ -56,15 +64,16 @@ public static class TrainRun
             source = model;
         }
 
+        ranks.Collective.Barrier();                              // nobody leaves while another still needs it
         return true;
     }
 
-    /// <summary>The tokenizer's directory, or a copy in the run's with another chat template beside it.</summary>
-    private static string WithTemplate(string tokenizer, string? template, string directory)
+    /// <summary>Copies the tokenizer with another chat template beside it; nothing without a template.</summary>
+    private static void WithTemplate(string tokenizer, string? template, string copy)
     {
         if (template is null)
         {
-            return tokenizer;
+            return;
         }
 
         var source = Directory.Exists(tokenizer) ? Path.Combine(tokenizer, "tokenizer.json") : tokenizer;
@@ -76,15 +85,13 @@ public static class TrainRun
             }
         }
 
-        var copy = Path.Combine(directory, "tokenizer");
         Directory.CreateDirectory(copy);
         File.Copy(source, Path.Combine(copy, "tokenizer.json"), overwrite: true);
         var name = template.EndsWith(".jinja", StringComparison.Ordinal) ? "chat_template.jinja" : "tokenizer_config.json";
         File.Copy(template, Path.Combine(copy, name), overwrite: true);
-        return copy;
     }
 
-    private static void Open(TrainRecipe recipe, string directory, bool resume)
+    private static void Open(TrainRecipe recipe, string directory, bool resume, TextWriter output)
     {
         var path = Path.Combine(directory, RunFiles.Recipe);
         if (!File.Exists(path) || (!resume && !HasBegun(recipe, directory)))
@@ -108,19 +115,49 @@ public static class TrainRun
             throw new InvalidInputException($"{directory}: already holds a run; add --resume to go on with it, or give another --out");
         }
 
-        var (before, now) = (File.ReadAllLines(path), recipe.Resolved.TrimEnd('\n').Split('\n'));
-        var differs = Enumerable.Range(0, Math.Max(before.Length, now.Length))
-            .FirstOrDefault(i => before.ElementAtOrDefault(i) != now.ElementAtOrDefault(i), -1);
-        if (differs >= 0)
+        string[] stored = File.ReadAllLines(path), given = recipe.Resolved.TrimEnd('\n').Split('\n');
+        var (before, now) = (WithoutParallel(stored), WithoutParallel(given));
+        for (var i = 0; i < Math.Max(before.Count, now.Count); i++)
         {
-            throw new InvalidInputException(
-                $"{path}: line {differs + 1} is '{before.ElementAtOrDefault(differs)?.Trim()}', the recipe now says '{now.ElementAtOrDefault(differs)?.Trim()}'; "
-                + "a resumed run keeps its recipe");
+            if (before.ElementAtOrDefault(i).Text != now.ElementAtOrDefault(i).Text)
+            {
+                throw new InvalidInputException(
+                    $"{path}: line {before.ElementAtOrDefault(i).Number} is '{before.ElementAtOrDefault(i).Text?.Trim()}', the recipe now says "
+                    + $"'{now.ElementAtOrDefault(i).Text?.Trim()}'; a resumed run keeps its recipe");
+            }
+        }
+
+        if (!stored.SequenceEqual(given))
+        {
+            output.WriteLine($"{path}: the run began with another 'parallel' section; it goes on with the one given now");
         }
     }
 
+    /// <summary>The lines of a resolved recipe, numbered from 1, but for how the state is spread over ranks: that may change with their number.</summary>
+    private static List<(int Number, string? Text)> WithoutParallel(string[] lines)
+    {
+        var kept = new List<(int, string?)>();
+        var inside = -1;                                         // the indentation of the section that is left out
+        for (var i = 0; i < lines.Length; i++)
+        {
+            var indentation = lines[i].Length - lines[i].TrimStart().Length;
+            inside = indentation > inside ? inside : -1;
+            if (inside < 0 && lines[i].Trim() == "parallel:")
+            {
+                inside = indentation;
+            }
+
+            if (inside < 0)
+            {
+                kept.Add((i + 1, lines[i]));
+            }
+        }
+
+        return kept;
+    }
+
     /// <summary>Whether any stage has got past its checks: what stopped earlier, at a wrong path say, may be started afresh.</summary>
-    private static bool HasBegun(TrainRecipe recipe, string directory) => recipe.Stages.Any(stage =>
+    internal static bool HasBegun(TrainRecipe recipe, string directory) => recipe.Stages.Any(stage =>
     {
         var folder = Path.Combine(directory, stage.Name);
         return File.Exists(Path.Combine(folder, RunFiles.Metrics)) || Directory.Exists(Path.Combine(folder, RunFiles.Model))

@@ -20,20 +20,17 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
     /// <returns>false when stopped by a signal; the state is then saved</returns>
     public bool Run(string? source)
     {
-        try
+        if (LoadData() is { } dataset)
         {
-            return Train(source);
+            return Train(source, dataset);
         }
-        catch (OperationCanceledException) when (context.Stop.Token.IsCancellationRequested)
-        {
-            context.Output.WriteLine($"{recipe.Name} stopped by {context.Stop.Name} while reading its data; continue with --resume");
-            return false;
-        }
+
+        context.Output.WriteLine($"{recipe.Name} stopped by {context.Stop.Name} while reading its data; continue with --resume");
+        return false;
     }
 
-    private bool Train(string? source)
+    private bool Train(string? source, SftDataset dataset)
     {
-        var dataset = LoadData();
         var config = Config(source);
         CheckFits(config, dataset);
 
@@ -41,22 +38,29 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         var totalSteps = plan.Steps(recipe.Train.Epochs);
         totalSteps = recipe.Train.MaxSteps > 0 ? Math.Min(totalSteps, recipe.Train.MaxSteps) : totalSteps;
 
-        using var optimizer = new Optimizer<T>(new Qwen2Parameters(config), recipe.Train.AdamW, recipe.Train.DecayAll, context.Stream);
+        using var parallelism = new Parallelism(context.Ranks.Collective, recipe.Parallel, context.Ranks.Environment.LocalSize);
+        using var optimizer = new Optimizer<T>(new Qwen2Parameters(config), recipe.Train.AdamW, recipe.Train.DecayAll, parallelism, context.Stream);
         using var activations = new Activations<T>(
             config, recipe.Train.MicroBatchTokens, recipe.Train.HeadRows, recipe.Train.Recompute, context.Stream, training: true, recipe.Train.Fp8);
         DeviceMemory.Expect(context.Stream, optimizer.Arenas.Append(activations.Arena), recipe.Name);
         optimizer.Allocate();
         activations.Allocate();
+        if (recipe.Parallel.OffloadOptimizer && context.Stream is CpuStream)
+        {
+            context.Output.WriteLine($"{recipe.Name}: parallel.offload optimizer saves nothing on a CPU, whose memory is the host's; it costs copies");
+        }
 
         var store = new CheckpointStore(Path.Combine(directory, RunFiles.Checkpoints), recipe.Checkpoint.Keep, context.Report);
-        store.RemoveLeftovers();
-        var progress = Restore(store, optimizer, source);
+        using var writer = TrainCheckpoint.Writer(store, optimizer, context.Stream, recipe.Checkpoint.Async);
+        writer.Allocate();
+        context.Ranks.OnFirst(store.RemoveLeftovers);
+        var progress = Restore(store, writer, optimizer, source);
 
         var view = new TrainView(recipe.Name, totalSteps, context.Output);
-        using var log = new MetricsLog(directory, progress.Step);
+        using var log = context.Ranks.IsFirst ? new MetricsLog(directory, progress.Step) : MetricsLog.None();
         var loop = new TrainLoop<T>(
             context.Stream, optimizer, activations, dataset.Train, plan, totalSteps, recipe.Train, recipe.Guard, progress);
-        var evaluation = new StageEvaluation<T>(context, recipe.Eval, directory, _codec, loop.Model, activations, dataset.Eval, log, view);
+        var evaluation = new StageEvaluation<T>(context, recipe.Eval, directory, _codec, optimizer, loop.Model, activations, dataset.Eval, log, view);
         return view.Show(() =>
         {
             try
@@ -66,38 +70,41 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
                 while (loop.Progress.Step < totalSteps)
                 {
                     profiler?.Begin();
-                    if (!Advance(loop, dataset.Train, log, view))
+                    if (!Advance(loop, dataset.Train, log, view, writer))
                     {
-                        return Stopped(store, optimizer, loop, view);
+                        return Stopped(store, writer, loop, view);
                     }
 
                     profiler?.End();
-                    Periodic(store, optimizer, loop, evaluation, view, totalSteps);
+                    Saved(writer.Poll(), view);
+                    Periodic(writer, loop, evaluation, view, totalSteps);
                 }
 
-                Save(store, optimizer, loop, view);
+                Save(writer, loop, view);
                 evaluation.Loss(totalSteps);
                 evaluation.PassAt1(totalSteps);
             }
-            catch (OperationCanceledException) when (context.Stop.Token.IsCancellationRequested)
+            catch (OperationCanceledException)
             {
-                return Stopped(store, optimizer, loop, view);              // an evaluation was given up; the weights are those of the step
+                return Stopped(store, writer, loop, view);                 // an evaluation was given up; the weights are those of the step
             }
 
-            Export(optimizer, config);
+            Saved(writer.Complete(), view);
+            Export(optimizer);
             view.Note($"{Path.Combine(directory, RunFiles.Model)} holds the model");
             return true;
         });
     }
 
-    private bool Stopped(CheckpointStore store, Optimizer<T> optimizer, TrainLoop<T> loop, TrainView view)
+    private bool Stopped(CheckpointStore store, CheckpointWriter writer, TrainLoop<T> loop, TrainView view)
     {
-        Save(store, optimizer, loop, view);
+        Save(writer, loop, view);
+        Saved(writer.Complete(), view);
         view.Note($"stopped by {context.Stop.Name}; {store.Directory} holds step {loop.Progress.Step}; continue with --resume");
         return false;
     }
 
-    private bool Advance(TrainLoop<T> loop, IReadOnlyList<TokenizedSample> samples, MetricsLog log, TrainView view)
+    private bool Advance(TrainLoop<T> loop, IReadOnlyList<TokenizedSample> samples, MetricsLog log, TrainView view, CheckpointWriter writer)
     {
         try
         {
@@ -119,13 +126,13 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         catch (BadStepException e)
         {
             log.Step(e.Metrics, 0);
+            Saved(writer.Complete(), view);             // all ranks end here: what is under way is still worth keeping
             throw new InvalidInputException(
                 $"{recipe.Name} step {e.Metrics.Step}: {e.Metrics.Fault}; guard.on_bad_step says stop; its samples: {Names(e.Samples, samples)}", e);
         }
     }
 
-    private void Periodic(
-        CheckpointStore store, Optimizer<T> optimizer, TrainLoop<T> loop, StageEvaluation<T> evaluation, TrainView view, long totalSteps)
+    private void Periodic(CheckpointWriter writer, TrainLoop<T> loop, StageEvaluation<T> evaluation, TrainView view, long totalSteps)
     {
         var step = loop.Progress.Step;
         if (step == totalSteps)
@@ -135,7 +142,7 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
 
         if (recipe.Checkpoint.Every > 0 && step % recipe.Checkpoint.Every == 0)
         {
-            Save(store, optimizer, loop, view);
+            Save(writer, loop, view);
         }
 
         Evaluate(evaluation, step, totalSteps);
@@ -159,24 +166,35 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         }
     }
 
-    private static void Save(CheckpointStore store, Optimizer<T> optimizer, TrainLoop<T> loop, TrainView view)
+    private static void Save(CheckpointWriter writer, TrainLoop<T> loop, TrainView view)
     {
-        if (store.Steps.Contains(loop.Progress.Step))
+        if (writer.LastStep == loop.Progress.Step)
         {
             return;
         }
 
-        TrainCheckpoint.Save(store, optimizer, loop.Progress, optimizer.Weights.Parameters.Config.Fingerprint);
-        view.Note($"step {loop.Progress.Step} saved");
+        foreach (var step in TrainCheckpoint.Begin(writer, loop.Progress))
+        {
+            Saved(step, view);
+        }
     }
 
-    private TrainProgress Restore(CheckpointStore store, Optimizer<T> optimizer, string? source)
+    private static void Saved(long? step, TrainView view)
     {
-        var newest = context.Resume ? store.FindNewest() : null;
+        if (step is not null)
+        {
+            view.Note($"step {step} saved");
+        }
+    }
+
+    private TrainProgress Restore(CheckpointStore store, CheckpointWriter writer, Optimizer<T> optimizer, string? source)
+    {
+        var newest = context.Resume ? store.FindNewest(optimizer.Parallelism.World) : null;
         if (newest is not null)
         {
             context.Output.WriteLine($"{recipe.Name} continues after step {newest.Info.Step} of {newest.Directory}");
-            return TrainCheckpoint.Load(newest, optimizer, optimizer.Weights.Parameters.Config.Fingerprint, context.Stream);
+            writer.LastStep = newest.Info.Step;
+            return TrainCheckpoint.Load(newest, optimizer, context.Stream);
         }
 
         if (source is null)
@@ -192,13 +210,35 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         return TrainProgress.Start;
     }
 
-    private SftDataset LoadData()
+    /// <summary>Every rank reads all data, to the same samples in the same order; null on all when one was asked to stop meanwhile.</summary>
+    private SftDataset? LoadData()
     {
-        Directory.CreateDirectory(directory);
-        var dataset = SftDataset.Load(
-            recipe.Data, Encode, _codec.EndToken, _codec.Template is null ? null : _codec.Render);
-        context.Output.Write($"{recipe.Name} data: {dataset.Report}");
-        DataReportJson.Write(Path.Combine(directory, RunFiles.Data), dataset.Report);
+        SftDataset? dataset = null;
+        try
+        {
+            if (context.Ranks.IsFirst)
+            {
+                Directory.CreateDirectory(directory);
+            }
+
+            dataset = SftDataset.Load(recipe.Data, Encode, _codec.EndToken, _codec.Template is null ? null : _codec.Render);
+        }
+        catch (OperationCanceledException) when (context.Stop.Token.IsCancellationRequested)
+        {
+            // the other ranks are told below
+        }
+
+        if (context.Ranks.Any(dataset is null))
+        {
+            return null;
+        }
+
+        context.Output.Write($"{recipe.Name} data: {dataset!.Report}");
+        if (context.Ranks.IsFirst)
+        {
+            DataReportJson.Write(Path.Combine(directory, RunFiles.Data), dataset.Report);
+        }
+
         return dataset;
     }
 
@@ -254,14 +294,9 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         }
     }
 
-    private void Export(Optimizer<T> optimizer, Qwen2Config config)
-    {
-        var dtype = typeof(T) == typeof(float) ? SafetensorDtype.F32 : SafetensorDtype.BF16;
-        HfDirectory.Save(
-            Path.Combine(directory, RunFiles.Model), config,
-            [.. optimizer.Weights.ByName.Select(p => HfTensor.From(p.Parameter.Name, p.Tensor, dtype))],
-            context.TokenizerDirectory, [_codec.EndToken]);
-    }
+    private void Export(Optimizer<T> optimizer) => ModelExport.Save(
+        Path.Combine(directory, RunFiles.Model), optimizer, context.Stream, typeof(T) == typeof(float) ? SafetensorDtype.F32 : SafetensorDtype.BF16,
+        context.TokenizerDirectory, [_codec.EndToken]);
 
     private static string Names(IEnumerable<int> indices, IReadOnlyList<TokenizedSample> samples)
     {

@@ -20,6 +20,19 @@ public sealed class CheckpointCrashTests
         Assert.Equal(0, Losses(crash, seed, new(), keep: 2, store => SaveAsTwoRanks(store, 30, "new"), [(20, "old"), (30, "new")]));
 
     [Theory, MemberData(nameof(Crashes))]
+    public void Two_ranks_that_write_beside_their_steps(string crash, int seed) => Ranks(crash, seed, asynchronous: true, victim: null);
+
+    [Theory]
+    [InlineData("killed", 0)]
+    [InlineData("power cut, some lost", 1)]
+    public void Two_ranks_that_write_in_place(string crash, int seed) => Ranks(crash, seed, asynchronous: false, victim: null);
+
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    public void One_of_two_ranks_is_killed_while_both_write(int victim) => Ranks("killed", 0, asynchronous: true, victim);
+
+    [Theory, MemberData(nameof(Crashes))]
     public void Replacing_the_newest_step(string crash, int seed) =>
         Assert.Equal(0, Losses(crash, seed, new(), keep: 1, store => Save(store, 20, "new"), [(20, "old"), (20, "new")]));
 
@@ -52,6 +65,72 @@ public sealed class CheckpointCrashTests
             }
         }
     }
+
+    /// <summary>Two ranks with steps 10 and 20 behind them save step 30 and die, both or one, at every operation there is.</summary>
+    private static void Ranks(string crash, int seed, bool asynchronous, int? victim)
+    {
+        var expected = Bits(Undisturbed(30));
+        var before = Bits(Undisturbed(20));
+        for (var k = 0; ; k++)
+        {
+            var disk = Undisturbed(20);
+            var disks = new[] { new FailingDisk(disk), new FailingDisk(disk) };
+            if (victim is { } rank)
+            {
+                disks[rank].OperationsLeft = k;
+            }
+            else
+            {
+                disk.OperationsLeft = k;
+            }
+
+            var finished = TwoRanks(disks, 30, asynchronous).All(r => r.Thrown is null);
+            Restart(disk, crash, seed + k);
+            var found = Bits(disk);
+            Assert.True(found == expected || (!finished && found == before), $"operation {k}: neither step 20 nor step 30 is whole");
+
+            // the next run goes on from what it finds
+            new CheckpointStore(Run, 2, null, disk).RemoveLeftovers();
+            Assert.Equal(found, Bits(disk));
+            Assert.All(TwoRanks([new(disk), new(disk)], 40, asynchronous), r => Assert.Null(r.Thrown));
+            Assert.Equal(Bits(Undisturbed(40)), Bits(disk));
+            Assert.True(new CheckpointStore(Run, 2, null, disk).Steps.Count <= 2);
+            if (finished)
+            {
+                Assert.True(k > (victim is null ? 20 : 6), $"only {k} operations");
+                return;
+            }
+        }
+
+        static ForgetfulDisk Undisturbed(long last)
+        {
+            var disk = new ForgetfulDisk();
+            for (var step = 10L; step <= last; step += 10)
+            {
+                Assert.All(TwoRanks([new(disk), new(disk)], step, asynchronous: true), r => Assert.Null(r.Thrown));
+            }
+
+            return disk;
+        }
+    }
+
+    private static (bool Result, Exception? Thrown)[] TwoRanks(FailingDisk[] disks, long step, bool asynchronous) => LockstepRanks.Run(2, ranks =>
+    {
+        using var state = new ShardedState(new(2, 1), ranks.Rank).Fill((int)step);
+        using var writer = state.Writer(new CheckpointStore(Run, 2, null, disks[ranks.Rank]), ranks, asynchronous);
+        writer.Begin(step, "progress.json", Encoding.UTF8.GetBytes($"{step}"));
+        while (writer.IsPending)
+        {
+            writer.Poll();               // steps go by
+        }
+
+        return true;
+    });
+
+    /// <summary>Step, and name and hash of every file of the newest whole checkpoint.</summary>
+    private static string Bits(ForgetfulDisk disk) => new CheckpointStore(Run, 2, null, disk).FindNewest() is { } found
+        ? $"{found.Info.Step}: {string.Join(", ", found.Files.Select(f => $"{f.Name} {f.Sha256}"))}"
+        : "none";
 
     /// <summary>How many crashes, one per operation, end with a checkpoint lost or damaged.</summary>
     private static int Losses(

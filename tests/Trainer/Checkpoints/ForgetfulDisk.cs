@@ -7,11 +7,12 @@ public sealed class PlugPulledException() : Exception("the plug is pulled");
 
 /// <summary>
 /// A disk in memory that keeps apart what a program sees and what survives: bytes of a file survive when it was flushed, names in a
-/// directory when the directory was. It can die at any operation; <see cref="Restart"/> shows what is left.
+/// directory when the directory was. It can die at any operation; <see cref="Restart"/> shows what is left. Several threads may use it.
 /// </summary>
 internal sealed class ForgetfulDisk : ICheckpointFiles
 {
     private readonly Folder _root = new();
+    private readonly Lock _lock = new();
 
     /// <summary>Operations until the plug is pulled; negative: never.</summary>
     public int OperationsLeft { get; set; } = -1;
@@ -24,6 +25,9 @@ internal sealed class ForgetfulDisk : ICheckpointFiles
 
     /// <summary>See <see cref="LiesAboutFiles"/>.</summary>
     public bool LiesAboutFolders { get; init; }
+
+    /// <summary>Runs before each operation, outside of any lock: a test holds a thread here.</summary>
+    public Action? Before { get; set; }
 
     /// <summary>When set, creating and writing fail like a full disk.</summary>
     public bool Full { get; set; }
@@ -40,86 +44,143 @@ internal sealed class ForgetfulDisk : ICheckpointFiles
 
     public void CreateDirectory(string path)
     {
-        Step();
-        var folder = _root;
-        foreach (var name in Parts(path))
+        Before?.Invoke();
+        lock (_lock)
         {
-            if (!folder.Now.TryGetValue(name, out var next))
+            Step();
+            var folder = _root;
+            foreach (var name in Parts(path))
             {
-                folder.Change(now => now[name] = next = new Folder());
-            }
+                if (!folder.Now.TryGetValue(name, out var next))
+                {
+                    folder.Change(now => now[name] = next = new Folder());
+                }
 
-            folder = (Folder)next!;
+                folder = (Folder)next!;
+            }
         }
     }
 
-    public bool DirectoryExists(string path) => Find(path) is Folder;
+    public bool DirectoryExists(string path)
+    {
+        lock (_lock)
+        {
+            return Find(path) is Folder;
+        }
+    }
 
-    public IReadOnlyList<string> Directories(string path) =>
-        Find(path) is Folder folder ? [.. folder.Now.Where(e => e.Value is Folder).Select(e => e.Key)] : [];
+    public IReadOnlyList<string> Directories(string path)
+    {
+        lock (_lock)
+        {
+            return Find(path) is Folder folder ? [.. folder.Now.Where(e => e.Value is Folder).Select(e => e.Key)] : [];
+        }
+    }
 
-    public IReadOnlyList<string> Files(string path) => [.. ((Folder)Find(path)!).Now.Where(e => e.Value is Data).Select(e => e.Key)];
+    public IReadOnlyList<string> Files(string path)
+    {
+        lock (_lock)
+        {
+            return [.. ((Folder)Find(path)!).Now.Where(e => e.Value is Data).Select(e => e.Key)];
+        }
+    }
 
     public Stream Create(string path)
     {
-        Step();
-        var data = new Data();
-        Parent(path).Change(now => now[Path.GetFileName(path)] = data);
-        return new Writer(this, data);
+        Before?.Invoke();
+        lock (_lock)
+        {
+            Step();
+            var data = new Data();
+            Parent(path).Change(now => now[Path.GetFileName(path)] = data);
+            return new Writer(this, data);
+        }
     }
 
     public void Flush(Stream file)
     {
-        Step();
-        var data = ((Writer)file).Data;
-        data.Flushed = LiesAboutFiles ? data.Flushed : [.. data.Now];
+        Before?.Invoke();
+        lock (_lock)
+        {
+            Step();
+            var data = ((Writer)file).Data;
+            data.Flushed = LiesAboutFiles ? data.Flushed : [.. data.Now];
+        }
     }
 
     public void FlushDirectory(string path)
     {
-        Step();
-        if (!LiesAboutFolders)
+        Before?.Invoke();
+        lock (_lock)
         {
-            ((Folder)Find(path)!).Flush();
+            Step();
+            if (!LiesAboutFolders)
+            {
+                ((Folder)Find(path)!).Flush();
+            }
         }
     }
 
     public void Move(string from, string to)
     {
-        Step();
-        var folder = Parent(from);
-        if (!folder.Now.ContainsKey(Path.GetFileName(from)) || folder != Parent(to) || folder.Now.ContainsKey(Path.GetFileName(to)))
+        Before?.Invoke();
+        lock (_lock)
         {
-            throw new IOException($"cannot rename {from} to {to}");
-        }
+            Step();
+            var folder = Parent(from);
+            if (!folder.Now.ContainsKey(Path.GetFileName(from)) || folder != Parent(to) || folder.Now.ContainsKey(Path.GetFileName(to)))
+            {
+                throw new IOException($"cannot rename {from} to {to}");
+            }
 
-        folder.Change(now =>
-        {
-            now.Remove(Path.GetFileName(from), out var node);
-            now.Add(Path.GetFileName(to), node!);
-        });
+            folder.Change(now =>
+            {
+                now.Remove(Path.GetFileName(from), out var node);
+                now.Add(Path.GetFileName(to), node!);
+            });
+        }
     }
 
     public void DeleteFile(string path)
     {
-        Step();
-        Parent(path).Change(now => now.Remove(Path.GetFileName(path)));
+        Before?.Invoke();
+        lock (_lock)
+        {
+            Step();
+            Parent(path).Change(now => now.Remove(Path.GetFileName(path)));
+        }
     }
 
     public void DeleteDirectory(string path)
     {
-        Step();
-        if (((Folder)Find(path)!).Now.Count > 0)
+        Before?.Invoke();
+        lock (_lock)
         {
-            throw new IOException($"{path} is not empty");
-        }
+            Step();
+            if (((Folder)Find(path)!).Now.Count > 0)
+            {
+                throw new IOException($"{path} is not empty");
+            }
 
-        Parent(path).Change(now => now.Remove(Path.GetFileName(path)));
+            Parent(path).Change(now => now.Remove(Path.GetFileName(path)));
+        }
     }
 
-    public long Length(string path) => Find(path) is Data data ? data.Now.Count : -1;
+    public long Length(string path)
+    {
+        lock (_lock)
+        {
+            return Find(path) is Data data ? data.Now.Count : -1;
+        }
+    }
 
-    public Stream OpenRead(string path) => Find(path) is Data data ? new MemoryStream([.. data.Now]) : throw new FileNotFoundException($"no file {path}");
+    public Stream OpenRead(string path)
+    {
+        lock (_lock)
+        {
+            return Find(path) is Data data ? new MemoryStream([.. data.Now]) : throw new FileNotFoundException($"no file {path}");
+        }
+    }
 
     /// <summary>Flips one bit of a file.</summary>
     public void Damage(string path, int at) => ((Data)Find(path)!).Now[at] ^= 1;
@@ -217,10 +278,14 @@ internal sealed class ForgetfulDisk : ICheckpointFiles
         {
             // each write is two operations, so that the plug can be pulled in its middle
             var half = buffer.Length / 2;
-            disk.Step();
-            data.Now.AddRange(buffer[..half]);
-            disk.Step();
-            data.Now.AddRange(buffer[half..]);
+            disk.Before?.Invoke();
+            lock (disk._lock)
+            {
+                disk.Step();
+                data.Now.AddRange(buffer[..half]);
+                disk.Step();
+                data.Now.AddRange(buffer[half..]);
+            }
         }
 
         public override void Write(byte[] buffer, int offset, int count) => Write(buffer.AsSpan(offset, count));

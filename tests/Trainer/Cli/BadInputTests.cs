@@ -27,6 +27,10 @@ public sealed class BadInputTests
         using var tiny = new TinyRun();
         Z1.Run("train", tiny["none.yaml"]).FailedWith(tiny["none.yaml"], "no such recipe");
         Z1.Run("plan", tiny["none.yaml"]).FailedWith("no such recipe");
+        Z1.Run("plan").FailedWith("a recipe, or --model");
+        Z1.Run("plan", "--model", "8b").FailedWith("'8b' is neither a model directory nor one of 0.5b, 1.5b");
+        Z1.Run("plan", "--model", "7b", "--gpus", "2", "--link-bandwidth", "many").FailedWith("--link-bandwidth many: write it as IN:ACROSS");
+        Z1.Run("plan", "--model", "7b", "--gpus", "0").WasMisused("--gpus 0: must be from 1");
         File.WriteAllText(tiny["broken.yaml"], "name: x\nstages: [\n");
         Z1.Run("train", tiny["broken.yaml"]).FailedWith("broken.yaml: line ", "YAML");
         File.WriteAllText(tiny["list.yaml"], "- a\n");
@@ -146,14 +150,14 @@ public sealed class BadInputTests
         Assert.Equal(["step-00000006", "step-00000008"], Directory.GetDirectories(checkpoints).Select(Path.GetFileName).Order());
         Z1.Run("inspect", checkpoints).Succeeded();
 
-        var master = Path.Combine(checkpoints, "step-00000008", "master.safetensors");
+        var master = Path.Combine(checkpoints, "step-00000008", "master.00000-of-00001.safetensors");
         var bytes = File.ReadAllBytes(master);
         bytes[^1] ^= 1;
         File.WriteAllBytes(master, bytes);
         var seen = Z1.Run("inspect", checkpoints);
         Assert.Equal(1, seen.ExitCode);
         Assert.Contains("step 6: verified", seen.Output);
-        Assert.Contains("step 8: the content of master.safetensors does not match", seen.Output);
+        Assert.Contains("step 8: the content of master.00000-of-00001.safetensors does not match", seen.Output);
         var resumed = Z1.Run(tiny.Train("run", "--resume")).Succeeded();
         Assert.Contains("passed over", resumed.Output);
         Assert.Contains("continues after step 6", resumed.Output);

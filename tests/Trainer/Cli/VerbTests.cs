@@ -130,6 +130,47 @@ public sealed class VerbTests
     }
 
     [Fact]
+    public void A_plan_for_a_cluster_compares_every_strategy_and_needs_no_recipe()
+    {
+        string[] two = ["--gpus", "2", "--memory", "80", "--json"];
+        var plan = Z1.Run(["plan", "--model", "7b", .. two]).Json();
+        var stage = plan.GetProperty("stages")[0];
+        Assert.Equal(7_615_616_512, stage.GetProperty("parameters").GetInt64());
+        var rows = stage.GetProperty("strategies").EnumerateArray().ToList();
+        Assert.Equal(
+            ["none step", "zero1 step", "zero2 micro_batch", "fsdp step", "fsdp micro_batch"],
+            rows.Select(r => $"{r.GetProperty("strategy").GetString()} {r.GetProperty("reduce_per").GetString()}"));
+        foreach (var row in rows)
+        {
+            Assert.Equal(
+                row.GetProperty("total_bytes").GetInt64(),
+                row.GetProperty("bytes").EnumerateObject().Sum(b => b.Value.GetInt64()) + plan.GetProperty("reserved_bytes").GetInt64());
+            Assert.Equal(row.GetProperty("total_bytes").GetInt64() <= plan.GetProperty("available_bytes").GetInt64(), row.GetProperty("fits").GetBoolean());
+            Assert.Equal(
+                row.GetProperty("bytes_sent").GetDouble(), row.GetProperty("collectives").EnumerateArray().Sum(c => c.GetProperty("bytes_sent").GetDouble()));
+        }
+
+        Assert.Equal("fsdp", stage.GetProperty("recommended").GetProperty("strategy").GetString());
+        Assert.Equal(JsonValueKind.Null, stage.GetProperty("what_would_fit").ValueKind);
+        Assert.Equal(JsonValueKind.Null, stage.GetProperty("as_the_recipe_is").ValueKind);
+        var alone = Z1.Run("plan", "--model", "32b", "--gpus", "2", "--json").Json().GetProperty("stages")[0];
+        Assert.Equal(JsonValueKind.Null, alone.GetProperty("recommended").ValueKind);
+        Assert.Contains("GPUs would do", alone.GetProperty("what_would_fit").GetString());
+
+        // the published runs, as their recipes are
+        foreach (var recipe in (string[])["z1-coder-1.5b.yaml", "z1-coder-7b.yaml"])
+        {
+            var path = Path.Combine(Goldens.RepositoryRoot, "recipes", recipe);
+            var written = Z1.Run(["plan", path, .. two]).Json().GetProperty("stages")[0];
+            Assert.True(written.GetProperty("as_the_recipe_is").GetProperty("fits").GetBoolean(), recipe);
+            Assert.Equal(128, written.GetProperty("as_the_recipe_is").GetProperty("micro_batches_per_rank").GetInt32());     // published: 128 accumulation steps
+            var text = Z1.Run("plan", path, "--gpus", "2").Succeeded().Output;
+            Assert.Contains("recommended: parallel.strategy ", text);
+            Assert.Contains("as the recipe is: ", text);
+        }
+    }
+
+    [Fact]
     public void Doctor_measures_this_machine()
     {
         var json = Z1.Run("doctor", "--json").Json();

@@ -13,8 +13,13 @@ internal sealed class Z1 : IDisposable
     private readonly SemaphoreSlim _lines = new(0);
 
     private Z1(string[] arguments, string? input, params (string Name, string Value)[] environment)
+        : this(Program, arguments, input, environment)
     {
-        var start = new ProcessStartInfo(Program)
+    }
+
+    private Z1(string program, string[] arguments, string? input, params (string Name, string Value)[] environment)
+    {
+        var start = new ProcessStartInfo(program)
         {
             RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true, UseShellExecute = false,
         };
@@ -55,6 +60,9 @@ internal sealed class Z1 : IDisposable
 
     public static Z1 Start(params string[] arguments) => new(arguments, null);
 
+    /// <summary>Another program, which starts z1, with more environment variables.</summary>
+    public static Z1 StartProgram(string program, (string Name, string Value)[] environment, params string[] arguments) => new(program, arguments, null, environment);
+
     /// <summary>Runs to the end.</summary>
     public static Z1Result Run(params string[] arguments) => RunWithInput(null, arguments);
 
@@ -91,10 +99,36 @@ internal sealed class Z1 : IDisposable
     public void Kill() => _process.Kill();
 
     /// <summary>SIGTERM.</summary>
-    public void Terminate()
+    public void Terminate() => Signal(Id, "TERM");
+
+    /// <summary>A signal, by its name without SIG, to any process; one that has ended is left alone.</summary>
+    public static void Signal(int process, string signal)
     {
-        using var kill = Process.Start("kill", ["-TERM", $"{_process.Id}"]);
+        using var kill = Process.Start(new ProcessStartInfo("kill", [$"-{signal}", $"{process}"]) { RedirectStandardError = true })!;
         kill.WaitForExit();
+    }
+
+    /// <summary>The processes that this one has started and that run, with their environment.</summary>
+    public IReadOnlyList<(int Id, string[] Environment)> Children()
+    {
+        var children = new List<(int, string[])>();
+        foreach (var folder in Directory.GetDirectories("/proc").Where(d => char.IsAsciiDigit(Path.GetFileName(d)[0])))
+        {
+            try
+            {
+                var stat = File.ReadAllText(Path.Combine(folder, "stat"));
+                if (int.Parse(stat[(stat.LastIndexOf(')') + 4)..].Split(' ')[0]) == Id)
+                {
+                    children.Add((int.Parse(Path.GetFileName(folder)), File.ReadAllText(Path.Combine(folder, "environ")).Split('\0')));
+                }
+            }
+            catch (IOException)
+            {
+                // it has ended meanwhile
+            }
+        }
+
+        return children;
     }
 
     public Z1Result Wait()

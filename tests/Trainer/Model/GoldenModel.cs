@@ -51,7 +51,7 @@ internal sealed class GoldenModel<T> : IDisposable
     public void Load(string safetensors)
     {
         using var file = SafetensorsFile.Open(safetensors);
-        foreach (var (parameter, tensor) in Optimizer.Master.ByName)
+        foreach (var (parameter, _, tensor) in Optimizer.Master.ByName)
         {
             file.Read(parameter.Name, tensor.Span);
         }

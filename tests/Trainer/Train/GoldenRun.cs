@@ -3,9 +3,11 @@ using System.Text.RegularExpressions;
 using Z1Coder.Kernels;
 using Z1Coder.Perf;
 using Z1Coder.Runtime;
+using Z1Coder.Tests.Runtime;
 using Z1Coder.Tests.Trainer.Model;
 using Z1Coder.Trainer.Batches;
 using Z1Coder.Trainer.Checkpoints;
+using Z1Coder.Trainer.Model;
 using Z1Coder.Trainer.Optimize;
 
 namespace Z1Coder.Tests.Trainer.Train;
@@ -65,11 +67,74 @@ internal sealed class GoldenRun
             run.Steps.Add((model.Activations.ReadLossSum(stream), norm, rate));
         }
 
-        foreach (var (parameter, tensor) in model.Optimizer.Master.ByName)
+        foreach (var (parameter, _, tensor) in model.Optimizer.Master.ByName)
         {
             run.Final[parameter.Name] = tensor.Span.ToArray();
         }
 
+        return run;
+    }
+
+    /// <summary>As <see cref="Of"/> in fp32, micro-batch i of a step on rank (i mod ranks): what rank 0 saw, and the weights of all shards.</summary>
+    public static GoldenRun OfRanks(string name, GoldenHyper hyper, int ranks, ParallelRecipe parallel, int steps = int.MaxValue)
+    {
+        using var data = SafetensorsFile.Open(Goldens.Require(name, "train.packed.data.safetensors"));
+        var micro = Enumerable.Range(0, hyper.Steps * hyper.GradAccum).Select(i => GoldenBatches.Read(data, $"mb{i:D2}.")).ToList();
+        var run = new GoldenRun();
+        Ranks.Run(Ranks.Threads, ranks, world =>
+        {
+            using var stream = new CpuStream(1);
+            using var parallelism = new Parallelism(world, parallel);
+            var config = Qwen2Config.Load(Goldens.Model(name));
+            var options = new AdamWOptions(0, hyper.Beta1, hyper.Beta2, hyper.Epsilon, hyper.WeightDecay);
+            using var optimizer = new Optimizer<float>(new Qwen2Parameters(config), options, decayAll: false, parallelism, stream);
+            using var activations = new Activations<float>(config, micro.Max(m => m.TokenCount), headRows: 16, Recompute.None, stream, training: true);
+            optimizer.Allocate();
+            activations.Allocate();
+            HfWeights.Load(Goldens.Model(name), optimizer.Master);
+            optimizer.PublishMaster(stream);
+            var model = new Qwen2<float>(optimizer.Weights, optimizer.Traffic);
+            var schedule = new LearningRateSchedule(ScheduleKind.Cosine, hyper.LearningRate, 0, hyper.Warmup, hyper.Steps);
+            var loss = new double[1];
+            for (var step = 0; step < Math.Min(steps, hyper.Steps); step++)
+            {
+                var batches = micro.GetRange(step * hyper.GradAccum, hyper.GradAccum);
+                var lossTokens = batches.Sum(b => b.LossTokens);
+                Zero.Fill(stream, activations.LossSum);
+                for (var first = 0; first < batches.Count; first += ranks)
+                {
+                    var accumulate = optimizer.BeginRound(first / ranks, Math.Min(ranks, batches.Count - first));
+                    if (first + world.Rank < batches.Count)
+                    {
+                        model.ForwardBackward(
+                            stream, activations, batches[first + world.Rank], optimizer.Gradients, 1f / lossTokens, accumulate);
+                    }
+                    else
+                    {
+                        model.PassIdle(stream);
+                    }
+                }
+
+                optimizer.Reduce(stream);
+                loss[0] = activations.ReadLossSum(stream);
+                world.AllReduce(loss, Reduction.Sum);
+                var (norm, rate) = (optimizer.GradientNorm(stream), schedule.At(step));
+                optimizer.Step(stream, step + 1, rate, GlobalNorm.ClipScale(norm, hyper.Clip));
+                if (world.Rank == 0)
+                {
+                    run.Steps.Add((loss[0], norm, rate));
+                }
+            }
+
+            foreach (var (parameter, start, tensor) in optimizer.Master.ByName)
+            {
+                lock (run.Final)
+                {
+                    run.Final.TryAdd(parameter.Name, new float[parameter.Shape.Count]);
+                    tensor.Span.CopyTo(run.Final[parameter.Name].AsSpan((int)start));
+                }
+            }
+        });
         return run;
     }
 

@@ -1,6 +1,7 @@
 using Xunit;
 using Z1Coder.Trainer.Batches;
 using Z1Coder.Trainer.Data;
+using Z1Coder.Trainer.Optimize;
 using Z1Coder.Trainer.Train;
 
 namespace Z1Coder.Tests.Trainer.Train;
@@ -25,7 +26,7 @@ public sealed class RecipeTests
         Assert.Equal(recipe.Stages.Count, again.Stages.Count);
         foreach (var (a, b) in recipe.Stages.Zip(again.Stages))
         {
-            Assert.Equal((a.Name, a.Train, a.Guard, a.Eval, a.Checkpoint), (b.Name, b.Train, b.Guard, b.Eval, b.Checkpoint));
+            Assert.Equal((a.Name, a.Train, a.Guard, a.Eval, a.Checkpoint, a.Parallel), (b.Name, b.Train, b.Guard, b.Eval, b.Checkpoint, b.Parallel));
             Assert.Equal(a.Data.Files, b.Data.Files);
             Assert.Equal(a.Data with { Files = [] }, b.Data with { Files = [] });
         }
@@ -68,6 +69,19 @@ public sealed class RecipeTests
     }
 
     [Fact]
+    public void The_parallel_section_says_how_state_is_spread()
+    {
+        Assert.Equal(new ParallelRecipe(), Parse(Least).Stages[0].Parallel);
+        Assert.Equal(new ParallelRecipe(ShardStrategy.Zero2, ReducePerMicroBatch: true), Parse(Least, "parallel.strategy=zero2").Stages[0].Parallel);
+        Assert.Equal(
+            new ParallelRecipe(ShardStrategy.Hybrid, 4, Ordered: true, ReducePerMicroBatch: true, ReduceBf16: true, OffloadOptimizer: true, TimeoutSeconds: 0.5),
+            Parse(Least, "parallel={strategy: hybrid, shard_size: 4, reduce: ordered, reduce_per: micro_batch, reduce_dtype: bf16, offload: optimizer, timeout_seconds: 0.5}")
+                .Stages[0].Parallel);
+        var published = TrainRecipe.Load(Path.Combine(Goldens.RepositoryRoot, "recipes", "z1-coder-7b.yaml"), []);
+        Assert.All(published.Stages, s => Assert.Equal(new ParallelRecipe(ShardStrategy.Fsdp, ReducePerMicroBatch: true, ReduceBf16: true), s.Parallel));
+    }
+
+    [Fact]
     public void An_override_reaches_all_stages_or_one()
     {
         const string two = Least + "  - name: b\n    train: {epochs: 5}\n";
@@ -95,6 +109,13 @@ public sealed class RecipeTests
     [InlineData("data.eval_fraction=1", "'stages.0.data.eval_fraction'", "0.999")]
     [InlineData("data.deduplicate=yes", "'stages.0.data.deduplicate' is 'yes'", "true or false")]
     [InlineData("data.format=markdown", "'stages.0.data.format' is 'markdown'", "chat, alpaca")]
+    [InlineData("parallel.strategy=zero3", "'stages.0.parallel.strategy' is 'zero3'", "none, zero1, zero2, fsdp, hybrid")]
+    [InlineData("parallel.stratgy=fsdp", "'stages.0.parallel.stratgy'", "did you mean 'stages.0.parallel.strategy'?")]
+    [InlineData("parallel.shard_size=2", "parallel.shard_size is 2", "take hybrid")]
+    [InlineData("parallel.reduce_per=micro_batch", "parallel.reduce_per is micro_batch", "none keeps gradients whole")]
+    [InlineData("parallel={strategy: zero2, reduce_per: step}", "zero2 keeps no whole gradients", "take zero1")]
+    [InlineData("parallel.reduce_dtype=fp16", "'stages.0.parallel.reduce_dtype' is 'fp16'", "fp32, bf16")]
+    [InlineData("parallel.timeout_seconds=-1", "'stages.0.parallel.timeout_seconds' is '-1'", "a number from 0")]
     [InlineData("stages=[]", "'stages'", "at least one")]
     [InlineData("model={}", "model", "shapes")]
     [InlineData("model.shapes.head_dim=5", "head_dim", "even")]

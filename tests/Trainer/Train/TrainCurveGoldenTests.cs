@@ -2,6 +2,7 @@ using System.Text.Json;
 using Xunit;
 using Z1Coder.Runtime;
 using Z1Coder.Trainer.Checkpoints;
+using Z1Coder.Trainer.Optimize;
 
 namespace Z1Coder.Tests.Trainer.Train;
 
@@ -24,6 +25,31 @@ public sealed class TrainCurveGoldenTests
             {
                 runs.Add(model, "packed");
                 runs.Add(model, "padded");
+            }
+
+            return runs;
+        }
+    }
+
+    public static TheoryData<string, int, ShardStrategy, bool, bool> Sharded
+    {
+        get
+        {
+            var runs = new TheoryData<string, int, ShardStrategy, bool, bool>();
+            foreach (var name in Goldens.Models)
+            {
+                foreach (var ranks in (int[])[1, 2, 3, 4])
+                {
+                    runs.Add(name, ranks, ShardStrategy.None, false, false);
+                    runs.Add(name, ranks, ShardStrategy.Zero1, false, false);
+                    runs.Add(name, ranks, ShardStrategy.Zero2, true, false);
+                    runs.Add(name, ranks, ShardStrategy.Fsdp, false, false);
+                    runs.Add(name, ranks, ShardStrategy.Fsdp, true, false);
+                    runs.Add(name, ranks, ShardStrategy.Fsdp, true, true);
+                }
+
+                runs.Add(name, 4, ShardStrategy.Hybrid, true, false);
+                runs.Add(name, 4, ShardStrategy.Hybrid, false, true);
             }
 
             return runs;
@@ -86,10 +112,44 @@ public sealed class TrainCurveGoldenTests
     [MemberData(nameof(Models))]
     public void One_process_is_two_sharded_ones(string name)
     {
+        var (hyper, _) = Read(name, "packed");
+        Compare(name, GoldenRun.Of<float>(name, "packed", hyper, steps: ShardedSteps(name)));
+    }
+
+    /// <summary>PyTorch's FSDP2 over two processes, ten steps of two micro-batches: with three or four ranks some never have one.</summary>
+    [Theory]
+    [MemberData(nameof(Sharded))]
+    public void Ranks_are_two_sharded_processes_of_PyTorch(string name, int ranks, ShardStrategy strategy, bool perMicroBatch, bool ordered)
+    {
+        var (hyper, _) = Read(name, "packed");
+        Compare(name, GoldenRun.OfRanks(
+            name, hyper, ranks, new ParallelRecipe(strategy, strategy == ShardStrategy.Hybrid ? 2 : 0, ordered, perMicroBatch), ShardedSteps(name)));
+    }
+
+    /// <summary>All twenty steps, two ranks, against PyTorch's one process in fp32 and in float64.</summary>
+    [Theory]
+    [MemberData(nameof(Models))]
+    public void Two_ranks_follow_the_whole_curve(string name)
+    {
+        var (hyper, golden) = Read(name, "packed");
+        var run = GoldenRun.OfRanks(name, hyper, 2, new ParallelRecipe(ShardStrategy.Fsdp, ReducePerMicroBatch: true));
+        Assert.Equal(hyper.Steps, run.Steps.Count);
+        Assert.Empty(Differences(run, golden, "steps"));
+        Assert.Empty(run.FarFrom(Goldens.Require(name, "train.packed.final.safetensors"), 2 * FinalError(golden)));
+    }
+
+    private static int ShardedSteps(string name)
+    {
+        using var json = JsonDocument.Parse(File.ReadAllBytes(Goldens.Require(name, "fsdp", "fsdp.json")));
+        return json.RootElement.GetProperty("steps").GetArrayLength();
+    }
+
+    private static void Compare(string name, GoldenRun run)
+    {
         using var json = JsonDocument.Parse(File.ReadAllBytes(Goldens.Require(name, "fsdp", "fsdp.json")));
         var steps = json.RootElement.GetProperty("steps").EnumerateArray().ToList();
-        var (hyper, golden) = Read(name, "packed");
-        var run = GoldenRun.Of<float>(name, "packed", hyper, steps: steps.Count);
+        var (_, golden) = Read(name, "packed");
+        Assert.Equal(steps.Count, run.Steps.Count);
         var (lossError, normError) = Errors(golden);
         for (var i = 0; i < steps.Count; i++)
         {
@@ -100,7 +160,10 @@ public sealed class TrainCurveGoldenTests
             Assert.InRange(run.Steps[i].Norm - Value(steps[i], "grad_norm"), -normBound, normBound);
         }
 
-        Assert.Empty(run.FarFrom(Goldens.Require(name, "fsdp", "final.safetensors"), 2 * FinalError(golden)));
+        if (File.Exists(Path.Combine(Goldens.Folder, name, "fsdp", "final.safetensors")) || name == "a_tied")
+        {
+            Assert.Empty(run.FarFrom(Goldens.Require(name, "fsdp", "final.safetensors"), 2 * FinalError(golden)));
+        }
     }
 
     [Theory]

@@ -1,5 +1,6 @@
 using Xunit;
 using Z1Coder.Runtime;
+using Z1Coder.Tests.Runtime;
 using Z1Coder.Tests.Trainer.Model;
 using Z1Coder.Trainer.Batches;
 using Z1Coder.Trainer.Model;
@@ -28,6 +29,39 @@ public sealed class TrainLoopTests
         Allocations<float>(Recipe(), new GuardRecipe(true, SpikeZ: 1e6, Window: 4, MaxSkips: 3));
         Allocations<BFloat16>(Recipe(), new GuardRecipe(true, SpikeZ: 1e6, Window: 4, MaxSkips: 3));
         Allocations<float>(Recipe() with { MicroBatchSamples = 2, MicroBatchMean = true, Recompute = Recompute.Block }, s_stop);
+    }
+
+    /// <summary>Two ranks that are threads: each counts its own.</summary>
+    [Theory]
+    [InlineData(ShardStrategy.None, false, false, false)]
+    [InlineData(ShardStrategy.Zero2, true, false, false)]
+    [InlineData(ShardStrategy.Fsdp, false, false, true)]
+    [InlineData(ShardStrategy.Fsdp, true, false, true)]
+    [InlineData(ShardStrategy.Hybrid, true, true, false)]
+    public void A_step_of_ranks_allocates_nothing_once_warm(ShardStrategy strategy, bool perMicroBatch, bool ordered, bool bf16)
+    {
+        var bytes = new long[2];
+        Ranks.Run(Ranks.Threads, 2, world =>
+        {
+            using var rank = new ShardedRank<float>(
+                Goldens.Models.First(), world, new ParallelRecipe(strategy, strategy == ShardStrategy.Hybrid ? 1 : 0, ordered, perMicroBatch, bf16), Recipe());
+            for (var i = 0; i < 10; i++)
+            {
+                rank.Step();
+            }
+
+            rank.Restart();
+            rank.Step();
+            rank.Step();
+            var before = GC.GetAllocatedBytesForCurrentThread();
+            for (var i = 0; i < 8; i++)
+            {
+                rank.Step();
+            }
+
+            bytes[world.Rank] = GC.GetAllocatedBytesForCurrentThread() - before;
+        });
+        Assert.Equal([0L, 0L], bytes);
     }
 
     [Fact]

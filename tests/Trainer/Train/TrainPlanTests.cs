@@ -40,7 +40,9 @@ public sealed class TrainPlanTests
         Assert.Equal(parameters, plan.Parameters);
         var sets = dtype == "fp32" ? 4 * 4 : 2 + (4 * 4);      // weights, gradients, two moments; in bf16 a master too
         var state = plan.Roles.Where(r => r.Role != "activations").Sum(r => r.Bytes);
-        Assert.InRange(state, sets * parameters, (sets * parameters) + (5 * 64 * 25));          // a block begins at a multiple of 64 bytes
+
+        // A block begins at a multiple of 128 elements, a unit has a multiple of 1024: 25 blocks in five units.
+        Assert.InRange(state, sets * parameters, sets * (parameters + (25 * 128) + (5 * 1024)));
         Assert.Equal(8 * 100, plan.TokensPerStep);
         Assert.Equal(TrainFlops.Of(config, 800, 800, 8 * 100 * 100), plan.FlopsPerStep);
         Assert.Equal((plan.FlopsPerStep / 1e9) + (plan.OptimizerBytesPerStep / 1e8), plan.SecondsPerStep(1e9, 1e8), 1e-9);

@@ -1,0 +1,165 @@
+using System.Diagnostics;
+using Xunit;
+using Z1Coder.Tests.Trainer.Cli;
+
+namespace Z1Coder.Tests.Trainer.Launch;
+
+/// <summary>Two ranks of which one or all are killed, held or told to stop: the others end by themselves and say why, and the run goes on to the
+/// same bits.</summary>
+[Collection("alone")]
+public sealed class FailureTests(RankedRun run) : IClassFixture<RankedRun>
+{
+    private const int Kills = 30, MostLines = RankedRun.Steps + 4, MostMilliseconds = 80;
+
+    [Fact]
+    public void Thirty_kills_at_random_moments_of_one_rank_or_all_change_no_bit_and_lose_nothing_published()
+    {
+        var whole = run.Two();
+        var random = new Random(4);
+        var (kills, runs, inTraining, ofAll) = (0, 0, 0, 0);
+        var directory = "kills0";
+        while (kills < Kills)
+        {
+            var victim = random.Next(3);                       // rank 0, rank 1, or all: the launcher, whose end is theirs
+            using var z1 = Z1.Start(RankedRun.Launch(2, ["--grace", "5"], run.Train(directory, "--resume")));
+            var shown = z1.WaitForLines(random.Next(MostLines));
+            Thread.Sleep(random.Next(MostMilliseconds));
+            var before = run.Published(directory);
+            var ranks = z1.Children();
+            var killed = victim == 2 ? z1.Id : ranks.FirstOrDefault(r => r.Environment.Contains($"RANK={victim}")).Id;
+            if (killed != 0)
+            {
+                Z1.Signal(killed, "KILL");
+            }
+
+            var result = z1.Wait();
+            ranks.ToList().ForEach(r => WaitForEnd(r.Id));     // of the launcher's children, when it was the one
+            var after = run.Published(directory);
+            Assert.True(before.Count == 0 || (after.Count > 0 && after[^1] >= before[^1]), $"steps {Show(before)} were published, {Show(after)} are left");
+            if (result.ExitCode == 0)
+            {
+                run.Same(whole, directory);
+                directory = $"kills{++runs}";
+                continue;
+            }
+
+            kills++;
+            ofAll += victim == 2 ? 1 : 0;
+            inTraining += shown && result.Output.Contains(" step ", StringComparison.Ordinal) ? 1 : 0;
+            if (victim < 2)
+            {
+                Assert.Equal(137, result.ExitCode);
+                Assert.Contains($"z1: rank {victim} was ended by SIGKILL after ", result.Error);
+            }
+        }
+
+        Z1.Run(RankedRun.Launch(2, [], run.Train(directory, "--resume"))).Succeeded();
+        run.Same(whole, directory);
+        Assert.True(inTraining >= Kills / 3 && ofAll >= Kills / 6, $"of {Kills} kills {inTraining} fell into training and {ofAll} hit all: badly chosen");
+    }
+
+    [Fact]
+    public void A_held_rank_is_named_by_the_others_within_the_time_out()
+    {
+        using var z1 = Z1.Start(RankedRun.Launch(2, ["--grace", "1"], run.Train("held", "--timeout", "2", "--set", "train.epochs=100", "--set", "train.max_steps=1000")));
+        Assert.True(z1.WaitForLines(4));
+        var held = z1.Children().Single(r => r.Environment.Contains("RANK=1")).Id;
+        Z1.Signal(held, "STOP");
+        var watch = Stopwatch.StartNew();
+        var result = z1.Wait();
+        Assert.Equal(1, result.ExitCode);
+        Assert.True(watch.Elapsed.TotalSeconds < 15, $"it took {watch.Elapsed.TotalSeconds:F1} s");
+        Assert.Contains("rank 1", result.Error);
+        Assert.Contains("z1: rank 0 ended with exit code 1 after ", result.Error);
+        WaitForEnd(held);                                      // which SIGKILL reaches although it is held
+    }
+
+    [Fact]
+    public void A_termination_of_one_rank_saves_the_same_step_on_all_and_exits_0()
+    {
+        var whole = run.Two();
+        for (var rank = 0; rank < 2; rank++)
+        {
+            var directory = $"term{rank}";
+            using var z1 = Z1.Start(RankedRun.Launch(2, [], run.Train(directory)));
+            z1.WaitForLines(3 + rank);
+            var child = z1.Children().SingleOrDefault(r => r.Environment.Contains($"RANK={rank}")).Id;
+            Assert.NotEqual(0, child);
+            Z1.Signal(child, "TERM");
+            var result = z1.Wait().Succeeded();
+            Assert.Contains(rank == 0 ? "stopped by SIGTERM" : "stopped by a signal to another rank", result.Output);
+            Assert.NotEmpty(run.Published(directory));
+            Z1.Run(RankedRun.Launch(2, [], run.Train(directory, "--resume"))).Succeeded();
+            run.Same(whole, directory);
+        }
+    }
+
+    [Fact]
+    public void A_signal_to_the_launcher_reaches_every_rank_once()
+    {
+        using var z1 = Z1.Start(RankedRun.Launch(2, [], run.Train("signal", "--set", "train.epochs=100", "--set", "train.max_steps=1000")));
+        Assert.True(z1.WaitForLines(4));
+        z1.Terminate();
+        var result = z1.Wait().Succeeded();
+        Assert.Contains("stopped by SIGTERM", result.Output);
+        Assert.NotEmpty(run.Published("signal"));
+    }
+
+    [Fact]
+    public void Restarts_go_on_from_the_newest_checkpoint_to_the_same_bits_and_are_counted()
+    {
+        var whole = run.Two();
+        using var z1 = Z1.Start(RankedRun.Launch(2, ["--restarts", "2", "--grace", "5"], run.Train("restarts")));
+        var seen = new HashSet<int>();
+        for (var kill = 0; kill < 2; kill++)
+        {
+            Assert.True(SpinWait.SpinUntil(() => run.Published("restarts").Count > 0 && run.Published("restarts")[^1] > kill, TimeSpan.FromSeconds(60)));
+            var id = 0;
+            Assert.True(SpinWait.SpinUntil(() => (id = z1.Children().FirstOrDefault(r => r.Environment.Contains($"RANK={1 - kill}") && !seen.Contains(r.Id)).Id) != 0, TimeSpan.FromSeconds(60)));
+            z1.Children().ToList().ForEach(r => seen.Add(r.Id));       // what is still ending belongs to this start
+            Z1.Signal(id, "KILL");
+            WaitForEnd(id);
+        }
+
+        var result = z1.Wait();
+        Assert.True(result.ExitCode == 0, result.Error + result.Output);
+        Assert.Contains("z1: rank 1 was ended by SIGKILL", result.Error);
+        Assert.Contains("restart 1 of 2 in 1 s", result.Error);
+        Assert.Contains("restart 2 of 2 in 2 s", result.Error);
+        Assert.Contains("continues after step", result.Output);
+        run.Same(whole, "restarts");
+
+        // a failure that comes again is given up after the restarts; a run that was there is not touched
+        var failed = Z1.Run(RankedRun.Launch(2, ["--restarts", "1"], run.Train("bad", Explosive)));
+        Assert.Equal(1, failed.ExitCode);
+        Assert.Contains(", after 1 restart(s) of 1", failed.Error);
+        var before = run.Metrics(whole);
+        var refused = Z1.Run(RankedRun.Launch(2, ["--restarts", "3"], run.Train(whole)));
+        Assert.Equal(1, refused.ExitCode);
+        Assert.Contains("already holds a run; add --resume", refused.Error);
+        Assert.DoesNotContain("restart", refused.Error);
+        Assert.Equal(before, run.Metrics(whole));
+    }
+
+    [Fact]
+    public void A_bad_step_ends_all_ranks_with_one_sentence()
+    {
+        var result = Z1.Run(RankedRun.Launch(2, [], run.Train("badstep", Explosive)));
+        Assert.Equal(1, result.ExitCode);
+        var lines = result.Error.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        Assert.Equal(2, lines.Length);                         // rank 0's and the launcher's
+        Assert.Contains("guard.on_bad_step says stop", lines[0]);
+        Assert.Contains("its samples: ", lines[0]);
+        Assert.DoesNotContain("[rank 1]", result.Error);
+        Assert.Contains("ended with exit code 1", lines[1]);
+    }
+
+    private static string[] Explosive =>
+        ["--set", "train.lr=1e30", "--set", "train.clip=0", "--set", "train.warmup_steps=0"];
+
+    private static string Show(List<int> steps) => steps.Count == 0 ? "none" : string.Join(", ", steps);
+
+    private static void WaitForEnd(int process) => Assert.True(
+        SpinWait.SpinUntil(() => !File.Exists($"/proc/{process}/stat") || File.ReadAllText($"/proc/{process}/stat").Contains(") Z ", StringComparison.Ordinal), TimeSpan.FromSeconds(20)),
+        $"process {process} did not end");
+}
