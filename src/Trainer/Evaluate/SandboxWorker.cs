@@ -14,6 +14,7 @@ internal sealed class SandboxWorker : IDisposable
 {
     private const int ReadySeconds = 60;
     private const int StatusKeptBytes = 4096;
+    private const int GoneMilliseconds = 10_000;
 
     private readonly SandboxHost _host;
     private readonly int _slot;
@@ -115,6 +116,11 @@ internal sealed class SandboxWorker : IDisposable
     public void Dispose()
     {
         Kill();
+        if (_init is not null)
+        {
+            ChildProcess.Poll([_init], GoneMilliseconds);   // bwrap may be gone before the namespace is
+        }
+
         if (_thread.IsAlive)
         {
             _work.Add(() => _child?.Dispose());
