@@ -147,7 +147,10 @@ public sealed class AdamWTests
             var (a, b) = (Run(0, cut, 0), Run(cut, Count - cut, cut));
             Assert.Equal(whole.Master, (float[])[.. a.Master, .. b.Master]);
             Assert.Equal(whole.Weight, (BFloat16[])[.. a.Weight, .. b.Weight]);
-            Assert.NotEqual(whole.Weight, (BFloat16[])[.. a.Weight, .. Run(cut, Count - cut, 0).Weight]);
+            if (Count - cut > 1000)              // few elements may draw alike
+            {
+                Assert.NotEqual(whole.Weight, (BFloat16[])[.. a.Weight, .. Run(cut, Count - cut, 0).Weight]);
+            }
         }
 
         (float[] Master, BFloat16[] Weight) Run(int first, int count, long firstElement)

@@ -12,7 +12,8 @@ namespace Z1Coder.Trainer.Checkpoints;
 /// </summary>
 /// <remarks>
 /// With several ranks on a shared file system: rank 0 calls <see cref="Begin"/>, barrier, the others <see cref="Join"/>; each writes its
-/// files and calls <see cref="CheckpointDraft.Finish"/>, barrier, rank 0 calls <see cref="Publish"/>: <see cref="CheckpointWriter"/> does so.
+/// files and calls <see cref="CheckpointDraft.Finish"/>, barrier, rank 0 calls <see cref="Publish"/>: <see cref="CheckpointWriter"/> does
+/// so.
 /// One process alone: <see cref="Save"/>.
 /// </remarks>
 public sealed class CheckpointStore
@@ -115,7 +116,8 @@ public sealed class CheckpointStore
         return new CheckpointDraft(_files, PathOf(info.Step) + Temporary, info, rank);
     }
 
-    /// <summary>Rank 0, after every other rank has finished: manifest, rename, retention. A checkpoint of the same step is replaced.</summary>
+    /// <summary>Rank 0, after every other rank has finished: manifest, rename, retention. A checkpoint of the same step is
+    /// replaced.</summary>
     /// <exception cref="InvalidInputException">a rank's part is missing, or the disk is full or not writable</exception>
     public void Publish(CheckpointDraft draft)
     {
@@ -150,7 +152,8 @@ public sealed class CheckpointStore
     /// <summary>
     /// The newest checkpoint whose manifest and every hash hold; null when there is none. Damaged ones are reported and passed over.
     /// </summary>
-    /// <remarks>Changes nothing on disk. With several ranks all call it: rank 0 names one candidate after another, each rank hashes its part of
+    /// <remarks>Changes nothing on disk. With several ranks all call it: rank 0 names one candidate after another, each rank hashes its
+    /// part of
     /// the files, and all agree on the verdict.</remarks>
     /// <param name="world">all ranks; null for this process alone</param>
     /// <exception cref="InvalidInputException">the directory cannot be read</exception>
@@ -456,7 +459,8 @@ public sealed class CheckpointStore
         _files.FlushDirectory(parent);
     }
 
-    /// <summary>Takes a directory out of sight first, so that a crash in the middle leaves no half checkpoint under a published name.</summary>
+    /// <summary>Takes a directory out of sight first, so that a crash in the middle leaves no half checkpoint under a published
+    /// name.</summary>
     private void Delete(string path)
     {
         if (!_files.DirectoryExists(path))

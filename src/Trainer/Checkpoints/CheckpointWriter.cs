@@ -36,7 +36,8 @@ public sealed class CheckpointWriter : IDisposable
     /// <param name="stream">whose tensors are copied; the copy is pinned for it</param>
     /// <param name="asynchronous">false writes in place and waits</param>
     public CheckpointWriter(
-        CheckpointStore store, ShardPart part, IReadOnlyList<ShardRole> roles, ICollective world, string fingerprint, ComputeStream stream, bool asynchronous)
+        CheckpointStore store, ShardPart part, IReadOnlyList<ShardRole> roles, ICollective world, string fingerprint, ComputeStream stream,
+        bool asynchronous)
     {
         ArgumentNullException.ThrowIfNull(part);
         ArgumentNullException.ThrowIfNull(roles);
@@ -62,7 +63,8 @@ public sealed class CheckpointWriter : IDisposable
     /// <summary>Takes the memory.</summary>
     public void Allocate() => Copy?.Allocate();
 
-    /// <summary>Starts to save the state as it is now; waits for an earlier save to be published. Afterwards the state may change.</summary>
+    /// <summary>Starts to save the state as it is now; waits for an earlier save to be published. Afterwards the state may
+    /// change.</summary>
     /// <param name="step">optimizer steps done</param>
     /// <param name="name">of one more file, which rank 0 writes</param>
     /// <param name="content">of that file</param>
@@ -99,7 +101,8 @@ public sealed class CheckpointWriter : IDisposable
         return published;
     }
 
-    /// <summary>At a step boundary, on all ranks: goes on with a save that is under way. Costs one all-reduced value, and nothing without one.</summary>
+    /// <summary>At a step boundary, on all ranks: goes on with a save that is under way. Costs one all-reduced value, and nothing without
+    /// one.</summary>
     /// <returns>the step that has just been published on the medium; null for none</returns>
     /// <exception cref="InvalidInputException">on all ranks: one of them could not write</exception>
     public long? Poll()
@@ -131,7 +134,8 @@ public sealed class CheckpointWriter : IDisposable
         return draft.Info.Step;
     }
 
-    /// <summary>Waits until a save that is under way is published; at the end, on a stop, and before anything that needs it. On all ranks.</summary>
+    /// <summary>Waits until a save that is under way is published; at the end, on a stop, and before anything that needs it. On all
+    /// ranks.</summary>
     /// <returns>the step published; null when nothing was under way</returns>
     /// <exception cref="InvalidInputException">on all ranks: one of them could not write</exception>
     public long? Complete()
@@ -173,7 +177,8 @@ public sealed class CheckpointWriter : IDisposable
         return arena;
     }
 
-    /// <summary>The largest state of all ranks. When one has failed, all wait for their threads, rank 0 removes the draft, and all throw.</summary>
+    /// <summary>The largest state of all ranks. When one has failed, all wait for their threads, rank 0 removes the draft, and all
+    /// throw.</summary>
     private double Agree(double own, long step)
     {
         var agreed = AllReduce(own);
@@ -230,7 +235,8 @@ public sealed class CheckpointWriter : IDisposable
             draft.Write(ShardRole.FileName(_roles[role].Name, _world.Rank, _world.Size), stream =>
             {
                 var ranges = _part.Ranges().ToList();
-                var writer = new SafetensorsWriter(stream, ranges.ConvertAll(r => new SafetensorInfo(r.Name, SafetensorDtype.F32, r.Count)));
+                var writer = new SafetensorsWriter(stream, ranges.ConvertAll(r => new SafetensorInfo(r.Name, SafetensorDtype.F32,
+                    r.Count)));
                 foreach (var range in ranges)
                 {
                     var view = copies is null

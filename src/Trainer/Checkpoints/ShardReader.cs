@@ -20,7 +20,8 @@ public sealed class ShardReader : IDisposable
     private ShardReader(string where) => _where = where;
 
     /// <summary>Opens the files of a role and checks what they hold against <paramref name="parameters"/>; reads headers only.</summary>
-    /// <exception cref="InvalidInputException">a range is missing, there twice or of no parameter, or a header lies; one sentence</exception>
+    /// <exception cref="InvalidInputException">a range is missing, there twice or of no parameter, or a header lies; one
+    /// sentence</exception>
     public static ShardReader Open(Checkpoint checkpoint, string role, Qwen2Parameters parameters)
     {
         ArgumentNullException.ThrowIfNull(checkpoint);

@@ -82,7 +82,8 @@ public static class Cli
 
     private static string OneLine(string text) => string.Join(' ', text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries));
 
-    private static string Name(CommandResult result) => result.Command is RootCommand ? "" : $"{result.Command.Name} ";
+    private static string Name(CommandResult result) =>
+        result.Command is RootCommand ? "" : $"{(result.Parent is CommandResult parent ? Name(parent) : "")}{result.Command.Name} ";
 
     private static IEnumerable<Command> Verbs() =>
     [

@@ -6,16 +6,19 @@ using Z1Coder.Trainer.Train;
 
 namespace Z1Coder.Trainer.Cli;
 
-/// <summary>What `z1 plan --gpus` shows: a table over strategies, the recommended one by role and by collective, and the recipe as it is.</summary>
+/// <summary>What `z1 plan --gpus` shows: a table over strategies, the recommended one by role and by collective, and the recipe as it
+/// is.</summary>
 internal static class ClusterPlan
 {
     private const double Gib = 1 << 30, Gigabyte = 1e9;
 
-    public static void Write(Qwen2Config config, string dtype, IReadOnlyList<StageRecipe> stages, bool isRecipe, ClusterShape cluster, bool asJson)
+    public static void Write(Qwen2Config config, string dtype, IReadOnlyList<StageRecipe> stages, bool isRecipe, ClusterShape cluster,
+        bool asJson)
     {
         using var stream = new CpuStream(1);
         var plans = stages.GroupBy(s => (s.Data.MaxLength, s.Train, s.Parallel, s.Checkpoint.Async))
-            .Select(same => Make(string.Join(", ", same.Select(s => s.Name)), config, dtype, same.First(), isRecipe, cluster, stream)).ToList();
+            .Select(same => Make(string.Join(", ", same.Select(s => s.Name)), config, dtype, same.First(), isRecipe, cluster,
+                stream)).ToList();
         if (asJson)
         {
             CliJson.Write(json => Json(json, config, cluster, plans));
@@ -42,7 +45,8 @@ internal static class ClusterPlan
         }
 
         return new StagePlan(
-            name, stage, rows, best.Fits ? best : null, best.Fits ? null : PlanSearch.WhatWouldFit(config, stage, dtype, cluster, stream), asWritten, refusal);
+            name, stage, rows, best.Fits ? best : null, best.Fits ? null : PlanSearch.WhatWouldFit(config, stage, dtype, cluster, stream),
+            asWritten, refusal);
     }
 
     private static void Print(Qwen2Config config, string dtype, ClusterShape cluster, StagePlan plan)
@@ -55,11 +59,11 @@ internal static class ClusterPlan
             + $"assumed: GEMM {cluster.GemmFlopsPerSecond / 1e12:F0} TFLOP/s, memory {cluster.BytesPerSecond / Gigabyte:N0} GB/s, links {cluster.InsideBytesPerSecond / Gigabyte:N0} GB/s "
             + $"in a node, {cluster.NodeBytesPerSecond / Gigabyte:N0} GB/s from node to node");
         Console.WriteLine(
-            $"  {"strategy",-29}{"micro-batch",11}{"recompute",15}{"GiB",8}{"fits",6}{"host GiB",10}{"sent GB",11}{"exposed s",11}{"step s",9}{"tokens/s",12}{"MFU",8}");
+            $"  {"strategy",-38}{"micro-batch",11}{"recompute",15}{"GiB",8}{"fits",6}{"host GiB",10}{"sent GB",11}{"exposed s",11}{"step s",9}{"tokens/s",12}{"MFU",8}");
         foreach (var row in plan.Rows)
         {
             Console.WriteLine(
-                $"  {PlanSearch.StrategyName(row.Parallel),-29}{row.Train.MicroBatchTokens,11:N0}{RecomputeName(row.Train.Recompute),15}{row.DeviceBytes / Gib,8:F1}"
+                $"  {PlanSearch.StrategyName(row.Parallel),-38}{row.Train.MicroBatchTokens,11:N0}{RecomputeName(row.Train.Recompute),15}{row.DeviceBytes / Gib,8:F1}"
                 + $"{(row.Fits ? "yes" : "no"),6}{row.Memory.HostBytes / Gib,10:F1}{row.BytesMoved / Gigabyte,11:N1}{row.ExposedSeconds,11:F2}{row.StepSeconds,9:F1}"
                 + $"{row.TokensPerSecond,12:N0}{row.Mfu,8:P0}");
         }
@@ -147,6 +151,7 @@ internal static class ClusterPlan
         json.WriteStartObject();
         json.WriteString("strategy", row.Parallel.Strategy.ToString().ToLowerInvariant());
         json.WriteString("reduce_per", row.Parallel.ReducePerMicroBatch ? "micro_batch" : "step");
+        json.WriteString("offload", row.Parallel.OffloadOptimizer ? "optimizer" : "none");
         json.WriteNumber("micro_batch_tokens", row.Train.MicroBatchTokens);
         json.WriteString("recompute", RecomputeName(row.Train.Recompute));
         json.WriteNumber("micro_batches_per_rank", row.Rounds);
@@ -197,5 +202,6 @@ internal static class ClusterPlan
     };
 
     private sealed record StagePlan(
-        string Name, StageRecipe Stage, IReadOnlyList<RankPlan> Rows, RankPlan? Recommended, string? WhatWouldFit, RankPlan? AsWritten, string? Refusal);
+        string Name, StageRecipe Stage, IReadOnlyList<RankPlan> Rows, RankPlan? Recommended, string? WhatWouldFit, RankPlan? AsWritten,
+        string? Refusal);
 }

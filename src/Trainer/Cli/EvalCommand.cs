@@ -6,7 +6,7 @@ using Z1Coder.Trainer.Train;
 
 namespace Z1Coder.Trainer.Cli;
 
-/// <summary>z1 eval --tasks FILE (--model DIR | --completions FILE)</summary>
+/// <summary>z1 eval --tasks FILE (--model DIR | --completions FILE), and the verbs score, compare, list</summary>
 internal static class EvalCommand
 {
     public static Command Create()
@@ -26,6 +26,10 @@ internal static class EvalCommand
         {
             tasks, model, completions, output, alpaca, tokens, dtype, device, json,
         };
+        command.Subcommands.Add(EvalScoreCommand.Create());
+        command.Subcommands.Add(EvalCompareCommand.Create());
+        command.Subcommands.Add(EvalListCommand.Create());
+        command.Subcommands.Add(EvalSandboxCommand.Create());
         command.Validators.Add(result =>
         {
             if (result.GetValue(model) is null == result.GetValue(completions) is null)

@@ -10,7 +10,7 @@ namespace Z1Coder.Trainer.Cli;
 /// <summary>z1 perf run | compare</summary>
 internal static class PerfCommand
 {
-    private const string Kernels = "kernels", Steps = "steps", Decode = "decode", Peer = "peer", Collectives = "collectives";
+    private const string Kernels = "kernels", Steps = "steps", Decode = "decode", Peer = "peer", Collectives = "collectives", Curate = "curate";
 
     public static Command Create() => new("perf", "Times kernels, training steps and decoding against roofs measured in the same run; compares two runs.")
     {
@@ -21,12 +21,12 @@ internal static class PerfCommand
     {
         var suite = new Option<string[]>("--suite")
         {
-            Description = "kernels, steps, decode, collectives (bus bandwidth; within this machine, or of the ranks that a launcher started), or peer (steps in turn with PyTorch; Z1_PEERPY names its Python); "
-                + "repeatable; default the first three",
+            Description = "kernels, steps, decode, collectives (bus bandwidth; within this machine, or of the ranks that a launcher started), "
+                + "peer (steps in turn with PyTorch; Z1_PEERPY names its Python) or curate (a loopback teacher); repeatable; default the first three",
             AllowMultipleArgumentsPerToken = true,
             DefaultValueFactory = _ => [Kernels, Steps, Decode],
         };
-        suite.AcceptOnlyFromAmong(Kernels, Steps, Decode, Collectives, Peer);
+        suite.AcceptOnlyFromAmong(Kernels, Steps, Decode, Collectives, Peer, Curate);
         var only = new Option<string[]>("--only")
         {
             Description = "kernels: a part of name or shape; steps and peer: among nano mini 05b, 512 1280, bf16 fp32; decode: sizes, types, 1 8 (sequences); "
@@ -88,6 +88,11 @@ internal static class PerfCommand
             if (suites.Contains(Peer))
             {
                 _ = PeerRuns.Run(Chosen(words, "bf16"), parsed.GetValue(rounds), Console.Out);
+            }
+
+            if (suites.Contains(Curate))
+            {
+                rows.Add(RunCurate());
             }
 
             if (parsed.GetValue(output) is { } path)
@@ -194,6 +199,23 @@ internal static class PerfCommand
         var rows = CollectiveBench.Run(world.Collective, stream, words, ranksHere, roof, world.IsFirst ? Console.Out : TextWriter.Null);
         world.Collective.Barrier();
         return rows;
+    }
+
+    /// <summary>In the current directory, because the fsync of a real disk is part of it.</summary>
+    private static PerfRow RunCurate()
+    {
+        var folder = Directory.CreateDirectory($".z1-perf-{Environment.ProcessId}").FullName;
+        try
+        {
+            Console.WriteLine(CurateThroughput.Header);
+            var result = CurateThroughput.RunAsync(folder, items: 10_000, rounds: 5).GetAwaiter().GetResult();
+            Console.WriteLine(result);
+            return result.ToRow();
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
     }
 
     /// <summary>A baseline is kept in the repository: it says which library, not where on the machine.</summary>

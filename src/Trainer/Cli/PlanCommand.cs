@@ -33,14 +33,17 @@ internal static class PlanCommand
         };
         var gemm = new Option<double>("--gemm") { Description = "GEMM rate, TFLOP/s; 0 measures this machine, or takes 650 for a cluster" };
         var bandwidth = new Option<double>("--bandwidth") { Description = "memory bandwidth, GB/s; 0 measures this machine, or takes 2700 for a cluster" };
-        var length = new Option<int>("--length") { Description = "tokens of the longest sample, when there is no recipe", DefaultValueFactory = _ => 1280 };
-        var batch = new Option<int>("--batch") { Description = "samples of a step, when there is no recipe", DefaultValueFactory = _ => 1024 };
+        var length = new Option<int>("--length") { Description = "tokens of the longest sample, when there is no recipe",
+            DefaultValueFactory = _ => 1280 };
+        var batch = new Option<int>("--batch") { Description = "samples of a step, when there is no recipe",
+            DefaultValueFactory = _ => 1024 };
         var json = new Option<bool>("--json") { Description = "as JSON" };
         Within(gpus, 1, 1 << 16);
         Within(perNode, 1, 1 << 10);
         Within(length, 2, 1 << 20);
         Within(batch, 1, 1 << 20);
-        var command = new Command("plan", "Bytes by role, bytes sent and time per step, before any memory is taken; on how many GPUs it fits, and how.")
+        var command = new Command("plan",
+            "Bytes by role, bytes sent and time per step, before any memory is taken; on how many GPUs it fits, and how.")
         {
             recipe, set, model, gpus, perNode, links, memory, reserve, gemm, bandwidth, length, batch, json,
         };
@@ -132,13 +135,15 @@ internal static class PlanCommand
     {
         var empty = RecipeTree.Parse("plan", "{}", []);
         return new StageRecipe(
-            "step", new DatasetOptions { MaxLength = length }, OptimizeRecipe.From(empty) with { BatchSamples = batch, MicroBatchTokens = length },
+            "step", new DatasetOptions { MaxLength = length }, OptimizeRecipe.From(empty) with { BatchSamples = batch,
+            MicroBatchTokens = length },
             GuardRecipe.From(empty), EvalRecipe.From(empty), CheckpointRecipe.From(empty));
     }
 
     private static Qwen2Config Shapes(ModelSource model)
     {
-        var config = model.Shapes is { } shapes && !(model.From is { } from && Directory.Exists(from)) ? shapes : Qwen2Config.Load(model.From!);
+        var config = model.Shapes is { } shapes && !(model.From is { } from && Directory.Exists(from))
+            ? shapes : Qwen2Config.Load(model.From!);
         if (config.VocabSize == 0)
         {
             throw new InvalidInputException("model.shapes.vocab_size is 0 (the tokenizer's): give a number to plan with, --set model.shapes.vocab_size=N");
@@ -167,7 +172,8 @@ internal static class PlanCommand
             + $"{seconds:F1} s, {plan.TokensPerStep / seconds:N0} tokens/s at best");
     }
 
-    private static void Json(List<(string Name, TrainPlan Plan)> stages, double flops, double bytes, long available) => CliJson.Write(json =>
+    private static void Json(List<(string Name, TrainPlan Plan)> stages, double flops, double bytes,
+        long available) => CliJson.Write(json =>
     {
         json.WriteNumber("gemm_flops_per_second", flops);
         json.WriteNumber("bytes_per_second", bytes);

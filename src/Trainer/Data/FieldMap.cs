@@ -2,13 +2,15 @@ using System.Text.Json;
 
 namespace Z1Coder.Trainer.Data;
 
-/// <summary>Which keys of a record hold what. A map either names <see cref="Messages"/>, or <see cref="Prompt"/> and <see cref="Response"/>.</summary>
+/// <summary>Which keys of a record hold what. A map either names <see cref="Messages"/>, or <see cref="Prompt"/> and
+/// <see cref="Response"/>.</summary>
 /// <param name="Prompt">Key of the question or instruction; a string.</param>
 /// <param name="Response">Key of the answer; a string.</param>
 /// <param name="Input">Key of an input kept apart from the instruction; may be absent or null in a record.</param>
 /// <param name="Messages">Key of a list of turns with role and content (or from and value).</param>
 /// <param name="Id">Key of the record's name, a string or number; may be absent in a record.</param>
-public sealed record FieldMap(string? Prompt = null, string? Response = null, string? Input = null, string? Messages = null, string? Id = null)
+public sealed record FieldMap(string? Prompt = null, string? Response = null, string? Input = null, string? Messages = null,
+    string? Id = null)
 {
     // in the order in which they are tried: a file of the stage 1 run has instruction, input, gpt4o_output and output
     private static readonly (string Prompt, string Response)[] s_known =
@@ -18,7 +20,9 @@ public sealed record FieldMap(string? Prompt = null, string? Response = null, st
     ];
 
     /// <summary>Reads "prompt=question,response=answer" (also input=, messages=, id=).</summary>
-    public static FieldMap Parse(string text)
+    /// <param name="text">the pairs</param>
+    /// <param name="needsResponse">false where records are problems, whose response may be absent</param>
+    public static FieldMap Parse(string text, bool needsResponse = true)
     {
         ArgumentNullException.ThrowIfNull(text);
         var map = new FieldMap();
@@ -28,7 +32,8 @@ public sealed record FieldMap(string? Prompt = null, string? Response = null, st
             var (name, key) = equals < 0 ? (part, "") : (part[..equals].TrimEnd(), part[(equals + 1)..].TrimStart());
             map = (name, key) switch
             {
-                (_, "") => throw new InvalidInputException($"field map: '{part}' names no key; write for example prompt=question,response=answer"),
+                (_, "") => throw new InvalidInputException(
+                    $"field map: '{part}' names no key; write for example prompt=question,response=answer"),
                 ("prompt", _) => map with { Prompt = key },
                 ("response", _) => map with { Response = key },
                 ("input", _) => map with { Input = key },
@@ -38,14 +43,15 @@ public sealed record FieldMap(string? Prompt = null, string? Response = null, st
             };
         }
 
-        map.Validate();
+        map.Validate(needsResponse);
         return map;
     }
 
-    /// <summary>Throws unless the map names either messages, or both prompt and response.</summary>
-    public void Validate()
+    /// <summary>Throws unless the map names either messages, or both prompt and response (the prompt alone where no response is
+    /// needed).</summary>
+    public void Validate(bool needsResponse = true)
     {
-        var plain = Prompt is not null && Response is not null && Messages is null;
+        var plain = Prompt is not null && (Response is not null || !needsResponse) && Messages is null;
         var chat = Messages is not null && Prompt is null && Response is null && Input is null;
         if (!plain && !chat)
         {
@@ -54,7 +60,7 @@ public sealed record FieldMap(string? Prompt = null, string? Response = null, st
     }
 
     /// <summary>The map that fits the keys of this record, or null.</summary>
-    internal static FieldMap? Detect(JsonElement record)
+    internal static FieldMap? Detect(JsonElement record, bool needsResponse)
     {
         var id = Has(record, "id") ? "id" : Has(record, "task_id") ? "task_id" : null;
         foreach (var key in (ReadOnlySpan<string>)["messages", "conversations"])
@@ -69,12 +75,16 @@ public sealed record FieldMap(string? Prompt = null, string? Response = null, st
         {
             if (Has(record, prompt) && Has(record, response))
             {
-                return new FieldMap(prompt, response, Input: prompt == "instruction" ? "input" : null, Id: id);
+                return new FieldMap(prompt, response, InputOf(prompt), Id: id);
             }
         }
 
-        return null;
+        return needsResponse ? null
+            : s_known.Select(k => k.Prompt).FirstOrDefault(prompt => Has(record, prompt)) is { } only
+                ? new FieldMap(only, Input: InputOf(only), Id: id) : null;
     }
+
+    private static string? InputOf(string prompt) => prompt == "instruction" ? "input" : null;
 
     private static bool Has(JsonElement record, string key) => record.TryGetProperty(key, out _);
 }

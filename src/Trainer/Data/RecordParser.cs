@@ -16,7 +16,7 @@ internal static class RecordParser
     /// </summary>
     /// <returns>False when the item is broken; <paramref name="error"/> then says what is wrong and what would be right.</returns>
     public static bool TryParse(
-        JsonItems source, ReadOnlyMemory<byte> item, string fileName, ref FieldMap? map,
+        JsonItems source, ReadOnlyMemory<byte> item, string fileName, bool needsResponse, ref FieldMap? map,
         [NotNullWhen(true)] out SftRecord? record, [NotNullWhen(false)] out string? error)
     {
         record = null;
@@ -36,7 +36,7 @@ internal static class RecordParser
                 return false;
             }
 
-            map ??= FieldMap.Detect(root) ?? throw new InvalidInputException(
+            map ??= FieldMap.Detect(root, needsResponse) ?? throw new InvalidInputException(
                 $"{source.Place}: no known fields among the keys {Keys(root)}; name them, for example prompt=question,response=answer");
             var id = OwnId(root, map.Id) ?? (source.IsArray ? $"{fileName}[{source.Index}]" : $"{fileName}:{source.Line}");
             return map.Messages is { } key ? TryChat(root, key, id, out record, out error) : TryPlain(root, map, id, out record, out error);
@@ -55,9 +55,9 @@ internal static class RecordParser
 
     private static bool TryPlain(JsonElement root, FieldMap map, string id, out SftRecord? record, [NotNullWhen(false)] out string? error)
     {
-        record = null;
+        (record, var response) = (null, "");
         if (!TryText(root, map.Prompt!, required: true, out var prompt, out error)
-            || !TryText(root, map.Response!, required: true, out var response, out error))
+            || (map.Response is not null && !TryText(root, map.Response, required: true, out response, out error)))
         {
             return false;
         }
@@ -167,7 +167,7 @@ internal static class RecordParser
         var text = new StringBuilder();
         if (turn.TryGetProperty("reasoning_content", out var reasoning) && reasoning.ValueKind == JsonValueKind.String)
         {
-            AppendReasoning(text, reasoning.GetString()!);
+            text.Append(Reasoning(reasoning.GetString()!));
         }
 
         if (!TryContent(content, text, out error))
@@ -222,7 +222,7 @@ internal static class RecordParser
                     text.Append(value.GetString());
                     break;
                 case "reasoning" or "thinking":
-                    AppendReasoning(text, value.GetString()!);
+                    text.Append(Reasoning(value.GetString()!));
                     break;
                 case "tool_call":
                     text.Append(text.Length == 0 || text[^1] == '\n' ? "" : "\n").Append("<tool_call>\n").Append(value.GetString()).Append("\n</tool_call>");
@@ -236,8 +236,8 @@ internal static class RecordParser
         return true;
     }
 
-    private static void AppendReasoning(StringBuilder text, string reasoning) =>
-        text.Append("<think>\n").Append(reasoning.Trim('\n')).Append("\n</think>\n\n");
+    /// <summary>Reasoning that stands apart from its answer, as it stands before it in one text.</summary>
+    internal static string Reasoning(string reasoning) => $"<think>\n{reasoning.Trim('\n')}\n</think>\n\n";
 
     private static string? OwnId(JsonElement root, string? key) =>
         key is null || !root.TryGetProperty(key, out var id) ? null

@@ -11,29 +11,40 @@ public sealed class SftReader
     private readonly FieldMap? _fields;
     private readonly BrokenLinePolicy _policy;
     private readonly DataReport _report;
+    private readonly bool _needsResponse;
 
     /// <summary>A reader that counts into <paramref name="report"/>; without a map each file's own keys decide.</summary>
-    public SftReader(FieldMap? fields, BrokenLinePolicy policy, DataReport report)
+    /// <param name="fields">which keys hold what, or null</param>
+    /// <param name="policy">what to do with a line that cannot be read</param>
+    /// <param name="report">counts records and broken lines</param>
+    /// <param name="needsResponse">false reads problems too: where there is no response it is empty</param>
+    public SftReader(FieldMap? fields, BrokenLinePolicy policy, DataReport report, bool needsResponse = true)
     {
         ArgumentNullException.ThrowIfNull(report);
-        fields?.Validate();
-        (_fields, _policy, _report) = (fields, policy, report);
+        fields?.Validate(needsResponse);
+        (_fields, _policy, _report, _needsResponse) = (fields, policy, report, needsResponse);
     }
 
-    /// <summary>The records of one file, in its order. A damaged container (gzip, or the array's own commas and brackets) always stops.</summary>
-    public IEnumerable<SftRecord> Read(string path)
+    /// <summary>The records of one file, in its order. A damaged container (gzip, or the array's own commas and brackets) always
+    /// stops.</summary>
+    public IEnumerable<SftRecord> Read(string path) => ReadWithJson(path).Select(item => item.Record);
+
+    /// <summary>The records of an unpacked stream; <paramref name="name"/> is what errors call it.</summary>
+    public IEnumerable<SftRecord> Read(Stream stream, string name) => ReadWithJson(stream, name).Select(item => item.Record);
+
+    /// <summary>As <see cref="Read(string)"/>, each record with the JSON object that it was read from, valid until the next one.</summary>
+    public IEnumerable<(ReadOnlyMemory<byte> Json, SftRecord Record)> ReadWithJson(string path)
     {
         using var file = Open(path);
         var gzip = IsGzip(file, path);
         using var stream = gzip ? new GZipStream(file, CompressionMode.Decompress) : (Stream)file;
-        foreach (var record in Read(stream, path))
+        foreach (var item in ReadWithJson(stream, path))
         {
-            yield return record;
+            yield return item;
         }
     }
 
-    /// <summary>The records of an unpacked stream; <paramref name="name"/> is what errors call it.</summary>
-    public IEnumerable<SftRecord> Read(Stream stream, string name)
+    private IEnumerable<(ReadOnlyMemory<byte> Json, SftRecord Record)> ReadWithJson(Stream stream, string name)
     {
         var source = new JsonItems(stream, name);
         var fileName = Path.GetFileName(name);
@@ -41,9 +52,9 @@ public sealed class SftReader
         while (source.Next(out var item))
         {
             _report.Records++;
-            if (RecordParser.TryParse(source, item, fileName, ref map, out var record, out var error))
+            if (RecordParser.TryParse(source, item, fileName, _needsResponse, ref map, out var record, out var error))
             {
-                yield return record;
+                yield return (item, record);
             }
             else if (_policy == BrokenLinePolicy.Stop)
             {
@@ -65,7 +76,8 @@ public sealed class SftReader
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw new InvalidInputException(
-                Directory.Exists(path) ? $"{path} is a directory; name its files" : $"{path} cannot be opened ({e.Message.TrimEnd('.')})", e);
+                Directory.Exists(path) ? $"{path} is a directory; name its files" : $"{path} cannot be opened ({e.Message.TrimEnd('.')})",
+                e);
         }
     }
 

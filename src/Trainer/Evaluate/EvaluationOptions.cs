@@ -38,4 +38,13 @@ public sealed record EvaluationOptions
 
     /// <summary>File of times and error texts, one line per run as it ends; differs from run to run.</summary>
     public string? DetailsPath { get; init; }
+
+    /// <summary>
+    /// File of finished outcomes, appended to as they come. What it holds from an earlier run of the same program and tests is not run again; null
+    /// keeps nothing.
+    /// </summary>
+    public string? JournalPath { get; init; }
+
+    /// <summary>Looks first which packages the tasks import; a task whose packages are not installed is not run and not counted.</summary>
+    public bool CheckPackages { get; init; }
 }

@@ -27,6 +27,15 @@ public sealed record EvaluationSummary
     /// <summary>Tasks whose tests could not be checked because they have no reference solution.</summary>
     public required int WithoutReference { get; init; }
 
+    /// <summary>Tasks that need Python packages which are not installed: neither run nor counted.</summary>
+    public IReadOnlyList<NotRunnableTask> NotRunnable { get; init; } = [];
+
+    /// <summary>Samples that failed because they import a package which is not installed, by package.</summary>
+    public IReadOnlyDictionary<string, int> MissingPackages { get; init; } = new Dictionary<string, int>();
+
+    /// <summary>Samples whose outcome an earlier run had found.</summary>
+    public int FromJournal { get; init; }
+
     /// <summary>Time-outs that were run again alone.</summary>
     public required int RunAgainAlone { get; init; }
 

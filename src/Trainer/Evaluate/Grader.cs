@@ -1,13 +1,13 @@
 using System.Diagnostics;
-using System.Text.Encodings.Web;
-using System.Text.Json;
+using System.Globalization;
 using Z1Coder.Trainer.Data;
+using Z1Coder.Trainer.Evaluate.Benchmarks;
 
 namespace Z1Coder.Trainer.Evaluate;
 
 /// <summary>
 /// Grades samples in the sandbox. First every reference solution takes the same path as the samples: a task whose reference fails says nothing
-/// about a model, and the reference's time on this machine, now, anchors the time limit max(floor, factor · reference). Then the samples run, one
+/// about a model, and the reference's time on this machine, now, anchors the time limit. Then the samples run, one
 /// program per core. What timed out is run again alone, when no other program runs, and only that verdict counts: a slow or busy machine must not
 /// look like a worse model.
 /// </summary>
@@ -16,35 +16,42 @@ public sealed class Grader
     private const int ErrorKept = 2000;                 // characters of standard error in the details, from its end
     private const int NamesShown = 10;
 
-    private static readonly JsonWriterOptions s_plain = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
-
-    private readonly Sandbox _sandbox;
+    private readonly Benchmark _benchmark;
     private readonly EvaluationOptions _options;
-    private readonly Dictionary<string, HumanEvalTask> _tasks;
+    private readonly Sandbox _sandbox;
+    private readonly Dictionary<string, BenchmarkTask> _tasks;
     private readonly StreamWriter? _details;
+    private readonly OutcomeJournal? _journal;
     private int _again;
     private int _changed;
 
-    private Grader(IReadOnlyList<HumanEvalTask> tasks, EvaluationOptions options, StreamWriter? details)
+    private Grader(Benchmark benchmark, IReadOnlyList<BenchmarkTask> tasks, EvaluationOptions options, StreamWriter? details, OutcomeJournal? journal)
     {
-        _options = options;
-        _details = details;
+        (_benchmark, _options, _details, _journal) = (benchmark, options, details, journal);
         _tasks = tasks.ToDictionary(t => t.TaskId, StringComparer.Ordinal);
         _sandbox = options.Sandbox ?? Sandbox.Create();
     }
 
-    /// <summary>Grades <paramref name="samples"/> against <paramref name="tasks"/>.</summary>
+    /// <summary>Grades <paramref name="samples"/> against <paramref name="tasks"/> in HumanEval's format.</summary>
+    /// <exception cref="InvalidInputException">A sample names no task, a task has no sample, or a reference fails and the options say stop.</exception>
+    /// <exception cref="SandboxException">Programs cannot be confined here.</exception>
+    public static Task<EvaluationSummary> EvaluateAsync(
+        IReadOnlyList<HumanEvalTask> tasks, IReadOnlyList<Sample> samples, EvaluationOptions options, CancellationToken cancellation = default) =>
+        EvaluateAsync(new HumanEvalBenchmark(), [.. tasks.Select(HumanEvalBenchmark.TaskOf)], samples, options, cancellation);
+
+    /// <summary>Grades <paramref name="samples"/> against <paramref name="tasks"/> of a benchmark.</summary>
     /// <exception cref="InvalidInputException">A sample names no task, a task has no sample, or a reference fails and the options say stop.</exception>
     /// <exception cref="SandboxException">Programs cannot be confined here.</exception>
     public static async Task<EvaluationSummary> EvaluateAsync(
-        IReadOnlyList<HumanEvalTask> tasks, IReadOnlyList<Sample> samples, EvaluationOptions options, CancellationToken cancellation = default)
+        Benchmark benchmark, IReadOnlyList<BenchmarkTask> tasks, IReadOnlyList<Sample> samples, EvaluationOptions options, CancellationToken cancellation = default)
     {
         CheckNames(tasks, samples, options);
         await using var details = options.DetailsPath is null ? null : Create(options.DetailsPath);
-        return await new Grader(tasks, options, details).RunAsync(tasks, samples, cancellation);
+        using var journal = options.JournalPath is null ? null : OutcomeJournal.Open(options.JournalPath);
+        return await new Grader(benchmark, tasks, options, details, journal).RunAsync(tasks, samples, cancellation);
     }
 
-    private static void CheckNames(IReadOnlyList<HumanEvalTask> tasks, IReadOnlyList<Sample> samples, EvaluationOptions options)
+    private static void CheckNames(IReadOnlyList<BenchmarkTask> tasks, IReadOnlyList<Sample> samples, EvaluationOptions options)
     {
         var known = tasks.Select(t => t.TaskId).ToHashSet(StringComparer.Ordinal);
         if (samples.FirstOrDefault(s => !known.Contains(s.TaskId)) is { } stray)
@@ -76,87 +83,183 @@ public sealed class Grader
         }
     }
 
-    private async Task<EvaluationSummary> RunAsync(IReadOnlyList<HumanEvalTask> tasks, IReadOnlyList<Sample> samples, CancellationToken cancellation)
+    private async Task<EvaluationSummary> RunAsync(IReadOnlyList<BenchmarkTask> tasks, IReadOnlyList<Sample> samples, CancellationToken cancellation)
     {
         var clock = Stopwatch.StartNew();
         var answered = samples.Select(s => s.TaskId).ToHashSet(StringComparer.Ordinal);
         var used = tasks.Where(t => answered.Contains(t.TaskId)).ToList();
-        var (seconds, excluded) = await CheckReferencesAsync([.. used.Where(t => t.CanonicalSolution is not null)], cancellation);
-        (_again, _changed) = (0, 0);
+        var unable = await NotRunnableAsync(used, cancellation);
+        used.RemoveAll(t => unable.ContainsKey(t.TaskId));
 
-        var counted = samples.Where(s => !excluded.Contains(s.TaskId)).ToList();
-        var ordinals = new int[counted.Count];
+        var jobs = new List<Job>(samples.Count);
         var seen = new Dictionary<string, int>(StringComparer.Ordinal);
-        var runs = new List<Job>(counted.Count);
-        for (var i = 0; i < counted.Count; i++)
+        foreach (var sample in samples)
         {
-            var (sample, task) = (counted[i], _tasks[counted[i].TaskId]);
-            ordinals[i] = seen[sample.TaskId] = seen.TryGetValue(sample.TaskId, out var last) ? last + 1 : 0;
-            var limit = Math.Max(_options.FloorSeconds, _options.ReferenceFactor * seconds.GetValueOrDefault(sample.TaskId));
-            runs.Add(new Job(sample.TaskId, ordinals[i], HumanEvalProgram.Build(task, sample.Code, sample.Mode), limit));
+            var ordinal = seen[sample.TaskId] = seen.TryGetValue(sample.TaskId, out var last) ? last + 1 : 0;
+            if (!unable.ContainsKey(sample.TaskId))
+            {
+                var task = _tasks[sample.TaskId];
+                var source = _benchmark.Compose(task, sample);
+                jobs.Add(new Job(task, ordinal, source, KeyOf(task, source, task.Tests)));
+            }
         }
 
-        var results = await RunAllAsync(runs, cancellation);
-        WriteResults(counted, ordinals, results);
-        return Summarize([.. used.Where(t => !excluded.Contains(t.TaskId))], [.. excluded], counted, results, clock.Elapsed.TotalSeconds);
+        jobs.ForEach(j => j.Entry = _journal?.Find(j.Key));
+        var found = jobs.Count(j => j.Entry is not null);
+        var pending = jobs.Where(j => j.Entry is null).Select(j => j.Task.TaskId).ToHashSet(StringComparer.Ordinal);
+        var (references, failing) = await CheckReferencesAsync(used, pending, unable, cancellation);
+        (_again, _changed) = (0, 0);
+
+        // A task is found to lack a package only now when it imports it in the middle of a function.
+        used.RemoveAll(t => unable.ContainsKey(t.TaskId));
+        jobs.RemoveAll(j => unable.ContainsKey(j.Task.TaskId));
+        var excluded = _options.Reference == ReferenceCheck.Exclude ? failing : [];
+        jobs.RemoveAll(j => excluded.ContainsKey(j.Task.TaskId));
+        foreach (var job in jobs.Where(j => j.Entry is null))
+        {
+            references.TryGetValue(job.Task.TaskId, out var reference);
+            job.Expected = reference.Expected;
+            job.Seconds = _options.Reference == ReferenceCheck.Skip
+                ? Math.Max(_options.ReferenceSeconds, _benchmark.Seconds(job.Task, 0, _options))
+                : _benchmark.Seconds(job.Task, reference.Seconds, _options);
+            job.Entry = failing.GetValueOrDefault(job.Task.TaskId);
+        }
+
+        await RunAllAsync([.. jobs.Where(j => j.Entry is null)], cancellation);
+        if (_options.CheckPackages && _options.Reference == ReferenceCheck.Skip)
+        {
+            // The samples are the references: what one lacks, its task needs.
+            foreach (var job in jobs.Where(j => j.Entry!.Needs is not null))
+            {
+                unable.TryAdd(job.Task.TaskId, [job.Entry!.Needs!]);
+            }
+
+            used.RemoveAll(t => unable.ContainsKey(t.TaskId));
+            jobs.RemoveAll(j => unable.ContainsKey(j.Task.TaskId));
+        }
+
+        WriteResults(jobs);
+        return Summarize([.. used.Where(t => !excluded.ContainsKey(t.TaskId))], jobs, clock.Elapsed.TotalSeconds) with
+        {
+            Excluded = [.. excluded.Keys.Order(StringComparer.Ordinal)],
+            NotRunnable = [.. tasks.Where(t => unable.ContainsKey(t.TaskId)).Select(t => new NotRunnableTask(t.TaskId, unable[t.TaskId]))],
+            FromJournal = found,
+        };
     }
 
-    private async Task<(Dictionary<string, double> Seconds, HashSet<string> Excluded)> CheckReferencesAsync(
-        List<HumanEvalTask> tasks, CancellationToken cancellation)
+    private async Task<Dictionary<string, List<string>>> NotRunnableAsync(List<BenchmarkTask> tasks, CancellationToken cancellation)
     {
-        var jobs = tasks.Select(
-            t => new Job(t.TaskId, -1, HumanEvalProgram.Build(t, t.CanonicalSolution!, CompletionMode.Continuation), _options.ReferenceSeconds));
-        var results = await RunAllAsync([.. jobs], cancellation);
-        var seconds = new Dictionary<string, double>(StringComparer.Ordinal);
-        var failing = new List<int>();
-        for (var i = 0; i < tasks.Count; i++)
+        var unable = new Dictionary<string, List<string>>(StringComparer.Ordinal);
+        if (_options.CheckPackages)
         {
-            seconds[tasks[i].TaskId] = results[i].WallSeconds;
-            if (results[i].Outcome != SandboxOutcome.Passed)
+            var missing = await PackageProbe.MissingAsync(_sandbox, tasks, cancellation);
+            for (var i = 0; i < tasks.Count; i++)
             {
-                failing.Add(i);
+                if (missing[i].Count > 0)
+                {
+                    unable.Add(tasks[i].TaskId, missing[i]);
+                }
             }
+        }
+
+        return unable;
+    }
+
+    private async Task<(Dictionary<string, (double Seconds, string? Expected)> References, Dictionary<string, JournalEntry> Failing)> CheckReferencesAsync(
+        List<BenchmarkTask> tasks, HashSet<string> pending, Dictionary<string, List<string>> unable, CancellationToken cancellation)
+    {
+        var checks = new List<Job>();
+        foreach (var task in tasks)
+        {
+            if (task.Reference is { } reference && (task.Oracle is not null || _options.Reference != ReferenceCheck.Skip))
+            {
+                var (source, tests) = task.Oracle is null ? (reference, task.Tests) : (task.OracleProgram ?? reference, task.Oracle);
+                var job = new Job(task with { Tests = tests }, -1, source, KeyOf(task, source, "reference", tests)) { Seconds = _options.ReferenceSeconds };
+
+                // An earlier run's outcome stands when nothing is left to grade: a limit or expected outputs need the reference again.
+                job.Entry = pending.Contains(task.TaskId) ? null : _journal?.Find(job.Key);
+                checks.Add(job);
+            }
+        }
+
+        await RunAllAsync([.. checks.Where(c => c.Entry is null)], cancellation);
+        var references = new Dictionary<string, (double, string?)>(StringComparer.Ordinal);
+        var failing = new Dictionary<string, JournalEntry>(StringComparer.Ordinal);
+        string? first = null;
+        foreach (var check in checks)
+        {
+            var name = check.Task.TaskId;
+            var entry = check.Entry!;
+            var expected = check.Task.Oracle is null || check.Result is null ? null : ExpectedIn(check.Result.Stdout);
+            if (_options.CheckPackages && entry.Needs is { } module)
+            {
+                unable.Add(name, [module]);
+            }
+            else if (entry.Outcome != SandboxOutcome.Passed || (check.Task.Oracle is not null && check.Result is not null && expected is null))
+            {
+                var outcome = entry.Outcome == SandboxOutcome.Passed ? SandboxOutcome.Failed : entry.Outcome;
+                failing.Add(name, entry with { Outcome = outcome });
+                first ??= $"{outcome}, {LastLine(check.Result?.Stderr ?? "")}";
+            }
+
+            references[name] = (entry.Seconds, expected);
         }
 
         if (failing.Count > 0 && _options.Reference == ReferenceCheck.Stop)
         {
-            var first = results[failing[0]];
             throw new InvalidInputException(
-                $"The reference solution fails its own tests in {failing.Count} of {tasks.Count} tasks: {Names([.. failing.Select(i => tasks[i].TaskId)])} "
-                + $"(the first: {first.Outcome}, {LastLine(first.Stderr)}); correct the tasks or exclude them.");
+                $"The reference solution fails its own tests in {failing.Count} of {checks.Count} tasks: {Names([.. failing.Keys])} "
+                + $"(the first: {first}); correct the tasks or exclude them.");
         }
 
-        return (seconds, failing.Select(i => tasks[i].TaskId).ToHashSet(StringComparer.Ordinal));
+        return (references, failing);
     }
 
-    private async Task<SandboxResult[]> RunAllAsync(List<Job> jobs, CancellationToken cancellation)
+    // What the oracle printed last; only base64 may reach the text of the tests.
+    private static string? ExpectedIn(string printed)
     {
-        var results = new SandboxResult[jobs.Count];
+        const string mark = $"\n{Benchmark.ExpectedMark}\n";
+        var at = printed.LastIndexOf(mark, StringComparison.Ordinal);
+        var text = at < 0 ? "" : printed[(at + mark.Length)..].TrimEnd();
+        return text.Length > 0 && text.All(c => char.IsAsciiLetterOrDigit(c) || c is '+' or '/' or '=') ? text : null;
+    }
+
+    private string KeyOf(BenchmarkTask task, string source, params string[] tests) => _journal is null ? "" : OutcomeJournal.KeyOf([
+        "1", _benchmark.Name, task.TaskId, _sandbox.Python, _options.FloorSeconds.ToString("R", CultureInfo.InvariantCulture),
+        _options.ReferenceFactor.ToString("R", CultureInfo.InvariantCulture), task.Setup, source, .. tests, task.Reference ?? "", task.Oracle ?? "",
+        .. task.Cases.SelectMany(c => new[] { c.Stdin, c.Stdout }),
+    ]);
+
+    private async Task RunAllAsync(List<Job> jobs, CancellationToken cancellation)
+    {
         var workers = _options.Workers > 0 ? _options.Workers : Environment.ProcessorCount;
         var parallel = new ParallelOptions { MaxDegreeOfParallelism = workers, CancellationToken = cancellation };
-        await Parallel.ForAsync(0, jobs.Count, parallel, async (i, token) => results[i] = await RunOneAsync(jobs[i], alone: false, token));
-        for (var i = 0; i < jobs.Count; i++)
+        await Parallel.ForAsync(0, jobs.Count, parallel, async (i, token) => await RunOneAsync(jobs[i], alone: false, token));
+        foreach (var job in jobs.Where(j => j.Result!.Outcome == SandboxOutcome.TimedOut))
         {
-            if (results[i].Outcome == SandboxOutcome.TimedOut)
-            {
-                results[i] = await RunOneAsync(jobs[i], alone: true, cancellation);
-                _again++;
-                _changed += results[i].Outcome == SandboxOutcome.TimedOut ? 0 : 1;
-            }
+            await RunOneAsync(job, alone: true, cancellation);
+            _again++;
+            _changed += job.Result!.Outcome == SandboxOutcome.TimedOut ? 0 : 1;
         }
-
-        return results;
     }
 
-    private async Task<SandboxResult> RunOneAsync(Job job, bool alone, CancellationToken cancellation)
+    private async Task RunOneAsync(Job job, bool alone, CancellationToken cancellation)
     {
         var limits = _options.Limits with { WallSeconds = job.Seconds, CpuSeconds = job.Seconds };
-        var result = await _sandbox.RunAsync(job.Program, limits, cancellation);
+        var result = job.Task.Cases.Count == 0 ? await _sandbox.RunAsync(job.Program, limits, cancellation) : await RunCasesAsync(job, limits, cancellation);
+        job.Result = result;
+        var reference = job.Ordinal < 0 || _options.Reference == ReferenceCheck.Skip;
+        job.Entry = new JournalEntry(result.Outcome, result.WallSeconds, reference ? PackageProbe.MissingIn(job.Task, result) : PackageProbe.MissingIn(result));
+        if (alone || result.Outcome != SandboxOutcome.TimedOut)
+        {
+            _journal?.Add(job.Key, job.Entry);
+        }
+
         if (_details is not null)
         {
-            var line = Line(json =>
+            var line = JsonLine.Of(json =>
             {
-                json.WriteString("task_id", job.TaskId);
+                json.WriteString("task_id", job.Task.TaskId);
                 json.WriteString("run", job.Ordinal < 0 ? "reference" : alone ? "alone" : "sample");
                 json.WriteNumber("sample", Math.Max(0, job.Ordinal));
                 json.WriteString("outcome", result.Outcome.ToString());
@@ -171,11 +274,35 @@ public sealed class Grader
                 _details.WriteLine(line);
             }
         }
-
-        return result;
     }
 
-    private void WriteResults(List<Sample> samples, int[] ordinals, SandboxResult[] results)
+    // One script after the other until one is wrong; what passed before a time-out is not run again.
+    private async Task<SandboxResult> RunCasesAsync(Job job, SandboxLimits limits, CancellationToken cancellation)
+    {
+        var (wall, cpu) = (job.Result?.WallSeconds ?? 0, 0.0);
+        SandboxResult? result = null;
+        for (; job.NextCase < job.Task.Cases.Count; job.NextCase++)
+        {
+            var test = job.Task.Cases[job.NextCase];
+            var program = new SandboxProgram(job.Source) { Setup = job.Task.Setup, Stdin = test.Stdin, AsScript = true, AnyExitStatus = true };
+            result = await _sandbox.RunAsync(program, limits, cancellation);
+            wall += result.WallSeconds;
+            cpu += result.CpuSeconds;
+            if (result.Outcome == SandboxOutcome.Passed && PrintedOutput.Difference(result.Stdout, test.Stdout) is { } difference)
+            {
+                result = result with { Outcome = SandboxOutcome.Failed, Stderr = $"test {job.NextCase}: {difference}" };
+            }
+
+            if (result.Outcome != SandboxOutcome.Passed)
+            {
+                break;
+            }
+        }
+
+        return result! with { WallSeconds = wall, CpuSeconds = cpu };
+    }
+
+    private void WriteResults(List<Job> jobs)
     {
         if (_options.ResultsPath is not { } path)
         {
@@ -185,15 +312,14 @@ public sealed class Grader
         // Beside the final name and then renamed: a file of that name is always whole.
         using (var file = Create(path + ".partial"))
         {
-            for (var i = 0; i < samples.Count; i++)
+            foreach (var job in jobs)
             {
-                var at = i;
-                file.WriteLine(Line(json =>
+                file.WriteLine(JsonLine.Of(json =>
                 {
-                    json.WriteString("task_id", samples[at].TaskId);
-                    json.WriteNumber("sample", ordinals[at]);
-                    json.WriteBoolean("passed", results[at].Outcome == SandboxOutcome.Passed);
-                    json.WriteString("outcome", results[at].Outcome.ToString());
+                    json.WriteString("task_id", job.Task.TaskId);
+                    json.WriteNumber("sample", job.Ordinal);
+                    json.WriteBoolean("passed", job.Passed);
+                    json.WriteString("outcome", job.Entry!.Outcome.ToString());
                 }));
             }
         }
@@ -201,14 +327,13 @@ public sealed class Grader
         File.Move(path + ".partial", path, overwrite: true);
     }
 
-    private EvaluationSummary Summarize(
-        List<HumanEvalTask> tasks, List<string> excluded, List<Sample> samples, SandboxResult[] results, double seconds)
+    private EvaluationSummary Summarize(List<BenchmarkTask> tasks, List<Job> jobs, double seconds)
     {
         var counts = tasks.ToDictionary(t => t.TaskId, _ => (Samples: 0, Passed: 0), StringComparer.Ordinal);
-        for (var i = 0; i < samples.Count; i++)
+        foreach (var job in jobs)
         {
-            var (all, passed) = counts[samples[i].TaskId];
-            counts[samples[i].TaskId] = (all + 1, passed + (results[i].Outcome == SandboxOutcome.Passed ? 1 : 0));
+            var (all, passed) = counts[job.Task.TaskId];
+            counts[job.Task.TaskId] = (all + 1, passed + (job.Passed ? 1 : 0));
         }
 
         var scores = tasks.Select(t => new TaskScore(t.TaskId, t.Kind, counts[t.TaskId].Samples, counts[t.TaskId].Passed)).ToList();
@@ -220,15 +345,17 @@ public sealed class Grader
             Interval = interval,
             PassAt = _options.K.Where(k => k >= 1 && k <= fewest).Distinct().Order()
                 .ToDictionary(k => k, k => PassAtK.Mean([.. scores.Select(s => PassAtK.Of(s.Samples, s.Passed, k))])),
-            Outcomes = results.GroupBy(r => r.Outcome).OrderBy(g => g.Key).ToDictionary(g => g.Key, g => g.Count()),
+            Outcomes = jobs.GroupBy(j => j.Entry!.Outcome).OrderBy(g => g.Key).ToDictionary(g => g.Key, g => g.Count()),
             Kinds = [.. scores.Where(s => s.Kind is not null).GroupBy(s => s.Kind!, StringComparer.Ordinal).Select(group =>
             {
                 var (groupMean, groupInterval) = Score([.. group]);
                 return new KindScore(group.Key, group.Count(), groupMean, groupInterval);
             })],
             Tasks = scores,
-            Excluded = [.. excluded.Order(StringComparer.Ordinal)],
-            WithoutReference = tasks.Count(t => t.CanonicalSolution is null),
+            Excluded = [],
+            WithoutReference = tasks.Count(t => t.Reference is null),
+            MissingPackages = jobs.Where(j => j.Entry!.Needs is not null).GroupBy(j => j.Entry!.Needs!, StringComparer.Ordinal)
+                .OrderBy(g => g.Key, StringComparer.Ordinal).ToDictionary(g => g.Key, g => g.Count()),
             RunAgainAlone = _again,
             ChangedVerdicts = _changed,
             Seconds = seconds,
@@ -252,18 +379,21 @@ public sealed class Grader
 
     private static string LastLine(string text) => text.TrimEnd().Split('\n')[^1] is { Length: > 0 } line ? line : "no message";
 
-    private static string Line(Action<Utf8JsonWriter> fields)
+    private sealed record Job(BenchmarkTask Task, int Ordinal, string Source, string Key)
     {
-        var buffer = new System.Buffers.ArrayBufferWriter<byte>();
-        using (var json = new Utf8JsonWriter(buffer, s_plain))
-        {
-            json.WriteStartObject();
-            fields(json);
-            json.WriteEndObject();
-        }
+        internal double Seconds { get; set; }
 
-        return System.Text.Encoding.UTF8.GetString(buffer.WrittenSpan);
+        internal string? Expected { get; set; }
+
+        internal int NextCase { get; set; }
+
+        internal SandboxResult? Result { get; set; }
+
+        internal JournalEntry? Entry { get; set; }
+
+        internal bool Passed => Entry!.Outcome == SandboxOutcome.Passed;
+
+        internal SandboxProgram Program =>
+            new(Source, Expected is null ? Task.Tests : $"z1_expected = \"{Expected}\"\n{Task.Tests}") { Setup = Task.Setup };
     }
-
-    private sealed record Job(string TaskId, int Ordinal, SandboxProgram Program, double Seconds);
 }

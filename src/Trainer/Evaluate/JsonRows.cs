@@ -4,12 +4,25 @@ using Z1Coder.Trainer.Data;
 
 namespace Z1Coder.Trainer.Evaluate;
 
-/// <summary>The objects of a .jsonl file or of a .json array, plain or .gz, each with the words that say where it stands.</summary>
+/// <summary>
+/// The objects of a .jsonl file, of a .json array, or of a .json object of objects, plain or .gz, each with the words that say where it stands.
+/// Infinity, which Python writes as a bare word, is read as the number 1e999: Python reads that as infinity again.
+/// </summary>
 internal static class JsonRows
 {
     internal static IEnumerable<(string Where, JsonElement Row)> Read(string path)
     {
         using var reader = Open(path);
+        if (path.EndsWith(".json", StringComparison.OrdinalIgnoreCase) || path.EndsWith(".json.gz", StringComparison.OrdinalIgnoreCase))
+        {
+            foreach (var row in Whole(path, All(path, reader)))
+            {
+                yield return row;
+            }
+
+            yield break;
+        }
+
         var number = 0;
         for (var line = Next(path, reader); line is not null; line = Next(path, reader))
         {
@@ -60,6 +73,98 @@ internal static class JsonRows
         }
     }
 
+    // A .json file may still hold one object per line.
+    private static IEnumerable<(string Where, JsonElement Row)> Whole(string path, string text)
+    {
+        text = text.TrimStart('\uFEFF');
+        var lines = text.Split('\n');
+        if (text.TrimStart() is ['{', ..] && lines.Count(l => l.StartsWith('{')) > 1)
+        {
+            for (var i = 0; i < lines.Length; i++)
+            {
+                if (!string.IsNullOrWhiteSpace(lines[i]))
+                {
+                    using var row = Parse(lines[i], $"{path}:{i + 1}", "is not a JSON object on one line");
+                    yield return (Object($"{path}:{i + 1}", row.RootElement), row.RootElement);
+                }
+            }
+
+            yield break;
+        }
+
+        if (string.IsNullOrWhiteSpace(text))
+        {
+            yield break;
+        }
+
+        using var whole = Parse(text, path, "is not JSON");
+        var root = whole.RootElement;
+        if (root.ValueKind == JsonValueKind.Array)
+        {
+            var index = 0;
+            foreach (var element in root.EnumerateArray())
+            {
+                yield return (Object($"{path}: element {index++}", element), element);
+            }
+        }
+        else if (root.ValueKind == JsonValueKind.Object && root.EnumerateObject().Any() && root.EnumerateObject().All(p => p.Value.ValueKind == JsonValueKind.Object))
+        {
+            foreach (var property in root.EnumerateObject())
+            {
+                yield return ($"{path}: \"{property.Name}\"", property.Value);
+            }
+        }
+        else
+        {
+            yield return (Object(path, root), root);
+        }
+    }
+
+    private static string All(string path, StreamReader reader)
+    {
+        try
+        {
+            return reader.ReadToEnd();
+        }
+        catch (Exception e) when (e is IOException or InvalidDataException)
+        {
+            throw new InvalidInputException($"{path} cannot be read: {e.Message}", e);
+        }
+    }
+
+    private static string WithNumbers(string text)
+    {
+        if (!text.Contains("Infinity", StringComparison.Ordinal))
+        {
+            return text;
+        }
+
+        const string word = "Infinity";
+        var result = new System.Text.StringBuilder(text.Length);
+        var inside = false;
+        for (var i = 0; i < text.Length; i++)
+        {
+            if (inside && text[i] == '\\' && i + 1 < text.Length)
+            {
+                result.Append(text[i++]);
+            }
+            else if (text[i] == '"')
+            {
+                inside = !inside;
+            }
+            else if (!inside && text[i] == 'I' && string.CompareOrdinal(text, i, word, 0, word.Length) == 0)
+            {
+                result.Append("1e999");
+                i += word.Length - 1;
+                continue;
+            }
+
+            result.Append(text[i]);
+        }
+
+        return result.ToString();
+    }
+
     private static string Object(string where, JsonElement element) =>
         element.ValueKind == JsonValueKind.Object
             ? where
@@ -69,7 +174,7 @@ internal static class JsonRows
     {
         try
         {
-            return JsonDocument.Parse(text);
+            return JsonDocument.Parse(WithNumbers(text));
         }
         catch (JsonException e)
         {

@@ -7,6 +7,28 @@ internal static class ProcessTree
 {
     private const double TicksPerSecond = 100;          // USER_HZ, the unit of /proc/*/stat, is 100 on every Linux port
 
+    /// <summary>As <see cref="Sample"/>, of everything under the children of <paramref name="parent"/> and not of itself.</summary>
+    internal static (double CpuSeconds, long ResidentBytes) SampleChildren(int parent)
+    {
+        double cpu = 0;
+        long resident = 0;
+        try
+        {
+            foreach (var child in File.ReadAllText($"/proc/{parent}/task/{parent}/children").Split(' ', StringSplitOptions.RemoveEmptyEntries))
+            {
+                var (childCpu, childResident) = Sample(int.Parse(child, CultureInfo.InvariantCulture));
+                cpu += childCpu;
+                resident += childResident;
+            }
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // The server is gone; whoever waits for it sees that.
+        }
+
+        return (cpu, resident);
+    }
+
     /// <summary>CPU seconds (of the dead that were waited for too) and resident bytes of the tree under <paramref name="root"/>.</summary>
     internal static (double CpuSeconds, long ResidentBytes) Sample(int root)
     {

@@ -8,4 +8,10 @@ public enum ReferenceCheck
 
     /// <summary>The tasks are left out of every figure and named in the summary.</summary>
     Exclude,
+
+    /// <summary>
+    /// References are not run beforehand, except where the tests need their outputs: for runs whose samples are the references. One that fails then is
+    /// a failed sample.
+    /// </summary>
+    Skip,
 }

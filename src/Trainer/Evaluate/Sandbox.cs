@@ -6,24 +6,30 @@ namespace Z1Coder.Trainer.Evaluate;
 /// <summary>
 /// Runs model-written Python confined from outside by bubblewrap, and refuses to run it any other way.
 /// <para>Covered: no network (own network namespace; only AF_UNIX, AF_INET, AF_INET6, AF_NETLINK sockets exist at all); the file system is
-/// /usr, the interpreter and three files of /etc, read-only, with a private /tmp and /dev/shm of limited size, so no home, no repository, no
+/// /usr, the interpreter and five files of /etc, read-only, with a private /tmp and /dev/shm of limited size, so no home, no repository, no
 /// /etc/shadow; own process namespace: other processes cannot be seen, signalled or traced, and everything started dies with the program, also
 /// what was daemonised; no environment, descriptor or controlling terminal of the caller; no capabilities, no gain of privileges, a seccomp
 /// filter (<see cref="SyscallFilter"/>); limits on wall-clock and CPU time, memory (each process by the kernel, all together by sampling every
 /// 25 ms), processes, files, output (<see cref="SandboxLimits"/>), none set inside the program. When the caller dies the program dies.</para>
+/// <para>With reuse a confinement stays for many programs: a server in it, which itself runs none, forks each (<see cref="SandboxHarness.Server"/>). What a program
+/// started is dead and what it wrote is gone before the next; namespaces, user id and the standard library's modules loaded before the fork are
+/// shared by the programs of a worker, one after the other. A program that passes a limit, or that leaves something behind, takes its whole
+/// confinement with it.</para>
 /// <para>The verdict does not trust the exit status: a pass needs a random token of this run, which the harness writes when the tests have ended.</para>
 /// <para>Not covered: bugs of the kernel or of bubblewrap; side channels (time, caches, load); CPU time taken from the neighbours; memory of the
 /// kernel itself, such as millions of empty files within the time limit; reading what the machine shows to anyone (/proc/cpuinfo, /usr); and
 /// cheating inside the interpreter: code written against this very harness can walk its frames to the token, or make values that equal
 /// everything. Programs and tests share one interpreter, so nothing can rule that out.</para>
 /// </summary>
-public sealed class Sandbox
+public sealed class Sandbox : IDisposable
 {
     private readonly SandboxHost _host;
+    private readonly bool _reuse;
+    private readonly ConcurrentBag<SandboxWorker> _idle = [];
     private readonly ConcurrentBag<int> _freeSlots = [];
     private int _slots;
 
-    internal Sandbox(SandboxHost host) => _host = host;
+    internal Sandbox(SandboxHost host, bool reuse = false) => (_host, _reuse) = (host, reuse);
 
     /// <summary>The interpreter that programs run in.</summary>
     public string Python => _host.Python;
@@ -38,15 +44,16 @@ public sealed class Sandbox
 
     /// <summary>A sandbox that has been tried: a first program confirmed from inside that every layer is there.</summary>
     /// <param name="sitePackages">Lets programs import installed packages; costs some 10 to 30 ms per start.</param>
+    /// <param name="reuse">Keeps confinements for many programs where that works; dispose of the sandbox then.</param>
     /// <exception cref="SandboxException">Programs cannot be confined here; the message says what to install or enable.</exception>
-    public static Sandbox Create(bool sitePackages = false)
+    public static Sandbox Create(bool sitePackages = false, bool reuse = false)
     {
         string? why = null;
         foreach (var host in SandboxHost.Candidates(sitePackages))
         {
             if (Try(host) is not { } problem)
             {
-                return new Sandbox(host);
+                return new Sandbox(host, reuse && Try(host, reuse) is null);
             }
 
             why ??= problem;
@@ -84,7 +91,7 @@ public sealed class Sandbox
             var slot = _freeSlots.TryTake(out var free) ? free : Interlocked.Increment(ref _slots) - 1;
             try
             {
-                done.SetResult(SandboxRun.Run(_host, program, limits, slot, cancellation));
+                done.SetResult(Again(program, limits, cancellation) ?? SandboxRun.Run(_host, program, limits, slot, cancellation));
             }
             catch (OperationCanceledException)
             {
@@ -111,8 +118,44 @@ public sealed class Sandbox
         return done.Task;
     }
 
+    /// <summary>Ends the confinements that are kept.</summary>
+    public void Dispose()
+    {
+        while (_idle.TryTake(out var worker))
+        {
+            worker.Dispose();
+        }
+    }
+
+    // Null without reuse, or when the worker itself ended: the program then gets a confinement of its own.
+    private SandboxResult? Again(SandboxProgram program, SandboxLimits limits, CancellationToken cancellation)
+    {
+        if (!_reuse)
+        {
+            return null;
+        }
+
+        var worker = _idle.TryTake(out var idle) ? idle : new SandboxWorker(_host, Interlocked.Increment(ref _slots) - 1);
+        SandboxResult? result = null;
+        try
+        {
+            return result = worker.Run(program, limits, cancellation);
+        }
+        finally
+        {
+            if (result is not null && worker.Alive)
+            {
+                _idle.Add(worker);
+            }
+            else
+            {
+                worker.Dispose();
+            }
+        }
+    }
+
     /// <summary>Null when every layer is there, otherwise what is wrong.</summary>
-    internal static string? Try(SandboxHost host)
+    internal static string? Try(SandboxHost host, bool reuse = false)
     {
         const int processes = 7;
         var limit = processes + (host.Mode == SandboxHost.Caller.Root ? 0 : 1);
@@ -126,7 +169,8 @@ public sealed class Sandbox
             """;
         try
         {
-            var result = new Sandbox(host).RunAsync(program, new SandboxLimits { Processes = processes }).GetAwaiter().GetResult();
+            using var sandbox = new Sandbox(host, reuse);
+            var result = sandbox.RunAsync(program, new SandboxLimits { Processes = processes }).GetAwaiter().GetResult();
             return result.Outcome == SandboxOutcome.Passed ? null : $"the trial program ended with {result.Outcome}: {result.Stderr.Trim()}";
         }
         catch (SandboxException e)

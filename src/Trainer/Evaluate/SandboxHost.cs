@@ -32,6 +32,20 @@ internal sealed record SandboxHost(
 
     private const int FirstUser = 1_000_000_000;
     private const int SlotsPerProcess = 256;            // concurrent runs with a user id each; process ids stay below 2^22
+    private const long StackBytes = 64 << 20;
+    private const long ServerFileBytes = 1 << 20;       // its own /tmp, which no program sees
+
+    /// <summary>Modules of the standard library that a server holds ready: what tests and answers import most. Each program gets its own copy by fork.</summary>
+    private const string Preloaded =
+        "abc ast base64 bisect cmath collections copy datetime decimal enum fractions functools heapq io itertools json math numbers operator os pickle queue "
+        + "random re statistics string sys textwrap time traceback types typing";
+
+    /// <summary>/etc/hosts of the sandbox: programs that serve and ask themselves find "localhost".</summary>
+    internal static ReadOnlySpan<byte> Hosts => "127.0.0.1 localhost\n::1 localhost\n"u8;
+
+    /// <summary>/etc/nsswitch.conf of the sandbox: there is no name server to ask.</summary>
+    internal static ReadOnlySpan<byte> NameSources => "hosts: files\npasswd: files\ngroup: files\n"u8;
+
     private const string InsidePath = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
 
     /// <summary>Last argument of every process of a run, so that `ps` shows whose it is; the program does not see it in sys.argv.</summary>
@@ -73,12 +87,58 @@ internal sealed record SandboxHost(
         return found.Count > 0 ? found : throw new SandboxException("No working python3 is on PATH: install Python 3.8 or newer.");
     }
 
-    /// <summary>The whole command line of one run. <paramref name="slot"/> is not shared with any other run at the same time.</summary>
+    /// <summary>A user id that no other run has at the same time.</summary>
+    internal static int UserOf(int slot) => FirstUser + System.Environment.ProcessId * SlotsPerProcess + slot % SlotsPerProcess;
+
+    /// <summary>Soft and hard limits of a program in the order of the server: processes, address space, data, CPU, file, descriptors, core, queues, stack.</summary>
+    internal long[] LimitsOf(SandboxLimits limits)
+    {
+        // In a user namespace the server counts as one more process of the same user.
+        var (processes, cpu) = (limits.Processes + (Mode == Caller.Root ? 0 : 1), (long)Math.Ceiling(limits.CpuSeconds));
+        return
+        [
+            processes, processes, limits.MemoryBytes, limits.MemoryBytes, limits.MemoryBytes, limits.MemoryBytes, cpu, cpu + 1,
+            limits.FileBytes, limits.FileBytes, limits.OpenFiles, limits.OpenFiles, 0, 0, 0, 0, StackBytes, StackBytes,
+        ];
+    }
+
+    /// <summary>
+    /// The whole command line of one run. <paramref name="slot"/> is not shared with any other run at the same time. The two descriptors after the
+    /// filter's hold <see cref="Hosts"/> and <see cref="NameSources"/>.
+    /// </summary>
     internal (string Path, List<string> Arguments) Command(SandboxLimits limits, int slot, int infoDescriptor, int filterDescriptor)
     {
-        var user = (FirstUser + System.Environment.ProcessId * SlotsPerProcess + slot % SlotsPerProcess).ToString(CultureInfo.InvariantCulture);
+        var (path, a, drop) = Confinement(limits.FileBytes, slot, infoDescriptor, []);
+        var at = a.IndexOf("--info-fd");
+        a.InsertRange(at, ["--seccomp", Text(filterDescriptor)]);
+        a.AddRange(["/bin/sh", "-c", "\"$@\"; exit $?", "sh"]);
+        if (Mode == Caller.Root)
+        {
+            a.AddRange(["setpriv", .. drop, "--bounding-set=-all"]);
+        }
+
+        // In a user namespace the shell counts as one more process of the same user.
+        var cpu = (long)Math.Ceiling(limits.CpuSeconds);
+        a.AddRange(["prlimit", $"--nproc={limits.Processes + (Mode == Caller.Root ? 0 : 1)}", $"--as={limits.MemoryBytes}"]);
+        a.AddRange([$"--data={limits.MemoryBytes}", $"--cpu={cpu}:{cpu + 1}", $"--fsize={limits.FileBytes}", $"--nofile={limits.OpenFiles}"]);
+        a.AddRange(["--core=0", "--msgqueue=0", $"--stack={StackBytes}", "--"]);
+        a.AddRange([Python, SitePackages ? "-sB" : "-sSB", "-c", SandboxHarness.Source, Label]);
+        return (path, a);
+    }
+
+    /// <summary>The command line of a server of many runs; it keeps the rights to make namespaces, and each run gives them up.</summary>
+    internal (string Path, List<string> Arguments) ServerCommand(int slot, int infoDescriptor)
+    {
+        var (path, a, _) = Confinement(ServerFileBytes, slot, infoDescriptor, ["CAP_SYS_ADMIN", "CAP_SETPCAP", "CAP_KILL"]);
+        a.AddRange([Python, SitePackages ? "-sB" : "-sSB", "-c", SandboxHarness.Server, Preloaded, Label]);
+        return (path, a);
+    }
+
+    private (string Path, List<string> Arguments, string[] Drop) Confinement(long fileBytes, int slot, int infoDescriptor, string[] rights)
+    {
+        var user = UserOf(slot).ToString(CultureInfo.InvariantCulture);
         string[] drop = ["--reuid", user, "--regid", user, "--clear-groups", "--inh-caps=-all"];
-        var files = limits.FileBytes.ToString(CultureInfo.InvariantCulture);
+        var files = fileBytes.ToString(CultureInfo.InvariantCulture);
         var a = new List<string>(128);
         if (Mode == Caller.DroppedRoot)
         {
@@ -92,7 +152,8 @@ internal sealed record SandboxHost(
         // The shell is process 1: when it ends the kernel kills whatever else lives in the namespace, and only then does bwrap see it end.
         a.AddRange(["--die-with-parent", "--new-session", "--unshare-pid", "--as-pid-1", "--unshare-net", "--unshare-ipc", "--unshare-uts"]);
         a.AddRange(["--unshare-cgroup-try", "--hostname", "sandbox", "--cap-drop", "ALL"]);
-        a.AddRange(["--info-fd", Text(infoDescriptor), "--seccomp", Text(filterDescriptor)]);
+        a.AddRange(["--info-fd", Text(infoDescriptor)]);
+        a.AddRange(rights.SelectMany(right => new[] { "--cap-add", right }));
         a.AddRange(
             Mode == Caller.Root ? ["--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID", "--cap-add", "CAP_SETPCAP"] : ["--unshare-user"]);
         a.AddRange(["--ro-bind", "/usr", "/usr"]);
@@ -110,6 +171,7 @@ internal sealed record SandboxHost(
             a.AddRange(["--ro-bind-try", file, file]);
         }
 
+        a.AddRange(["--perms", "0644", "--file", Text(infoDescriptor + 2), "/etc/hosts", "--perms", "0644", "--file", Text(infoDescriptor + 3), "/etc/nsswitch.conf"]);
         foreach (var prefix in Prefixes)
         {
             // Folders above a bind are made for root alone unless they are named.
@@ -123,19 +185,7 @@ internal sealed record SandboxHost(
 
         a.AddRange(["--proc", "/proc", "--dev", "/dev", "--perms", "1777", "--size", files, "--tmpfs", "/dev/shm", "--remount-ro", "/dev"]);
         a.AddRange(["--perms", "1777", "--size", files, "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp", "--"]);
-        a.AddRange(["/bin/sh", "-c", "\"$@\"; exit $?", "sh"]);
-        if (Mode == Caller.Root)
-        {
-            a.AddRange(["setpriv", .. drop, "--bounding-set=-all"]);
-        }
-
-        // In a user namespace the shell counts as one more process of the same user.
-        var cpu = (long)Math.Ceiling(limits.CpuSeconds);
-        a.AddRange(["prlimit", $"--nproc={limits.Processes + (Mode == Caller.Root ? 0 : 1)}", $"--as={limits.MemoryBytes}"]);
-        a.AddRange([$"--data={limits.MemoryBytes}", $"--cpu={cpu}:{cpu + 1}", $"--fsize={limits.FileBytes}", $"--nofile={limits.OpenFiles}"]);
-        a.AddRange(["--core=0", "--msgqueue=0", $"--stack={64 << 20}", "--"]);
-        a.AddRange([Python, SitePackages ? "-sB" : "-sSB", "-c", SandboxHarness.Source, Label]);
-        return (Mode == Caller.DroppedRoot ? Setpriv : Bwrap, a);
+        return (Mode == Caller.DroppedRoot ? Setpriv : Bwrap, a, drop);
     }
 
     private static string Text(int value) => value.ToString(CultureInfo.InvariantCulture);

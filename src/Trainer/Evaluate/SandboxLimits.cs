@@ -12,6 +12,9 @@ public sealed record SandboxLimits
     /// <summary>Address space and data of each process (kernel), and resident memory of all processes together (sampled).</summary>
     public long MemoryBytes { get; init; } = 4L << 30;
 
+    /// <summary>Resident memory of all processes together where it is less than <see cref="MemoryBytes"/>; null for the same.</summary>
+    public long? ResidentBytes { get; init; }
+
     /// <summary>Processes and threads, the interpreter included.</summary>
     public int Processes { get; init; } = 32;
 

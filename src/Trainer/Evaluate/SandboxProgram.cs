@@ -8,6 +8,9 @@ namespace Z1Coder.Trainer.Evaluate;
 /// </param>
 public sealed record SandboxProgram(string Source, string Tests = "")
 {
+    /// <summary>Trusted code that runs before the program in the same namespace, compiled on its own.</summary>
+    public string Setup { get; init; } = "";
+
     /// <summary>Standard input of the program; empty means at its end from the start.</summary>
     public string Stdin { get; init; } = "";
 
@@ -16,4 +19,7 @@ public sealed record SandboxProgram(string Source, string Tests = "")
     /// that a block under `if __name__ == "__main__"` stays out, and any sys.exit is <see cref="SandboxOutcome.ExitedEarly"/>.
     /// </summary>
     public bool AsScript { get; init; }
+
+    /// <summary>For a script: leaving by sys.exit with any status counts as running to the end.</summary>
+    public bool AnyExitStatus { get; init; }
 }

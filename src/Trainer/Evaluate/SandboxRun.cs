@@ -7,7 +7,10 @@ using Z1Coder.Runtime;
 
 namespace Z1Coder.Trainer.Evaluate;
 
-/// <summary>One confined run, on the calling thread: start, watch, kill when a limit is passed, collect, judge.</summary>
+/// <summary>
+/// One confined run, on the calling thread: start, watch, kill when a limit is passed, collect, judge. The program is a confinement of its own, or one
+/// more of a <see cref="SandboxWorker"/>, whose status pipe then says when it has ended.
+/// </summary>
 internal sealed class SandboxRun
 {
     private const int TickMilliseconds = 25;            // how often memory and CPU of the tree are sampled and cancellation is seen
@@ -25,6 +28,7 @@ internal sealed class SandboxRun
     private readonly byte[] _buffer = new byte[64 << 10];
 
     private double _sampledCpuSeconds;
+    private Kept? _status;
 
     private SandboxRun(SandboxLimits limits)
     {
@@ -46,6 +50,8 @@ internal sealed class SandboxRun
         using var stdin = ChildProcess.SealedFile(Encoding.UTF8.GetBytes(program.Stdin));
         using var control = ChildProcess.SealedFile(Control(program));
         using var filter = ChildProcess.SealedFile(SyscallFilter.Build());
+        using var hosts = ChildProcess.SealedFile(SandboxHost.Hosts);
+        using var sources = ChildProcess.SealedFile(SandboxHost.NameSources);
         using (outRead)
         using (errorRead)
         using (proofRead)
@@ -56,7 +62,7 @@ internal sealed class SandboxRun
             using (proofWrite)
             {
                 child = ChildProcess.Start(
-                    path, arguments, SandboxHost.Environment, [stdin, outWrite, errorWrite, control, proofWrite, proofWrite, filter]);
+                    path, arguments, SandboxHost.Environment, [stdin, outWrite, errorWrite, control, proofWrite, proofWrite, filter, hosts, sources]);
             }
 
             using (child)
@@ -66,13 +72,27 @@ internal sealed class SandboxRun
         }
     }
 
-    private SandboxResult Watch(
-        ChildProcess child, SafeFileHandle outRead, SafeFileHandle errorRead, SafeFileHandle proofRead, CancellationToken cancellation)
+    /// <summary>The next program of a worker; null when the worker ended without having been told to.</summary>
+    internal static SandboxResult? Run(SandboxWorker worker, SandboxProgram program, SandboxLimits limits, CancellationToken cancellation)
     {
-        SafeFileHandle?[] polled = [outRead, errorRead, proofRead, child.Handle];
-        Kept[] sinks = [_out, _error, _proof];
+        cancellation.ThrowIfCancellationRequested();
+        var run = new SandboxRun(limits) { _status = new Kept(ProofKeptBytes) };
+        worker.Send(limits, Encoding.UTF8.GetBytes(program.Stdin), run.Control(program));
+        return run.Watch(worker.Child, worker.Out, worker.Error, worker.Proof, worker, cancellation);
+    }
+
+    private SandboxResult Watch(
+        ChildProcess child, SafeFileHandle outRead, SafeFileHandle errorRead, SafeFileHandle proofRead, CancellationToken cancellation) =>
+        Watch(child, outRead, errorRead, proofRead, null, cancellation)!;
+
+    private SandboxResult? Watch(
+        ChildProcess child, SafeFileHandle outRead, SafeFileHandle errorRead, SafeFileHandle proofRead, SandboxWorker? worker, CancellationToken cancellation)
+    {
+        SafeFileHandle?[] polled = [outRead, errorRead, proofRead, child.Handle, worker?.Status];
+        Kept?[] sinks = [_out, _error, _proof, null, _status];
         SafeFileHandle? init = null;
         SandboxOutcome? ended = null;
+        (int Code, double CpuSeconds, bool Keep)? told = null;
         var first = 0;
         var started = false;
         var cancelled = false;
@@ -89,7 +109,7 @@ internal sealed class SandboxRun
                 ChildProcess.Poll(polled, (int)Math.Clamp(Math.Ceiling((deadline - now) * 1000), 0, TickMilliseconds));
                 for (var i = 0; i < sinks.Length; i++)
                 {
-                    if (polled[i] is { } pipe && !Drain(pipe, sinks[i]))
+                    if (polled[i] is { } pipe && sinks[i] is { } sink && !Drain(pipe, sink))
                     {
                         polled[i] = null;
                     }
@@ -99,10 +119,11 @@ internal sealed class SandboxRun
                 if (!started && _proof.Text.Contains(SandboxHarness.Started, StringComparison.Ordinal))
                 {
                     (started, startedAt, nextSample) = (true, now, now + TickMilliseconds / 1e3);
-                    (first, init) = FindInit(child);
+                    (first, init) = worker is null ? FindInit(child, _proof.Text) : (worker.Process, null);
                 }
 
-                if (ChildProcess.Poll([child.Handle], 0))
+                told = _status is null ? null : Told(_status.Text);
+                if (told is not null || ChildProcess.Poll([child.Handle], 0))
                 {
                     break;
                 }
@@ -118,31 +139,44 @@ internal sealed class SandboxRun
                 }
 
                 long resident = 0;
-                if (init is not null && now >= nextSample)
+                if (first != 0 && now >= nextSample)
                 {
-                    (_sampledCpuSeconds, resident) = ProcessTree.Sample(first);
+                    // The server's own time is of all its programs; this program is its one child.
+                    (_sampledCpuSeconds, resident) = worker is null ? ProcessTree.Sample(first) : ProcessTree.SampleChildren(first);
                     nextSample = clock.Elapsed.TotalSeconds + TickMilliseconds / 1e3;
                 }
 
                 cancelled = cancellation.IsCancellationRequested;
                 ended = _out.Total + _error.Total + _proof.Total > _limits.OutputBytes ? SandboxOutcome.OutputLimit
-                    : resident > _limits.MemoryBytes ? SandboxOutcome.OutOfMemory
+                    : resident > (_limits.ResidentBytes ?? _limits.MemoryBytes) ? SandboxOutcome.OutOfMemory
                     : _sampledCpuSeconds > _limits.CpuSeconds ? SandboxOutcome.TimedOut
                     : started && now >= startedAt + _limits.WallSeconds ? SandboxOutcome.TimedOut
                     : null;
                 if (ended is not null || cancelled || (!started && now > StartSeconds))
                 {
                     killedAt = now;
-                    Kill(child, init);
+                    if (worker is null)
+                    {
+                        Kill(child, init);
+                    }
+                    else
+                    {
+                        worker.Kill();                  // the whole confinement: what passed a limit does not end by itself
+                    }
                 }
             }
 
             var wall = clock.Elapsed.TotalSeconds - startedAt;
-            var exit = child.Wait();
+            var (code, cpu, keep) = told ?? EndOf(child);
+            if (worker is not null && !keep)
+            {
+                worker.Retire();
+            }
+
             for (var i = 0; i < sinks.Length; i++)
             {
-                // Everyone in the namespace is dead: each pipe is at its end after what it still holds.
-                while (polled[i] is { } pipe && Drain(pipe, sinks[i]) && ChildProcess.Poll([pipe], TickMilliseconds))
+                // Everyone in the namespace is dead: each pipe is at its end after what it still holds, and a worker's pipes are empty then.
+                while (polled[i] is { } pipe && sinks[i] is { } sink && Drain(pipe, sink) && ChildProcess.Poll([pipe], worker is null ? TickMilliseconds : 0))
                 {
                 }
             }
@@ -152,13 +186,17 @@ internal sealed class SandboxRun
                 cancellation.ThrowIfCancellationRequested();
             }
 
-            if (!started && !_proof.Text.Contains(SandboxHarness.Started, StringComparison.Ordinal))
+            if (worker is not null && told is null && ended is null && started)
             {
-                throw new SandboxException(
-                    $"The confined interpreter did not start (exit status {exit.Code}): {_error.Text.Trim().ReplaceLineEndings(" ")}");
+                return null;
             }
 
-            return new SandboxResult(ended ?? Judge(exit.Code), exit.Code, _out.Text, _error.Text, wall, Math.Max(exit.CpuSeconds, _sampledCpuSeconds));
+            if (!started && !_proof.Text.Contains(SandboxHarness.Started, StringComparison.Ordinal))
+            {
+                throw new SandboxException($"The confined interpreter did not start (exit status {code}): {_error.Text.Trim().ReplaceLineEndings(" ")}");
+            }
+
+            return new SandboxResult(ended ?? Judge(code), code, _out.Text, _error.Text, wall, Math.Max(cpu, _sampledCpuSeconds));
         }
         finally
         {
@@ -170,6 +208,27 @@ internal sealed class SandboxRun
         }
     }
 
+    private static (int Code, double CpuSeconds, bool Keep) EndOf(ChildProcess child)
+    {
+        var exit = child.Wait();
+        return (exit.Code, exit.CpuSeconds, false);
+    }
+
+    // "\nended STATUS MICROSECONDS KEEP\n", whole
+    private static (int Code, double CpuSeconds, bool Keep)? Told(string status)
+    {
+        const string key = "\nended ";
+        var at = status.IndexOf(key, StringComparison.Ordinal);
+        var end = at < 0 ? -1 : status.IndexOf('\n', at + key.Length);
+        if (end < 0)
+        {
+            return null;
+        }
+
+        var fields = status[(at + key.Length)..end].Split(' ');
+        return (int.Parse(fields[0], CultureInfo.InvariantCulture), long.Parse(fields[1], CultureInfo.InvariantCulture) / 1e6, fields[2] == "1");
+    }
+
     private SandboxOutcome Judge(int code)
     {
         var said = _proof.Text;
@@ -179,7 +238,7 @@ internal sealed class SandboxRun
             return SandboxOutcome.Passed;
         }
 
-        return code == SignalBase + CpuSignal ? SandboxOutcome.TimedOut
+        return code == SignalBase + CpuSignal || said.Contains(SandboxHarness.TimedOut, StringComparison.Ordinal) ? SandboxOutcome.TimedOut
             : said.Contains(SandboxHarness.Memory, StringComparison.Ordinal) ? SandboxOutcome.OutOfMemory
             : said.Contains(SandboxHarness.Failed, StringComparison.Ordinal) ? SandboxOutcome.Failed
             : code > SignalBase && code < SignalBase + 65 ? SandboxOutcome.Crashed
@@ -200,10 +259,9 @@ internal sealed class SandboxRun
     }
 
     // bwrap writes {"child-pid": N} before it lets the child go on; the pidfd is kept only if that process is its child still.
-    private (int Process, SafeFileHandle? Handle) FindInit(ChildProcess child)
+    internal static (int Process, SafeFileHandle? Handle) FindInit(ChildProcess child, string text)
     {
         const string key = "\"child-pid\":";
-        var text = _proof.Text;
         var at = text.IndexOf(key, StringComparison.Ordinal);
         if (at < 0)
         {
@@ -246,13 +304,13 @@ internal sealed class SandboxRun
 
     private byte[] Control(SandboxProgram program)
     {
-        var source = Encoding.UTF8.GetBytes(program.Source);
-        var name = program.AsScript ? "__main__" : "solution";
-        return [.. Encoding.UTF8.GetBytes($"{_token}\n{name}\n{source.Length}\n"), .. source, .. Encoding.UTF8.GetBytes(program.Tests)];
+        var (setup, source) = (Encoding.UTF8.GetBytes(program.Setup), Encoding.UTF8.GetBytes(program.Source));
+        var mode = !program.AsScript ? "module" : program.AnyExitStatus ? "any" : "script";
+        return [.. Encoding.UTF8.GetBytes($"{_token}\n{mode}\n{setup.Length}\n{source.Length}\n"), .. setup, .. source, .. Encoding.UTF8.GetBytes(program.Tests)];
     }
 
     /// <summary>The first bytes of a stream and how many there were.</summary>
-    private sealed class Kept(int limit)
+    internal sealed class Kept(int limit)
     {
         private byte[] _bytes = new byte[Math.Min(limit, 1024)];
         private int _count;

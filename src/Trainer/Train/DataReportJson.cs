@@ -21,23 +21,7 @@ internal static class DataReportJson
         json.WriteNumber("tokens_cut", report.TokensCut);
         json.WriteNumber("lost_end_token", report.LostEndToken);
         json.WriteNumber("end_token_inside", report.EndTokenInside);
-        json.WriteStartArray("left_out");
-        foreach (var drop in report.Drops)
-        {
-            json.WriteStartObject();
-            json.WriteString("reason", drop.Reason);
-            json.WriteNumber("count", drop.Count);
-            json.WriteStartArray("examples");
-            foreach (var example in drop.Examples)
-            {
-                json.WriteStringValue(example);
-            }
-
-            json.WriteEndArray();
-            json.WriteEndObject();
-        }
-
-        json.WriteEndArray();
+        DropCountJson.Write(json, "left_out", report.Drops);
         json.WriteEndObject();
     }
 }

@@ -3,7 +3,8 @@ using Z1Coder.Trainer.Data;
 
 namespace Z1Coder.Trainer.Train;
 
-/// <summary>Refuses a stage that will not fit the device, before the first byte of it is taken: the arenas know what they will ask for.</summary>
+/// <summary>Refuses a stage that will not fit the device, before the first byte of it is taken: the arenas know what they will ask
+/// for.</summary>
 internal static class DeviceMemory
 {
     /// <summary>Compares what the arenas declare with what the device has free. A host's memory is left to the system.</summary>

@@ -6,7 +6,8 @@ using Z1Coder.Trainer.Optimize;
 
 namespace Z1Coder.Trainer.Train;
 
-/// <summary>The compute weights as one Hugging Face directory. Rank 0 writes; sharded weights are gathered unit by unit into the windows that
+/// <summary>The compute weights as one Hugging Face directory. Rank 0 writes; sharded weights are gathered unit by unit into the windows
+/// that
 /// training uses, so that no rank ever holds a second model.</summary>
 public static class ModelExport
 {
@@ -20,7 +21,8 @@ public static class ModelExport
     /// <param name="maxShardBytes">a file holds at most this many bytes of tensors, or one tensor</param>
     /// <exception cref="InvalidInputException">on every rank: rank 0 could not write</exception>
     public static void Save<T>(
-        string directory, Optimizer<T> optimizer, ComputeStream stream, SafetensorDtype dtype, string? tokenizerSource, IReadOnlyList<int>? eosTokenIds,
+        string directory, Optimizer<T> optimizer, ComputeStream stream, SafetensorDtype dtype, string? tokenizerSource,
+        IReadOnlyList<int>? eosTokenIds,
         long maxShardBytes = HfDirectory.DefaultShardBytes)
         where T : unmanaged
     {

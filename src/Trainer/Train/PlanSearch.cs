@@ -16,7 +16,8 @@ public static class PlanSearch
 
     private static readonly (ShardStrategy Strategy, bool PerMicroBatch)[] s_ways =
     [
-        (ShardStrategy.None, false), (ShardStrategy.Zero1, false), (ShardStrategy.Zero2, true), (ShardStrategy.Fsdp, false), (ShardStrategy.Fsdp, true),
+        (ShardStrategy.None, false), (ShardStrategy.Zero1, false), (ShardStrategy.Zero2, true), (ShardStrategy.Fsdp, false),
+            (ShardStrategy.Fsdp, true),
         (ShardStrategy.Hybrid, false), (ShardStrategy.Hybrid, true),
     ];
 
@@ -28,7 +29,9 @@ public static class PlanSearch
     /// <param name="dtype">bf16 or fp32</param>
     /// <param name="cluster">the machines</param>
     /// <param name="stream">whose arenas are declared</param>
-    public static IReadOnlyList<RankPlan> Rows(Qwen2Config config, StageRecipe stage, string dtype, ClusterShape cluster, ComputeStream stream)
+    /// <returns>all with the optimizer offloaded, or none, as the stage says</returns>
+    public static IReadOnlyList<RankPlan> Rows(Qwen2Config config, StageRecipe stage, string dtype, ClusterShape cluster,
+        ComputeStream stream)
     {
         ArgumentNullException.ThrowIfNull(stage);
         ArgumentNullException.ThrowIfNull(cluster);
@@ -38,7 +41,7 @@ public static class PlanSearch
             var several = cluster.Gpus > cluster.LocalSize && cluster.LocalSize > 1 && cluster.Gpus % cluster.LocalSize == 0;
             if (strategy == ShardStrategy.Hybrid ? several : cluster.Gpus > 1 || strategy == ShardStrategy.None)
             {
-                var parallel = stage.Parallel with { Strategy = strategy, ShardSize = 0, ReducePerMicroBatch = perMicroBatch, OffloadOptimizer = false };
+                var parallel = stage.Parallel with { Strategy = strategy, ShardSize = 0, ReducePerMicroBatch = perMicroBatch };
                 rows.Add(Best([.. Choices(stage, cluster).Select(s => RankPlan.Of(config, s, dtype, parallel, cluster, stream))]));
             }
         }
@@ -68,6 +71,7 @@ public static class PlanSearch
     public static string WhatWouldFit(Qwen2Config config, StageRecipe stage, string dtype, ClusterShape cluster, ComputeStream stream)
     {
         const int MostGpus = 1024;
+        ArgumentNullException.ThrowIfNull(stage);
         ArgumentNullException.ThrowIfNull(cluster);
         var least = Rows(config, stage, dtype, cluster, stream).MinBy(p => p.DeviceBytes)!;
         var sentence = $"nothing fits: the least is {StrategyName(least.Parallel)} with {Gib(least.DeviceBytes)} a GPU, of {Gib(cluster.MemoryBytes)}";
@@ -81,10 +85,16 @@ public static class PlanSearch
             }
         }
 
-        var state = least.Memory.Roles.Where(r => r.Role is "master weights" or "first moments" or "second moments").Sum(r => r.Bytes);
-        sentence += least.DeviceBytes - state <= cluster.MemoryBytes
-            ? $"; with parallel.offload optimizer, {Gib(state)} a GPU would move to host memory and {Gib(least.DeviceBytes - state)} stay"
-            : $"; parallel.offload optimizer would not be enough, it leaves {Gib(least.DeviceBytes - state)}";
+        if (!stage.Parallel.OffloadOptimizer)
+        {
+            var offloaded = Best(Rows(config, stage with { Parallel = stage.Parallel with { OffloadOptimizer = true } }, dtype, cluster,
+                stream));
+            sentence += offloaded.Fits
+                ? $"; parallel.offload optimizer would do on these ({StrategyName(offloaded.Parallel)}, {Gib(offloaded.DeviceBytes)}, "
+                    + $"and {Gib(offloaded.Memory.HostBytes * cluster.LocalSize)} of host memory a node)"
+                : $"; parallel.offload optimizer would not be enough, it leaves {Gib(offloaded.DeviceBytes)}";
+        }
+
         return sentence;
     }
 
@@ -93,12 +103,12 @@ public static class PlanSearch
     {
         ArgumentNullException.ThrowIfNull(parallel);
         var name = parallel.Strategy.ToString().ToLowerInvariant();
-        return parallel.Strategy is ShardStrategy.Fsdp or ShardStrategy.Hybrid
-            ? $"{name}, reduce_per {(parallel.ReducePerMicroBatch ? "micro_batch" : "step")}"
-            : name;
+        name += parallel.Strategy is ShardStrategy.Fsdp or ShardStrategy.Hybrid ? $", reduce_per {(parallel.ReducePerMicroBatch ? "micro_batch" : "step")}" : "";
+        return parallel.OffloadOptimizer ? $"{name}, offload" : name;
     }
 
-    /// <summary>Micro-batches of 1, 2, 4, … longest samples, until a rank has all of its step in one, each with every recomputation.</summary>
+    /// <summary>Micro-batches of 1, 2, 4, … longest samples, until a rank has all of its step in one, each with every
+    /// recomputation.</summary>
     private static IEnumerable<StageRecipe> Choices(StageRecipe stage, ClusterShape cluster)
     {
         var share = (stage.Train.BatchSamples + cluster.Gpus - 1) / cluster.Gpus;
@@ -108,7 +118,8 @@ public static class PlanSearch
             {
                 yield return stage with
                 {
-                    Train = stage.Train with { MicroBatchTokens = samples * stage.Data.MaxLength, MicroBatchSamples = 0, Recompute = recompute },
+                    Train = stage.Train with { MicroBatchTokens = samples * stage.Data.MaxLength, MicroBatchSamples = 0,
+                        Recompute = recompute },
                 };
             }
 

@@ -9,8 +9,11 @@ namespace Z1Coder.Trainer.Train;
 /// <remarks>
 /// Step = M · micro-batch + optimizer + exposed communication. A micro-batch: GEMM flops at the GEMM rate, attention at half of it,
 /// element-wise work at the memory bandwidth: w · (18·D + 4·(D + 2·K·H) + 8·F) bytes a token and layer, w · 2·V a token for the logits.
-/// Recomputing a block adds half of its backward's flops and bytes; norm and SwiGLU add w · (4·D + 3·F) bytes. Between two kernels of a layer,
-/// 11 forward and 25 backward, 2 µs pass. M = rounds of micro-batches. A prediction of full micro-batches on rates that are assumed.
+/// Recomputing a block adds half of its backward's flops and bytes; norm and SwiGLU add w · (4·D + 3·F) bytes. Between two kernels of a
+/// layer,
+/// 11 forward and 25 backward, 2 µs pass. AdamW takes the bytes of its shard at the memory bandwidth; offloaded it takes the longer of the
+/// same bytes at the host's bandwidth and of 4 + w bytes an element over the link to the host. M = rounds of micro-batches. A prediction of
+/// full micro-batches on rates that are assumed.
 /// </remarks>
 /// <param name="Parallel">strategy and its options</param>
 /// <param name="Train">micro-batch and recomputation</param>
@@ -21,7 +24,8 @@ namespace Z1Coder.Trainer.Train;
 /// <param name="OptimizerSeconds">of AdamW on the shard</param>
 /// <param name="Cluster">for which machines</param>
 public sealed record RankPlan(
-    ParallelRecipe Parallel, OptimizeRecipe Train, TrainPlan Memory, long Rounds, IReadOnlyList<CollectiveTraffic> Traffic, double ComputeSeconds,
+    ParallelRecipe Parallel, OptimizeRecipe Train, TrainPlan Memory, long Rounds, IReadOnlyList<CollectiveTraffic> Traffic,
+    double ComputeSeconds,
     double OptimizerSeconds, ClusterShape Cluster)
 {
     private const double AttentionShareOfRate = 0.5, GapForward = 11 * 2e-6, GapBackward = 25 * 2e-6;
@@ -55,7 +59,8 @@ public sealed record RankPlan(
     /// <param name="cluster">the machines</param>
     /// <param name="stream">whose arenas are declared</param>
     /// <exception cref="Data.InvalidInputException">the number of GPUs does not divide into shard groups</exception>
-    public static RankPlan Of(Qwen2Config config, StageRecipe stage, string dtype, ParallelRecipe parallel, ClusterShape cluster, ComputeStream stream)
+    public static RankPlan Of(Qwen2Config config, StageRecipe stage, string dtype, ParallelRecipe parallel, ClusterShape cluster,
+        ComputeStream stream)
     {
         ArgumentNullException.ThrowIfNull(config);
         ArgumentNullException.ThrowIfNull(stage);
@@ -74,15 +79,27 @@ public sealed record RankPlan(
         var layers = config.NumHiddenLayers;
         return new RankPlan(
             parallel, train, memory, rounds, StepTraffic.Of(world, layout, weightBytes, rounds, cluster, forward, backward),
-            rounds * ((layers * (forward + backward)) + head), memory.OptimizerBytesPerStep / cluster.BytesPerSecond, cluster);
+            rounds * ((layers * (forward + backward)) + head), Optimizer(parallel, memory, layout, weightBytes, cluster), cluster);
     }
 
-    /// <summary>Seconds of a layer forward, a layer backward with what it recomputes, and the head both ways, of one full micro-batch.</summary>
+    private static double Optimizer(ParallelRecipe parallel, TrainPlan memory, ShardLayout layout, int weightBytes, ClusterShape cluster)
+    {
+        var elements = layout.Units.Sum(u => (double)u.Elements) / layout.Shards;
+        return parallel.OffloadOptimizer
+            ? Math.Max(
+                memory.OptimizerBytesPerStep * cluster.LocalSize / ClusterShape.HostBytesPerSecond,
+                elements * (4 + weightBytes) / ClusterShape.HostLinkBytesPerSecond)
+            : memory.OptimizerBytesPerStep / cluster.BytesPerSecond;
+    }
+
+    /// <summary>Seconds of a layer forward, a layer backward with what it recomputes, and the head both ways, of one full
+    /// micro-batch.</summary>
     private static (double Forward, double Backward, double Head) MicroBatch(
         Qwen2Config config, StageRecipe stage, long tokens, int weightBytes, ClusterShape cluster)
     {
         var (rate, bandwidth, length) = (cluster.GemmFlopsPerSecond, cluster.BytesPerSecond, stage.Data.MaxLength);
-        double d = config.HiddenSize, f = config.IntermediateSize, kv = config.NumKeyValueHeads * config.HeadDim, layers = config.NumHiddenLayers;
+        double d = config.HiddenSize, f = config.IntermediateSize, kv = config.NumKeyValueHeads * config.HeadDim,
+            layers = config.NumHiddenLayers;
         var matrices = TrainFlops.Of(config, tokens, 0, 0) / layers;
         var attention = TrainFlops.Of(config, 0, 0, tokens * length) / layers;
         var elements = tokens * weightBytes * ((18 * d) + (4 * (d + (2 * kv))) + (8 * f));

@@ -5,7 +5,8 @@ using Z1Coder.Trainer.Optimize;
 
 namespace Z1Coder.Trainer.Train;
 
-/// <summary>The whole state of a stage in a checkpoint: fp32 master weights and both moments, each rank its part, and the progress. The compute
+/// <summary>The whole state of a stage in a checkpoint: fp32 master weights and both moments, each rank its part, and the progress. The
+/// compute
 /// weights are not stored: they are the master, rounded. Any number of ranks reads it, cut in any way.</summary>
 public static class TrainCheckpoint
 {

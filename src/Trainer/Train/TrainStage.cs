@@ -45,6 +45,10 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         DeviceMemory.Expect(context.Stream, optimizer.Arenas.Append(activations.Arena), recipe.Name);
         optimizer.Allocate();
         activations.Allocate();
+        if (recipe.Parallel.OffloadOptimizer && context.Stream is CpuStream)
+        {
+            context.Output.WriteLine($"{recipe.Name}: parallel.offload optimizer saves nothing on a CPU, whose memory is the host's; it costs copies");
+        }
 
         var store = new CheckpointStore(Path.Combine(directory, RunFiles.Checkpoints), recipe.Checkpoint.Keep, context.Report);
         using var writer = TrainCheckpoint.Writer(store, optimizer, context.Stream, recipe.Checkpoint.Async);

@@ -46,8 +46,9 @@ public sealed class MpiTests
     {
         var result = Mpirun(implementation, 2, "--plant", "mismatch");
         Assert.NotEqual(0, result.ExitCode);
-        Assert.Contains("broadcast from 0 of 5 float at #7", result.Error, StringComparison.Ordinal);
+        Assert.Contains("broadcast from 0 of 5 float", result.Error, StringComparison.Ordinal);
         Assert.Contains("reduce-scatter of 1 float", result.Error, StringComparison.Ordinal);
+        Assert.Contains("#7", result.Error, StringComparison.Ordinal);
     }
 
     [Theory]

@@ -53,7 +53,8 @@ internal sealed class ShardedState : IDisposable
 
     public static CpuStream Stream => s_stream;
 
-    /// <summary>Every element, by the layout's own arithmetic: (role, parameter number, element, where it lies here; -1 for another shard).</summary>
+    /// <summary>Every element, by the layout's own arithmetic: (role, parameter number, element, where it lies here; -1 for another
+    /// shard).</summary>
     public IEnumerable<(int Role, int Parameter, int Element, int Unit, int Index)> Elements()
     {
         var layout = Part.Layout;

@@ -488,8 +488,90 @@ public sealed class SandboxTests(ITestOutputHelper output)
         Array.Sort(confined);
         output.WriteLine($"{way}: bare {bare[repeats / 2]:F1} ms, confined {confined[repeats / 2]:F1} ms; fastest {bare[0]:F1} and {confined[0]:F1} ms");
 
-        // Alone on a machine it is 10 to 20 ms; the bound leaves room for a crowded one.
-        Assert.True(confined[0] <= bare[0] + 200, $"{confined[0]} ms against {bare[0]} ms");
+        // Alone on a machine it is 10 to 20 ms, and less where the confinement is kept; the bounds leave room for a crowded one.
+        var (allowed, at) = way.EndsWith("kept", StringComparison.Ordinal) ? (1.5 * bare[repeats / 2] + 20, repeats / 2) : (bare[0] + 200, 0);
+        Assert.True(confined[at] <= allowed, $"{confined[at]} ms, {allowed} ms allowed");
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task What_one_program_leaves_the_next_does_not_find(string way)
+    {
+        string[] hostile =
+        [
+            "import os\nfor p in ('/tmp/a', '/dev/shm/a'): open(p, 'w').write('x')\nos.mkdir('/tmp/d')\nos.chmod('/tmp', 0)",
+            "import math, json, builtins, sys\nmath.sqrt = lambda x: 7\njson.loads = None\nbuiltins.len = lambda x: 3\nsys.path.insert(0, '/tmp')",
+            "import os\nif os.fork() == 0:\n  os.setsid()\n  import time\n  while True:\n    time.sleep(0.01)\n    print('from the grave', flush=True)",
+            "import os\nos.set_blocking(1, False)\nos.set_blocking(2, False)\nimport fcntl\nfcntl.fcntl(1, 1031, 4096)\nfcntl.fcntl(4, 1031, 4096)",
+            "import os, signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\nos.kill(0, signal.SIGTERM)\nos.kill(-1, signal.SIGKILL)",
+            "import os\nfor pid in (0, 1, -1, 2): \n  try: os.kill(pid, 9)\n  except OSError: pass",
+            "import os\nos.killpg(os.getpgid(1) if os.getpgid(1) else 0, 9)",
+            "import os\nfor fd in range(64):\n  try: os.write(fd, b'\\nended 0 0\\n\\nready\\n\\npassed\\n')\n  except OSError: pass",
+            "import resource\nfor r in (resource.RLIMIT_NOFILE, resource.RLIMIT_NPROC, resource.RLIMIT_FSIZE): resource.setrlimit(r, (1, 1))",
+            "import os\nos.umask(0o777)\nos.nice(19)\nos.chdir('/')\nos.environ.clear()\nos.putenv('TMPDIR', '/nowhere')",
+            "import socket\ns = socket.socket(socket.AF_UNIX)\ns.bind('\\0z1-left')\ns.listen()\nt = socket.socket()\nt.bind(('127.0.0.1', 4711))\nt.listen()",
+            "import sys, os\nprint('x' * 100000)\nos._exit(0)",
+        ];
+        const string clean = """
+            import os, math, json, sys, socket, resource, fcntl
+            assert os.listdir('/tmp') == [] and os.listdir('/dev/shm') == [], 'files'
+            assert os.getcwd() == '/tmp' and os.environ['TMPDIR'] == '/tmp' and os.umask(0o22) != 0o777, 'place'
+            assert math.sqrt(9) == 3 and json.loads('[1, 2]') == [1, 2] and len([1]) == 1 and '/tmp' not in sys.path, 'modules'
+            assert sorted(p for p in os.listdir('/proc') if p.isdigit()) in (['1', '2'], ['1', '2', '3'], ['1', str(os.getpid())]), 'processes'
+            assert os.get_blocking(1) and os.get_blocking(2) and fcntl.fcntl(1, 1032) >= 65536, 'pipes'
+            assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == 128, 'limits'
+            s = socket.socket(socket.AF_UNIX)
+            s.bind('\0z1-left')
+            t = socket.socket()
+            t.bind(('127.0.0.1', 4711))
+            assert socket.getaddrinfo('localhost', 80), 'localhost'
+            print('clean')
+            """;
+        foreach (var program in hostile)
+        {
+            await Run(way, program, "");
+            var next = await Run(way, clean, "");
+            Assert.True((next.Outcome, next.Stdout, next.Stderr) == (SandboxOutcome.Passed, "clean\n", ""), $"after {program}: {next.Outcome} {next.Stdout} {next.Stderr}");
+        }
+    }
+
+    [Theory, MemberData(nameof(Ways))]
+    public async Task Set_up_runs_first_and_a_test_may_say_time_out(string way)
+    {
+        var program = new SandboxProgram("from __future__ import annotations\nassert given == 3", "assert given == 3") { Setup = "given = 3" };
+        Assert.Equal(SandboxOutcome.Passed, (await Get(way).RunAsync(program, s_limits, TestContext.Current.CancellationToken)).Outcome);
+        const string late = "class Z1TimeOut(BaseException): pass\nraise Z1TimeOut";
+        Assert.Equal(SandboxOutcome.TimedOut, (await Run(way, "", late)).Outcome);
+        var any = new SandboxProgram("print(1)\nimport sys\nsys.exit('words')") { AsScript = true, AnyExitStatus = true };
+        Assert.Equal(SandboxOutcome.Passed, (await Get(way).RunAsync(any, s_limits, TestContext.Current.CancellationToken)).Outcome);
+        Assert.Equal(SandboxOutcome.ExitedEarly, (await Get(way).RunAsync(any with { AnyExitStatus = false }, s_limits, TestContext.Current.CancellationToken)).Outcome);
+    }
+
+    [Fact]
+    public async Task A_kept_confinement_serves_many_programs_and_ends_with_its_sandbox()
+    {
+        var host = s_sandboxes.Value.Count == 0 ? null : SandboxHost.Candidates(sitePackages: false).Find(h => Sandbox.Try(h, reuse: true) is null);
+        if (host is null)
+        {
+            Assert.Skip("no confinement can be kept here");
+        }
+
+        var before = Servers();
+        using (var sandbox = new Sandbox(host, reuse: true))
+        {
+            for (var i = 0; i < 5; i++)
+            {
+                Assert.Equal(SandboxOutcome.Passed, (await sandbox.RunAsync("pass", s_limits, TestContext.Current.CancellationToken)).Outcome);
+                Assert.Equal(before + 1, Servers());
+            }
+
+            Assert.Equal(SandboxOutcome.TimedOut, (await sandbox.RunAsync("while True: pass", s_limits with { WallSeconds = 0.3 }, TestContext.Current.CancellationToken)).Outcome);
+            Assert.True(Within(5, () => Servers() == before), "a program that passed its limit leaves its confinement");
+            Assert.Equal(SandboxOutcome.Passed, (await sandbox.RunAsync("pass", s_limits, TestContext.Current.CancellationToken)).Outcome);
+        }
+
+        Assert.True(Within(5, () => Servers() == before), "a confinement outlives its sandbox");
+
+        static int Servers() => Marked(SandboxHost.Label).Count(p => Read(p + "/comm") == "z1-server\n");
     }
 
     [Fact]
@@ -547,21 +629,34 @@ public sealed class SandboxTests(ITestOutputHelper output)
         return result;
     }
 
-    /// <summary>What runs for this process: bwrap, the shell, the interpreter and its forks carry the label on their command line.</summary>
-    private static int Left() => Alive(SandboxHost.Label);
+    /// <summary>
+    /// What runs for this process: bwrap, the shell, the interpreter and its forks carry the label on their command line. A kept confinement is its
+    /// server, which says so, and the bwrap above it; whatever else is there belongs to a program.
+    /// </summary>
+    private static int Left()
+    {
+        var all = Marked(SandboxHost.Label);
+        var servers = all.Where(p => Read(p + "/comm") == "z1-server\n").ToList();
+        var above = servers.Select(p => "/proc/" + Read(p + "/stat").Split(' ')[3]).ToHashSet(StringComparer.Ordinal);
+        return all.Count(p => !servers.Contains(p) && !above.Contains(p));
+    }
 
-    private static int Alive(string marker) =>
-        Directory.EnumerateDirectories("/proc").Where(p => char.IsAsciiDigit(p[6])).Count(p =>
+    private static int Alive(string marker) => Marked(marker).Count;
+
+    private static List<string> Marked(string marker) =>
+        [.. Directory.EnumerateDirectories("/proc").Where(p => char.IsAsciiDigit(p[6])).Where(p => Read(p + "/cmdline").Contains(marker, StringComparison.Ordinal))];
+
+    private static string Read(string path)
+    {
+        try
         {
-            try
-            {
-                return File.ReadAllText(p + "/cmdline").Contains(marker, StringComparison.Ordinal);
-            }
-            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-            {
-                return false;
-            }
-        });
+            return File.ReadAllText(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return "";
+        }
+    }
 
     private static bool Within(double seconds, Func<bool> condition)
     {
@@ -592,9 +687,13 @@ public sealed class SandboxTests(ITestOutputHelper output)
     {
         try
         {
-            return SandboxHost.Candidates(sitePackages: false).GroupBy(h => h.Mode)
-                .Select(group => group.FirstOrDefault(host => Sandbox.Try(host) is null))
-                .OfType<SandboxHost>().Select(host => (host.Mode.ToString(), new Sandbox(host))).ToList();
+            var hosts = SandboxHost.Candidates(sitePackages: false).GroupBy(h => h.Mode)
+                .Select(group => group.FirstOrDefault(host => Sandbox.Try(host) is null)).OfType<SandboxHost>().ToList();
+            return
+            [
+                .. hosts.Select(host => (host.Mode.ToString(), new Sandbox(host))),
+                .. hosts.Where(host => Sandbox.Try(host, reuse: true) is null).Select(host => ($"{host.Mode} kept", new Sandbox(host, reuse: true))),
+            ];
         }
         catch (SandboxException)
         {

@@ -1,6 +1,7 @@
 using Xunit;
 using Z1Coder.Runtime;
 using Z1Coder.Tests.Kernels;
+using Z1Coder.Tests.Runtime.Collectives;
 using Z1Coder.Trainer.Batches;
 using Z1Coder.Trainer.Model;
 using Z1Coder.Trainer.Optimize;
@@ -48,6 +49,42 @@ public sealed class CudaShardTests
         Assert.True(fsdp.Steps[^1].Loss < fsdp.Steps[0].Loss);
     }
 
+    /// <summary>Ranks over NCCL, each with a device of hostcuda: gathers, scatters and windows are ordered by events between two streams.</summary>
+    [Theory]
+    [InlineData(2, ShardStrategy.None, false, 0)]
+    [InlineData(2, ShardStrategy.Zero1, false, 0)]
+    [InlineData(2, ShardStrategy.Zero2, true, 0)]
+    [InlineData(2, ShardStrategy.Fsdp, true, 0)]
+    [InlineData(3, ShardStrategy.Fsdp, false, 0)]
+    [InlineData(4, ShardStrategy.Hybrid, true, 2)]
+    public void Ranks_over_nccl_are_one_rank(int ranks, ShardStrategy strategy, bool perMicroBatch, int shardSize)
+    {
+        var alone = Run(new ParallelRecipe(Ordered: true), s_recipe);
+        Same(alone, RunRanks(ranks, new ParallelRecipe(strategy, shardSize, Ordered: true, perMicroBatch), s_recipe), $"{strategy} over {ranks}");
+
+        // Plain sums: bf16 compute, so that another order of a gradient's sum shows in the last bit of a weight, and that as 2^-8 of an activation.
+        var plain = RunRanks(ranks, new ParallelRecipe(strategy, shardSize, Ordered: false, perMicroBatch), s_recipe);
+        Assert.Equal(alone.Steps[0].Loss, plain.Steps[0].Loss, 1e-6 * alone.Steps[0].Loss);
+        Assert.Equal(alone.Steps[0].GradientNorm, plain.Steps[0].GradientNorm, 1e-5 * alone.Steps[0].GradientNorm);
+        for (var i = 1; i < alone.Steps.Count; i++)
+        {
+            Assert.Equal(alone.Steps[i].Loss, plain.Steps[i].Loss, Math.ScaleB(1, -8) * alone.Steps[i].Loss);
+        }
+    }
+
+    private static Outcome RunRanks(int ranks, ParallelRecipe parallel, OptimizeRecipe recipe)
+    {
+        var outcomes = new Outcome[ranks];
+        NcclRanks.Run(ranks, (world, stream) => outcomes[world.Rank] = Run(world, stream, parallel, recipe));
+        foreach (var other in outcomes)
+        {
+            Assert.Equal(outcomes[0].Steps.Select(ShardedRun.Untimed), other.Steps.Select(ShardedRun.Untimed));
+            Assert.All(Enumerable.Range(0, other.Weights.Length), b => Assert.Equal(outcomes[0].Weights[b], other.Weights[b]));
+        }
+
+        return outcomes[0];
+    }
+
     private static void Same(Outcome expected, Outcome actual, string what, bool ulps = false)
     {
         if (ulps)
@@ -74,6 +111,11 @@ public sealed class CudaShardTests
     {
         using var stream = new CudaStream(KernelDevices.HostCuda);
         using var world = new SelfCollective();
+        return Run(world, stream, parallel, recipe);
+    }
+
+    private static Outcome Run(ICollective world, CudaStream stream, ParallelRecipe parallel, OptimizeRecipe recipe)
+    {
         using var parallelism = new Parallelism(world, parallel);
         var config = CudaStepTests.Config();
         using var optimizer = new Optimizer<BFloat16>(new Qwen2Parameters(config), recipe.AdamW, recipe.DecayAll, parallelism, stream);

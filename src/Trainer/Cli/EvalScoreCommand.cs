@@ -1,0 +1,188 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Text.Json;
+using Z1Coder.Trainer.Data;
+using Z1Coder.Trainer.Evaluate;
+
+namespace Z1Coder.Trainer.Cli;
+
+/// <summary>z1 eval score: grades answers made elsewhere, or the benchmarks' own reference solutions.</summary>
+internal static class EvalScoreCommand
+{
+    private const int NamesShown = 20;
+
+    public static Command Create()
+    {
+        var benchmark = new Option<string[]>("--benchmark") { Description = "name of a benchmark (see z1 eval list); several times for several", AllowMultipleArgumentsPerToken = false };
+        var data = new Option<string?>("--data") { Description = "folder of benchmark files under their published names; without --benchmark every one found there" };
+        var tasks = new Option<string[]>("--tasks") { Description = "the benchmark's file or files, for one --benchmark" };
+        var samples = new Option<string?>("--samples") { Description = "answers to grade, for one --benchmark: JSONL or JSON of evalplus, bigcodebench, CodeEval-Pro or LiveCodeBench" };
+        var reference = new Option<bool>("--reference") { Description = "grade the reference solutions: each must pass; exit code 1 otherwise" };
+        var output = new Option<string?>("--out") { Description = "directory for NAME.results.jsonl and what is needed to go on after an interruption" };
+        var from = new Option<string?>("--from") { Description = "first day of the problems that count (livecodebench), such as 2024-08-01" };
+        var to = new Option<string?>("--to") { Description = "day before which they must be published" };
+        var k = new Option<int[]>("--k") { Description = "k of pass@k; several times for several", DefaultValueFactory = _ => [1, 5, 10] };
+        var workers = new Option<int>("--workers") { Description = "programs at once; 0 takes one per core" };
+        PlanCommand.Within(workers, 0, 1024);
+        var missing = new Option<bool>("--allow-missing") { Description = "count only the tasks that have an answer" };
+        var plain = new Option<bool>("--no-calibrate") { Description = "whole programs stand alone, without the prompt's imports (bigcodebench)" };
+        var seconds = new Option<double?>("--floor-seconds") { Description = "least time limit instead of the benchmark's own" };
+        var json = new Option<bool>("--json") { Description = "the scores as JSON" };
+        var command = new Command("score", "Grades answers made elsewhere, confined; prints pass@k with its interval beside the published figures.")
+        {
+            benchmark, data, tasks, samples, reference, output, from, to, k, workers, missing, plain, seconds, json,
+        };
+        command.Validators.Add(result =>
+        {
+            var named = result.GetValue(benchmark)?.Length ?? 0;
+            if ((result.GetValue(samples) is null) == !result.GetValue(reference))
+            {
+                result.AddError("give --samples FILE or --reference, one of the two");
+            }
+
+            if ((result.GetValue(data) is null) == ((result.GetValue(tasks)?.Length ?? 0) == 0))
+            {
+                result.AddError("give --data DIR or --tasks FILE, one of the two");
+            }
+
+            if (named != 1 && (result.GetValue(samples) is not null || result.GetValue(data) is null))
+            {
+                result.AddError("--samples and --tasks go with one --benchmark NAME");
+            }
+        });
+        command.SetAction(async (parsed, cancellation) =>
+        {
+            var (first, end) = (Day(parsed.GetValue(from), "--from"), Day(parsed.GetValue(to), "--to"));
+            var chosen = Choose(parsed.GetValue(benchmark) ?? [], parsed.GetValue(data), parsed.GetValue(tasks) ?? []);
+            var folder = parsed.GetValue(output) ?? Directory.CreateTempSubdirectory("z1-eval-").FullName;
+            try
+            {
+                Directory.CreateDirectory(folder);
+                using var sandbox = Sandbox.Create(sitePackages: true, reuse: true);
+                var scores = new List<BenchmarkScore>();
+                foreach (var (which, files) in chosen)
+                {
+                    var all = which.Read(files);
+                    var read = parsed.GetValue(samples) is { } path ? SampleFile.Read(path, which, all, !parsed.GetValue(plain)) : null;
+                    var used = all.Where(t => (first is null || t.Date >= first) && (end is null || t.Date < end)).ToList();
+                    var options = new EvaluationOptions
+                    {
+                        Sandbox = sandbox,
+                        Limits = which.Limits,
+                        FloorSeconds = parsed.GetValue(seconds) ?? which.FloorSeconds,
+                        ReferenceFactor = which.ReferenceFactor,
+                        ReferenceSeconds = Math.Max(60, which.FloorSeconds),
+                        Reference = read is null ? ReferenceCheck.Skip : ReferenceCheck.Exclude,
+                        AllowMissing = parsed.GetValue(missing),
+                        CheckPackages = true,
+                        Workers = parsed.GetValue(workers),
+                        K = parsed.GetValue(k)!,
+                        JournalPath = Path.Combine(folder, $"{which.Name}.journal.jsonl"),
+                        ResultsPath = Path.Combine(folder, $"{which.Name}.results.jsonl"),
+                        DetailsPath = Path.Combine(folder, $"{which.Name}.details.jsonl"),
+                    };
+                    var score = await BenchmarkScore.OfAsync(which, used, read, options, cancellation);
+                    scores.Add(score);
+                    if (!parsed.GetValue(json))
+                    {
+                        Print(score, scores.Count == 1);
+                    }
+                }
+
+                if (parsed.GetValue(json))
+                {
+                    CliJson.Write(writer => Write(writer, scores));
+                }
+
+                return scores.TrueForAll(s => s.Holds) ? 0 : 1;
+            }
+            finally
+            {
+                if (parsed.GetValue(output) is null)
+                {
+                    Directory.Delete(folder, recursive: true);
+                }
+            }
+        });
+        return command;
+    }
+
+    private static List<(Benchmark Benchmark, IReadOnlyList<string> Files)> Choose(string[] names, string? data, string[] files)
+    {
+        var named = names.Select(Benchmark.Find).ToList();
+        if (data is null)
+        {
+            return [(named[0], files)];
+        }
+
+        var folder = new DirectoryInfo(data);
+        if (!folder.Exists)
+        {
+            throw new InvalidInputException($"{data} is not a folder; it must hold the benchmarks' files.");
+        }
+
+        var found = (named.Count > 0 ? named : Benchmark.All).Select(b => (Benchmark: b, Files: b.Find(folder))).ToList();
+        if (named.Count > 0 && found.Find(f => f.Files is null) is { Benchmark: { } absent })
+        {
+            throw new InvalidInputException(
+                $"{data} holds no file of {absent.Name}; it must be named {string.Join(" or ", absent.Files.Select(set => string.Join(" with ", set)))}.");
+        }
+
+        var there = found.Where(f => f.Files is not null).Select(f => (f.Benchmark, f.Files!)).ToList();
+        return there.Count > 0 ? there : throw new InvalidInputException($"{data} holds no file of a benchmark under a published name.");
+    }
+
+    private static DateOnly? Day(string? text, string option) =>
+        text is null ? null
+        : DateOnly.TryParseExact(text, "yyyy-MM-dd", CultureInfo.InvariantCulture, DateTimeStyles.None, out var day) ? day
+        : throw new InvalidInputException($"{option} is \"{text}\"; it must be a day such as 2024-08-01.");
+
+    private static void Print(BenchmarkScore score, bool first)
+    {
+        if (first)
+        {
+            Console.WriteLine($"{"benchmark",-28} {"pass@1",7} {"95 %",16} {"tasks",6}   published (%): {string.Join(", ", PublishedFigures.Models)}");
+        }
+
+        var summary = score.Summary;
+        var published = PublishedFigures.Of(score.Benchmark.Name);
+        Line(score.Benchmark.Name, summary.PassAt1, summary.Interval, summary.Tasks.Count, string.Join(", ", published.Select(p => Percent(p.Percent))));
+        foreach (var kind in summary.Kinds)
+        {
+            Line($"  {kind.Kind}", kind.PassAt1, kind.Interval, kind.Tasks, string.Join(", ", published.Select(p => p.Kinds?.GetValueOrDefault(kind.Kind) is { } v ? Percent(v) : "")));
+        }
+
+        foreach (var (k, value) in summary.PassAt.Where(p => p.Key > 1))
+        {
+            Console.WriteLine($"  pass@{k,-21} {Fraction(value),7}");
+        }
+
+        if (score.Sanitized is { } cut)
+        {
+            Console.WriteLine($"  as answered {Fraction(score.Plain.PassAt1)}, cut after the solution {Fraction(cut.PassAt1)}; the higher counts");
+        }
+
+        foreach (var note in score.Notes(NamesShown))
+        {
+            Console.WriteLine($"  {note}");
+        }
+    }
+
+    private static void Line(string name, double value, Interval interval, int tasks, string published) =>
+        Console.WriteLine($"{name,-28} {Fraction(value),7} {$"[{Fraction(interval.Low)}, {Fraction(interval.High)}]",16} {tasks,6}   {published}".TrimEnd());
+
+    private static string Fraction(double value) => double.IsNaN(value) ? "-" : Percent(100 * value);
+
+    private static string Percent(double value) => value.ToString("F1", CultureInfo.InvariantCulture);
+
+    private static void Write(Utf8JsonWriter json, List<BenchmarkScore> scores)
+    {
+        json.WriteStartArray("benchmarks");
+        foreach (var score in scores)
+        {
+            score.Write(json);
+        }
+
+        json.WriteEndArray();
+    }
+}

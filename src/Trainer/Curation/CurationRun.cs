@@ -1,0 +1,112 @@
+using Z1Coder.Trainer.Curation.Journal;
+using Z1Coder.Trainer.Curation.Teacher;
+using Z1Coder.Trainer.Data;
+
+namespace Z1Coder.Trainer.Curation;
+
+/// <summary>
+/// Takes items one after another, works on several at once, and makes each finished one durable before its worker takes the next: after a
+/// kill at most the items in flight are worked on again. Memory: the items in flight.
+/// </summary>
+public static class CurationRun
+{
+    /// <summary>Runs until the items or the patience are at their end.</summary>
+    /// <typeparam name="TItem">what is worked on</typeparam>
+    /// <param name="items">read one at a time, on whichever thread asks</param>
+    /// <param name="key">the item's content hash; a key that is done or in flight is passed over</param>
+    /// <param name="id">what messages call the item</param>
+    /// <param name="work">makes the record; a <see cref="TeacherException"/> fails the item, any other exception stops the run</param>
+    /// <param name="journal">where finished items go</param>
+    /// <param name="progress">counts</param>
+    /// <param name="options">how many at once, how long to wait</param>
+    /// <param name="stop">no further item is begun; those in flight may finish within the grace time</param>
+    /// <returns>True when every item was met; false when <paramref name="stop"/> ended the run.</returns>
+    public static async Task<bool> RunAsync<TItem>(
+        IEnumerable<TItem> items, Func<TItem, UInt128> key, Func<TItem, string> id,
+        Func<TItem, CancellationToken, Task<CurationOutcome>> work,
+        CurationJournal journal, CurationProgress progress, CurationOptions options, CancellationToken stop)
+    {
+        ArgumentNullException.ThrowIfNull(items);
+        ArgumentNullException.ThrowIfNull(journal);
+        ArgumentNullException.ThrowIfNull(options);
+        ArgumentNullException.ThrowIfNull(progress);
+        using var abort = new CancellationTokenSource();
+        using var grace = stop.Register(() => abort.CancelAfter(TimeSpan.FromSeconds(options.GraceSeconds)));
+        using var source = items.GetEnumerator();
+        var gate = new Lock();
+        Exception? fault = null;
+        var (atEnd, failures) = (false, 0);
+        await Task.WhenAll(Enumerable.Range(0, options.Concurrency).Select(_ => Task.Run(WorkAsync, CancellationToken.None)))
+            .ConfigureAwait(false);
+        if (fault is not null)
+        {
+            System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(fault);
+        }
+
+        return atEnd;
+
+        async Task WorkAsync()
+        {
+            try
+            {
+                while (TryTake(out var item))
+                {
+                    progress.Began();
+                    try
+                    {
+                        var outcome = await work(item, abort.Token).ConfigureAwait(false);
+                        await journal.AppendAsync(key(item), outcome.Verdict, outcome.Write).ConfigureAwait(false);
+                        progress.Finished(id(item), outcome.Verdict);
+                        Interlocked.Exchange(ref failures, 0);
+                    }
+                    catch (TeacherException e)
+                    {
+                        progress.Failure(id(item), e.Message);
+                        if (Interlocked.Increment(ref failures) >= options.FailuresInARow)
+                        {
+                            throw new InvalidInputException(
+                                $"{options.FailuresInARow} items in a row got no answer, the last because {e.Message}", e);
+                        }
+                    }
+                    finally
+                    {
+                        progress.Ended();
+                    }
+                }
+            }
+            catch (OperationCanceledException) when (abort.IsCancellationRequested)
+            {
+                // the grace time is over, or another item stopped the run: this one is asked for again next time
+            }
+            catch (Exception e)
+            {
+                Interlocked.CompareExchange(ref fault, e, null);
+                await abort.CancelAsync().ConfigureAwait(false);
+            }
+        }
+
+        bool TryTake(out TItem item)
+        {
+            lock (gate)
+            {
+                while (!atEnd && !stop.IsCancellationRequested && !abort.IsCancellationRequested)
+                {
+                    if (!source.MoveNext())
+                    {
+                        atEnd = true;
+                        break;
+                    }
+
+                    item = source.Current;
+                    if (journal.Claim(key(item)))
+                    {
+                        return true;
+                    }
+                }
+
+                item = default!;
+                return false;
+            }
+        }
+    }
+}

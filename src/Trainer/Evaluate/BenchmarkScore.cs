@@ -1,0 +1,201 @@
+using System.Text.Json;
+
+namespace Z1Coder.Trainer.Evaluate;
+
+/// <summary>What one benchmark says about a file of answers, or about its own reference solutions.</summary>
+public sealed record BenchmarkScore
+{
+    private BenchmarkScore()
+    {
+    }
+
+    /// <summary>The benchmark.</summary>
+    public required Benchmark Benchmark { get; init; }
+
+    /// <summary>True when the samples were the reference solutions.</summary>
+    public required bool OfReferences { get; init; }
+
+    /// <summary>Of the answers as they are.</summary>
+    public required EvaluationSummary Plain { get; init; }
+
+    /// <summary>Of the answers cut after the solution, where the benchmark asks for that and it changed some.</summary>
+    public required EvaluationSummary? Sanitized { get; init; }
+
+    /// <summary>Tasks without a reference solution; they are absent from a run over the references.</summary>
+    public required int WithoutReference { get; init; }
+
+    /// <summary>The one that counts: the higher.</summary>
+    public EvaluationSummary Summary => Sanitized is { } cut && cut.PassAt1 > Plain.PassAt1 ? cut : Plain;
+
+    /// <summary>False when a reference solution fails.</summary>
+    public bool Holds => !OfReferences || Summary.Tasks.All(t => t.Passed == t.Samples);
+
+    /// <summary>Grades <paramref name="samples"/>, or the reference solutions where they are null.</summary>
+    public static async Task<BenchmarkScore> OfAsync(
+        Benchmark benchmark, IReadOnlyList<BenchmarkTask> tasks, IReadOnlyList<Sample>? samples, EvaluationOptions options, CancellationToken cancellation)
+    {
+        var withReference = tasks.Where(t => t.Reference is not null).ToList();
+        if (samples is null)
+        {
+            var plain = withReference.Count == 0
+                ? Nothing()
+                : await Grader.EvaluateAsync(
+                    benchmark, withReference, [.. withReference.Select(t => new Sample(t.TaskId, t.Reference!, CompletionMode.Program))],
+                    options with { Reference = ReferenceCheck.Skip }, cancellation);
+            return new BenchmarkScore
+            {
+                Benchmark = benchmark, OfReferences = true, Plain = plain, Sanitized = null, WithoutReference = tasks.Count - withReference.Count,
+            };
+        }
+
+        var known = tasks.Select(t => t.TaskId).ToHashSet(StringComparer.Ordinal);
+        List<Sample> within = [.. samples.Where(s => known.Contains(s.TaskId))];
+        var summary = await Grader.EvaluateAsync(benchmark, tasks, within, options, cancellation);
+        EvaluationSummary? sanitized = null;
+        List<Sample> cut = [.. within.Select(s => s with { Code = benchmark.Sanitize(s.Code) })];
+        if (benchmark.ScoresSanitized && !cut.SequenceEqual(within))
+        {
+            // What the cut left alone is in the journal; the files keep the verdicts of the score that counts.
+            var other = options with { ResultsPath = Beside(options.ResultsPath), DetailsPath = Beside(options.DetailsPath) };
+            sanitized = await Grader.EvaluateAsync(benchmark, tasks, cut, other, cancellation);
+            if (options.ResultsPath is { } path && sanitized.PassAt1 > summary.PassAt1)
+            {
+                File.Move(other.ResultsPath!, path, overwrite: true);
+            }
+        }
+
+        return new BenchmarkScore { Benchmark = benchmark, OfReferences = false, Plain = summary, Sanitized = sanitized, WithoutReference = 0 };
+    }
+
+    /// <summary>What a reader must know beside the figure, one sentence each.</summary>
+    /// <param name="names">Names of tasks shown at most.</param>
+    public IEnumerable<string> Notes(int names)
+    {
+        var summary = Summary;
+        yield return string.Join(", ", summary.Outcomes.Select(o => $"{o.Key} {o.Value}"))
+            + $"; run again alone {summary.RunAgainAlone}, verdicts changed by it {summary.ChangedVerdicts}; from an earlier run {summary.FromJournal}; {summary.Seconds:F1} s";
+        var failing = summary.Tasks.Where(t => t.Passed < t.Samples).Select(t => t.TaskId).ToList();
+        if (OfReferences && failing.Count > 0)
+        {
+            yield return $"{failing.Count} reference solutions fail: {Some(failing, names)}";
+        }
+
+        if (OfReferences && WithoutReference > 0)
+        {
+            yield return $"{WithoutReference} tasks have no reference solution";
+        }
+
+        if (summary.Excluded.Count > 0)
+        {
+            yield return $"{summary.Excluded.Count} tasks do not count because their reference solution fails here: {Some(summary.Excluded, names)}";
+        }
+
+        if (summary.NotRunnable.Count > 0)
+        {
+            var needs = summary.NotRunnable.SelectMany(t => t.Needs).Distinct().Order(StringComparer.Ordinal).ToList();
+            yield return $"{summary.NotRunnable.Count} tasks are not runnable here (needs {Some(needs, names)}): {Some([.. summary.NotRunnable.Select(t => t.TaskId)], names)}";
+        }
+
+        if (summary.MissingPackages.Count > 0)
+        {
+            yield return "answers failed because a package is not installed here: " + string.Join(", ", summary.MissingPackages.Select(p => $"{p.Key} {p.Value}"));
+        }
+    }
+
+    /// <summary>Writes an object.</summary>
+    public void Write(Utf8JsonWriter json)
+    {
+        var summary = Summary;
+        json.WriteStartObject();
+        json.WriteString("benchmark", Benchmark.Name);
+        json.WriteBoolean("reference", OfReferences);
+        Number(json, "pass_at_1", summary.PassAt1);
+        json.WriteNumber("low", summary.Interval.Low);
+        json.WriteNumber("high", summary.Interval.High);
+        json.WriteNumber("tasks", summary.Tasks.Count);
+        json.WriteNumber("solved", summary.Tasks.Count(t => t.Passed == t.Samples));
+        json.WriteStartObject("pass_at");
+        foreach (var (k, value) in summary.PassAt)
+        {
+            json.WriteNumber(k.ToString(System.Globalization.CultureInfo.InvariantCulture), value);
+        }
+
+        json.WriteEndObject();
+        json.WriteStartObject("kinds");
+        foreach (var kind in summary.Kinds)
+        {
+            json.WriteNumber(kind.Kind, kind.PassAt1);
+        }
+
+        json.WriteEndObject();
+        json.WriteStartObject("outcomes");
+        foreach (var (outcome, count) in summary.Outcomes)
+        {
+            json.WriteNumber(outcome.ToString(), count);
+        }
+
+        json.WriteEndObject();
+        if (Sanitized is { } cut)
+        {
+            Number(json, "pass_at_1_as_answered", Plain.PassAt1);
+            Number(json, "pass_at_1_cut", cut.PassAt1);
+        }
+
+        Names(json, "failed", summary.Tasks.Where(t => t.Passed < t.Samples).Select(t => t.TaskId));
+        Names(json, "excluded", summary.Excluded);
+        json.WriteStartObject("not_runnable");
+        foreach (var task in summary.NotRunnable)
+        {
+            Names(json, task.TaskId, task.Needs);
+        }
+
+        json.WriteEndObject();
+        json.WriteNumber("without_reference", OfReferences ? WithoutReference : summary.WithoutReference);
+        json.WriteNumber("run_again_alone", summary.RunAgainAlone);
+        json.WriteNumber("changed_verdicts", summary.ChangedVerdicts);
+        json.WriteNumber("from_journal", summary.FromJournal);
+        json.WriteNumber("seconds", Math.Round(summary.Seconds, 2));
+        json.WriteStartObject("published_percent");
+        foreach (var figure in PublishedFigures.Of(Benchmark.Name))
+        {
+            json.WriteNumber(figure.Model, figure.Percent);
+        }
+
+        json.WriteEndObject();
+        json.WriteEndObject();
+    }
+
+    private static string? Beside(string? path) => path is null ? null : path + ".cut";
+
+    private static string Some(IReadOnlyList<string> all, int most) =>
+        string.Join(", ", all.Take(most)) + (all.Count > most ? $" and {all.Count - most} more" : "");
+
+    private static void Number(Utf8JsonWriter json, string name, double value)
+    {
+        if (double.IsNaN(value))
+        {
+            json.WriteNull(name);                       // no task counts; JSON has no such number
+        }
+        else
+        {
+            json.WriteNumber(name, value);
+        }
+    }
+
+    private static void Names(Utf8JsonWriter json, string name, IEnumerable<string> values)
+    {
+        json.WriteStartArray(name);
+        foreach (var value in values)
+        {
+            json.WriteStringValue(value);
+        }
+
+        json.WriteEndArray();
+    }
+
+    private static EvaluationSummary Nothing() => new()
+    {
+        PassAt1 = double.NaN, Interval = new Interval(0, 1), PassAt = new Dictionary<int, double>(), Outcomes = new Dictionary<SandboxOutcome, int>(),
+        Kinds = [], Tasks = [], Excluded = [], WithoutReference = 0, RunAgainAlone = 0, ChangedVerdicts = 0, Seconds = 0,
+    };
+}

@@ -1,0 +1,220 @@
+using System.Globalization;
+using System.Text;
+using System.Text.Json;
+using Z1Coder.Trainer.Data;
+
+namespace Z1Coder.Trainer.Evaluate.Benchmarks;
+
+/// <summary>
+/// LiveCodeBench (Jain et al. 2024, arXiv:2403.07974): contest problems by date, as scripts that read standard input (AtCoder, Codeforces) or as a method
+/// of class Solution (LeetCode); public and private tests. Scripts are compared by <see cref="PrintedOutput"/>. Methods are called on the JSON values of
+/// the input's lines, one instance for all tests, and a tuple counts as a list. Each test may take 6 seconds. Before the code stand the imports of
+/// the official checker. Problems are grouped easy, medium, hard; a run is stated for a window of dates, because models have seen older ones.
+/// </summary>
+public sealed class LiveCodeBenchBenchmark : Benchmark
+{
+    private const double GlobalSlack = 5;
+
+    private static readonly string[] s_modules =
+    [
+        "string", "re", "datetime", "collections", "heapq", "bisect", "copy", "math", "random", "statistics", "itertools", "functools", "operator", "io", "sys",
+        "json", "builtins", "typing",
+    ];
+
+    private static readonly string s_imports =
+        string.Concat(s_modules.Select(m => $"from {m} import *\n"))
+        + string.Concat(s_modules.Where(m => m is not ("builtins" or "typing")).Select(m => $"import {m}\n")) + "sys.setrecursionlimit(50000)\n";
+
+    /// <inheritdoc/>
+    public override string Name => "livecodebench";
+
+    /// <inheritdoc/>
+    public override string Description => "contest problems by date, scripts and methods, easy to hard; 880 tasks (v5), 1055 (v6)";
+
+    /// <inheritdoc/>
+    public override string Source => "Jain et al. 2024, arXiv:2403.07974; LiveCodeBench";
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<IReadOnlyList<string>> Files { get; } =
+        [["livecodebench_problems.jsonl"], ["test.jsonl", "test2.jsonl", "test3.jsonl", "test4.jsonl", "test5.jsonl", "test6.jsonl"], ["test.jsonl"]];
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<string> Stops { get; } = ["###"];
+
+    /// <inheritdoc/>
+    public override int MaxNewTokens => 4096;
+
+    /// <inheritdoc/>
+    public override SandboxLimits Limits { get; } = new() { MemoryBytes = 4L << 30, OutputKeptBytes = 32 << 20, OutputBytes = 32 << 20 };
+
+    /// <inheritdoc/>
+    public override double FloorSeconds => 6;
+
+    /// <inheritdoc/>
+    public override string IdField => "question_id";
+
+    /// <inheritdoc/>
+    public override double Seconds(BenchmarkTask task, double reference, EvaluationOptions options) =>
+        task.Cases.Count > 0 ? options.FloorSeconds : (options.FloorSeconds + 1) * task.Inputs + GlobalSlack;
+
+    private protected override string RowId(BenchmarkRow row) => row.Id("question_id");
+
+    private protected override BenchmarkTask TaskOf(BenchmarkRow row)
+    {
+        var starter = row.TextOrNull("starter_code") ?? "";
+        var tests = Tests(row, "public_test_cases", required: true);
+        tests.AddRange(Tests(row, "private_test_cases", required: false));
+        tests.AddRange(Tests(row, "harvested_private_test_cases", required: false));
+        tests.AddRange(Tests(row, "tests", required: false));
+        if (tests.Count == 0)
+        {
+            throw row.Error("public_test_cases", "holds no test; anything would pass");
+        }
+
+        var method = Method(row);
+        var functional = tests[0].Type == "functional";
+        if (tests.Exists(t => t.Type == "functional" != functional) || functional != method is not null)
+        {
+            throw row.Error("public_test_cases", "mixes kinds of tests, or names a method where none is called");
+        }
+
+        var date = row.TextOrNull("contest_date");
+        if (date is not null && !DateTime.TryParse(date, CultureInfo.InvariantCulture, DateTimeStyles.None, out _))
+        {
+            throw row.Error("contest_date", $"is \"{date}\"; it must be a date such as 2024-08-01");
+        }
+
+        var format = starter.Length > 0
+            ? $"You will use the following starter code to write the solution to the problem and enclose your code within delimiters.\n```python\n{starter}\n```\n\n"
+            : "Read the inputs from stdin solve the problem and write the answer to stdout (do not directly test on the sample inputs). Enclose your code within "
+                + "delimiters as follows. Ensure that when the python program runs, it reads the inputs, runs the algorithm and writes output to STDOUT.\n"
+                + "```python\n# YOUR CODE HERE\n```\n\n";
+        return new BenchmarkTask
+        {
+            TaskId = row.Id("question_id"),
+            Prompt = $"### Question:\n{row.Text("question_content")}\n\n### Format: {format}### Answer: (use the provided format with backticks)\n\n",
+            EntryPoint = method ?? "",
+            Kind = row.TextOrNull("difficulty"),
+            Date = date is null ? null : DateOnly.FromDateTime(DateTime.Parse(date, CultureInfo.InvariantCulture)),
+            Setup = s_imports,
+            Tests = functional ? Calls(method!, tests) : "",
+            Inputs = tests.Count,
+            Cases = functional ? [] : [.. tests.Select(t => new ScriptCase(t.Input, t.Output))],
+        };
+    }
+
+    // The answer's last block of code, whatever it defines.
+    /// <inheritdoc/>
+    public override Sample Extract(BenchmarkTask task, string answer) => new(task.TaskId, CodeExtractor.Extract(answer), CompletionMode.Program);
+
+    private static string? Method(BenchmarkRow row)
+    {
+        if (row.TextOrNull("func_name") is { } given)
+        {
+            return given;
+        }
+
+        var metadata = row.Find("metadata");
+        if (metadata is { ValueKind: JsonValueKind.String } text)
+        {
+            metadata = Parse(row, "metadata", text.GetString()!);
+        }
+
+        return metadata is { ValueKind: JsonValueKind.Object } fields && fields.TryGetProperty("func_name", out var name) && name.ValueKind == JsonValueKind.String
+            ? name.GetString()
+            : null;
+    }
+
+    // An array, the JSON text of one, or that text pickled, compressed and written in base64.
+    private static List<(string Input, string Output, string Type)> Tests(BenchmarkRow row, string field, bool required)
+    {
+        var value = row.Find(field);
+        if (value is { ValueKind: JsonValueKind.String } packed)
+        {
+            var text = packed.GetString()!;
+            if (text.TrimStart() is not ['[', ..])
+            {
+                try
+                {
+                    text = PickledText.Decode(text);
+                }
+                catch (FormatException e)
+                {
+                    throw row.Error(field, $"is neither JSON nor a packed list of tests: {e.Message}");
+                }
+            }
+
+            value = Parse(row, field, text);
+        }
+
+        if (value is null or { ValueKind: JsonValueKind.Null })
+        {
+            return required ? throw row.Error(field, "is missing; it must be a list of tests") : [];
+        }
+
+        return value.Value.ValueKind == JsonValueKind.Array
+            ? [.. value.Value.EnumerateArray().Select(test => (Part(row, field, test, "input"), Part(row, field, test, "output"), Part(row, field, test, "testtype")))]
+            : throw row.Error(field, "is not a list of tests");
+    }
+
+    private static string Part(BenchmarkRow row, string field, JsonElement test, string name) =>
+        test.ValueKind == JsonValueKind.Object && test.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String
+            ? value.GetString()!
+            : throw row.Error(field, $"holds a test without a string \"{name}\"");
+
+    private static JsonElement Parse(BenchmarkRow row, string field, string text)
+    {
+        try
+        {
+            using var document = JsonDocument.Parse(text);
+            return document.RootElement.Clone();
+        }
+        catch (JsonException e)
+        {
+            throw row.Error(field, $"holds text that is not JSON ({e.Message.TrimEnd('.')})");
+        }
+    }
+
+    private static string Calls(string method, List<(string Input, string Output, string Type)> tests)
+    {
+        if (!method.All(c => char.IsAsciiLetterOrDigit(c) || c == '_'))
+        {
+            throw new InvalidInputException($"\"{method}\" is not the name of a method.");
+        }
+
+        using var buffer = new MemoryStream();
+        using (var json = new Utf8JsonWriter(buffer))
+        {
+            json.WriteStartArray();
+            foreach (var (input, output, _) in tests)
+            {
+                json.WriteStartArray();
+                json.WriteStringValue(input);
+                json.WriteStringValue(output);
+                json.WriteEndArray();
+            }
+
+            json.WriteEndArray();
+        }
+
+        return Check.Replace("$METHOD", method, StringComparison.Ordinal).Replace("$TESTS", Convert.ToBase64String(buffer.ToArray()), StringComparison.Ordinal);
+    }
+
+    private const string Check = """
+        class Z1TimeOut(BaseException):
+            pass
+        def z1_check():
+            import base64, json, signal
+            def late(*_):
+                raise Z1TimeOut
+            signal.signal(signal.SIGALRM, late)
+            method = getattr(Solution() if "Solution" in globals() else __import__("sys").modules[__name__], "$METHOD")
+            for at, (given, wanted) in enumerate(json.loads(base64.b64decode("$TESTS"))):
+                arguments, wanted = [json.loads(line) for line in given.split("\n")], json.loads(wanted)
+                signal.setitimer(signal.ITIMER_REAL, 6)
+                out = method(*arguments)
+                signal.setitimer(signal.ITIMER_REAL, 0)
+                assert (list(out) if isinstance(out, tuple) else out) == wanted, f"test {at}: wrong"
+        z1_check()
+        """;
+}

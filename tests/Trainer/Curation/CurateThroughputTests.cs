@@ -1,0 +1,31 @@
+using Xunit;
+using Z1Coder.Perf;
+
+namespace Z1Coder.Tests.Trainer.Curation;
+
+/// <summary>
+/// The measurement itself is z1 perf run --suite curate. Here only bounds that a loaded machine keeps: items share commits, and what is
+/// live after the last round is no more than after the first, though the file is three times as long.
+/// </summary>
+public sealed class CurateThroughputTests
+{
+    [Fact]
+    public async Task Items_share_commits_and_memory_does_not_grow_with_them()
+    {
+        var folder = Directory.CreateTempSubdirectory("z1-throughput-").FullName;
+        try
+        {
+            var result = await CurateThroughput.RunAsync(folder, items: 3000, rounds: 3);
+            Assert.True(result.ItemsPerSecond > 50, result.ToString());
+            Assert.True(result.ItemsPerCommit > 2, result.ToString());
+
+            // an item's key alone, held in memory, would be 6,000 x 16 bytes and more
+            Assert.True(result.LastHeap - result.FirstHeap < 96_000, result.ToString());
+            Assert.Equal(9000, File.ReadLines(Path.Combine(folder, "out.jsonl")).Count());
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+}
