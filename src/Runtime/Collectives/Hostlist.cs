@@ -2,7 +2,8 @@ using System.Globalization;
 
 namespace Z1Coder.Runtime;
 
-/// <summary>Slurm's short form of many host names: <c>gpu[01-03,7],login2</c> is gpu01, gpu02, gpu03, gpu7, login2. Several brackets in one name
+/// <summary>Slurm's short form of many host names: <c>gpu[01-03,7],login2</c> is gpu01, gpu02, gpu03, gpu7, login2. Several brackets in
+/// one name
 /// count like digits, the last one first.</summary>
 internal static class Hostlist
 {

@@ -7,15 +7,19 @@ namespace Z1Coder.Runtime;
 /// <remarks>
 /// In this order, the first that is there decides, because each may run inside a later one:
 /// <list type="number">
-/// <item><c>z1 launch</c> and torchrun: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT. PyTorchJob sets them without the
+/// <item><c>z1 launch</c> and torchrun: RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE, MASTER_ADDR, MASTER_PORT. PyTorchJob sets them
+/// without the
 /// LOCAL ones: one process a pod. When torchrun's agent keeps a store on MASTER_PORT, the next port is used.</item>
 /// <item>Open MPI: OMPI_COMM_WORLD_RANK, _SIZE, _LOCAL_RANK, _LOCAL_SIZE.</item>
-/// <item>MPICH (hydra) and others that speak PMI: PMI_RANK, PMI_SIZE, MPI_LOCALRANKID, MPI_LOCALNRANKS. PMIx says no size: PMIX_RANK needs WORLD_SIZE.</item>
+/// <item>MPICH (hydra) and others that speak PMI: PMI_RANK, PMI_SIZE, MPI_LOCALRANKID, MPI_LOCALNRANKS. PMIx says no size: PMIX_RANK needs
+/// WORLD_SIZE.</item>
 /// <item>srun: SLURM_PROCID, SLURM_STEP_NUM_TASKS, SLURM_LOCALID, SLURM_STEP_TASKS_PER_NODE, SLURM_NODEID; rank 0 is on the first node of
 /// SLURM_STEP_NODELIST, the port follows from job and step. A batch script, an salloc shell and srun --pty are no ranks.</item>
-/// <item>Kubernetes: a TrainJob's PET_NNODES and PET_NODE_RANK, or an Indexed Job's JOB_COMPLETION_INDEX with a WORLD_SIZE that the manifest sets.</item>
+/// <item>Kubernetes: a TrainJob's PET_NNODES and PET_NODE_RANK, or an Indexed Job's JOB_COMPLETION_INDEX with a WORLD_SIZE that the
+/// manifest sets.</item>
 /// </list>
-/// MASTER_ADDR and MASTER_PORT are heeded under every launcher. What is set by halves, or disagrees, is an error; nothing at all is one rank.
+/// MASTER_ADDR and MASTER_PORT are heeded under every launcher. What is set by halves, or disagrees, is an error; nothing at all is one
+/// rank.
 /// </remarks>
 public sealed record RankEnvironment
 {
@@ -24,13 +28,15 @@ public sealed record RankEnvironment
 
     private RankEnvironment(string launcher, int rank, int size, int localRank, int localSize, string? masterAddress, int masterPort)
     {
-        (Launcher, Rank, Size, LocalRank, LocalSize, MasterAddress, MasterPort) = (launcher, rank, size, localRank, localSize, masterAddress, masterPort);
+        (Launcher, Rank, Size, LocalRank, LocalSize) = (launcher, rank, size, localRank, localSize);
+        (MasterAddress, MasterPort) = (masterAddress, masterPort);
     }
 
     /// <summary>One process that no launcher started.</summary>
     public static RankEnvironment Alone { get; } = new("none", 0, 1, 0, 1, null, 0);
 
-    /// <summary>Who said so: none, z1 launch, torchrun, environment (RANK and WORLD_SIZE set by something else), Open MPI, PMI, PMIx, Slurm,
+    /// <summary>Who said so: none, z1 launch, torchrun, environment (RANK and WORLD_SIZE set by something else), Open MPI, PMI, PMIx,
+    /// Slurm,
     /// Kubernetes.</summary>
     public string Launcher { get; }
 
@@ -60,11 +66,12 @@ public sealed record RankEnvironment
     /// <param name="rank">from 0</param>
     /// <param name="size">in all</param>
     /// <param name="port">free on loopback</param>
-    public static IReadOnlyDictionary<string, string> ForChild(int launcherProcess, int rank, int size, int port) => new Dictionary<string, string>
-    {
-        [ByZ1] = Text(launcherProcess), ["RANK"] = Text(rank), ["WORLD_SIZE"] = Text(size), ["LOCAL_RANK"] = Text(rank), ["LOCAL_WORLD_SIZE"] = Text(size),
-        ["MASTER_ADDR"] = Loopback, ["MASTER_PORT"] = Text(port),
-    };
+    public static IReadOnlyDictionary<string, string> ForChild(int launcherProcess, int rank, int size, int port) =>
+        new Dictionary<string, string>
+        {
+            [ByZ1] = Text(launcherProcess), ["RANK"] = Text(rank), ["WORLD_SIZE"] = Text(size), ["LOCAL_RANK"] = Text(rank),
+            ["LOCAL_WORLD_SIZE"] = Text(size), ["MASTER_ADDR"] = Loopback, ["MASTER_PORT"] = Text(port),
+        };
 
     /// <summary>The process id of the <c>z1 launch</c> that started this process; null for none.</summary>
     public static int? LauncherProcess =>
@@ -76,7 +83,8 @@ public sealed record RankEnvironment
         .ToDictionary(e => (string)e.Key, e => (string?)e.Value ?? "", StringComparer.Ordinal));
 
     /// <summary>From these variables and nothing else. An empty value counts as not set.</summary>
-    /// <exception cref="CollectiveException">variables that are set by halves, are no numbers or disagree; one sentence with names and values</exception>
+    /// <exception cref="CollectiveException">variables that are set by halves, are no numbers or disagree; one sentence with names and
+    /// values</exception>
     public static RankEnvironment Detect(IReadOnlyDictionary<string, string> variables)
     {
         ArgumentNullException.ThrowIfNull(variables);
@@ -103,7 +111,9 @@ public sealed record RankEnvironment
 
         return size is null or 1
             ? Alone
-            : throw Wrong($"WORLD_SIZE={size} without RANK: nothing says which of the {size} ranks this is; set RANK, or unset WORLD_SIZE for one process");
+            : throw Wrong(
+                $"WORLD_SIZE={size} without RANK: nothing says which of the {size} ranks this is; set RANK, or unset WORLD_SIZE for one "
+                + "process");
     }
 
     /// <summary>torchrun's names, whoever set them.</summary>
@@ -114,7 +124,8 @@ public sealed record RankEnvironment
         {
             string[] names = ["RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE"];
             throw Wrong(
-                $"{string.Join(" and ", names.Where(v.Has).Select(v.Show))} without {string.Join(" and ", names.Take(2).Where(n => !v.Has(n)))}: "
+                $"{string.Join(" and ", names.Where(v.Has).Select(v.Show))} without "
+                + $"{string.Join(" and ", names.Take(2).Where(n => !v.Has(n)))}: "
                 + "a launcher sets both RANK and WORLD_SIZE; for one process unset them");
         }
 
@@ -136,7 +147,8 @@ public sealed record RankEnvironment
         if (size > 1 && (address is null || port == 0))
         {
             throw Wrong(
-                $"RANK={rank} and WORLD_SIZE={size} without {(address is null ? "MASTER_ADDR" : "MASTER_PORT")}: nothing says where rank 0 listens");
+                $"RANK={rank} and WORLD_SIZE={size} without {(address is null ? "MASTER_ADDR" : "MASTER_PORT")}: nothing says where rank "
+                + "0 listens");
         }
 
         if (v.Truth("TORCHELASTIC_USE_AGENT_STORE") && port > 0)
@@ -155,7 +167,8 @@ public sealed record RankEnvironment
             if (launcher == "environment" && v.Number("PET_NPROC_PER_NODE", 1, alsoWords: true) > 1)
             {
                 throw Wrong(
-                    $"{v.Show("PET_NPROC_PER_NODE")}, but this is one process of its pod: give each pod one GPU, or start 'torchrun --no-python z1 train …'");
+                    $"{v.Show("PET_NPROC_PER_NODE")}, but this is one process of its pod: give each pod one GPU, or start 'torchrun "
+                    + "--no-python z1 train …'");
             }
 
             return (0, 1);                                         // one process a pod
@@ -170,7 +183,8 @@ public sealed record RankEnvironment
         if (localRank is null || localSize is null)
         {
             throw Wrong(
-                $"{v.Show(localRank is null ? "LOCAL_WORLD_SIZE" : "LOCAL_RANK")} without {(localRank is null ? "LOCAL_RANK" : "LOCAL_WORLD_SIZE")}: "
+                $"{v.Show(localRank is null ? "LOCAL_WORLD_SIZE" : "LOCAL_RANK")} without "
+                + $"{(localRank is null ? "LOCAL_RANK" : "LOCAL_WORLD_SIZE")}: "
                 + "both say which GPU and how many cores are this rank's; set both, or neither with one process a node");
         }
 
@@ -186,7 +200,8 @@ public sealed record RankEnvironment
     {
         if (v.Has("OMPI_COMM_WORLD_RANK") || v.Has("OMPI_COMM_WORLD_SIZE"))
         {
-            return OfMpi(v, "Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE");
+            return OfMpi(
+                v, "Open MPI", "OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_LOCAL_SIZE");
         }
 
         if (v.Has("PMI_RANK") || v.Has("PMI_SIZE"))
@@ -198,13 +213,16 @@ public sealed record RankEnvironment
         {
             return v.Has("WORLD_SIZE")
                 ? OfMpi(v, "PMIx", "PMIX_RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-                : throw Wrong($"{v.Show("PMIX_RANK")} without WORLD_SIZE: PMIx says no number of ranks; set WORLD_SIZE, or unset PMIX_RANK for one process");
+                : throw Wrong(
+                    $"{v.Show("PMIX_RANK")} without WORLD_SIZE: PMIx says no number of ranks; set WORLD_SIZE, or unset PMIX_RANK for one "
+                    + "process");
         }
 
         return null;
     }
 
-    private static RankEnvironment OfMpi(Variables v, string launcher, string rankName, string sizeName, string localRankName, string localSizeName)
+    private static RankEnvironment OfMpi(
+        Variables v, string launcher, string rankName, string sizeName, string localRankName, string localSizeName)
     {
         var (rank, size) = (v.Number(rankName, 0), v.Number(sizeName, 1));
         if (rank is null || size is null)
@@ -217,7 +235,8 @@ public sealed record RankEnvironment
         var (localRank, localSize) = (v.Number(localRankName, 0) ?? rank, v.Number(localSizeName, 1) ?? size);
         if (rank >= size || localRank >= localSize || localSize > size)
         {
-            throw Wrong($"{rankName}={rank}, {sizeName}={size}, {localRankName}={localRank} and {localSizeName}={localSize} do not fit together");
+            throw Wrong(
+                $"{rankName}={rank}, {sizeName}={size}, {localRankName}={localRank} and {localSizeName}={localSize} do not fit together");
         }
 
         var oneNode = localSize == size;
@@ -230,7 +249,8 @@ public sealed record RankEnvironment
 
     private static (int Rank, int Size)? SlurmRank(Variables v) => IsTask(v) ? v.Pair("SLURM_PROCID", "SLURM_STEP_NUM_TASKS") : null;
 
-    /// <summary>A task of an srun step; null in a batch script, in an salloc shell and in a terminal of srun --pty, which run one process.</summary>
+    /// <summary>A task of an srun step; null in a batch script, in an salloc shell and in a terminal of srun --pty, which run one
+    /// process.</summary>
     private static RankEnvironment? Slurm(Variables v)
     {
         if (!IsTask(v))
@@ -245,14 +265,17 @@ public sealed record RankEnvironment
         }
 
         var nodes = v.Number("SLURM_STEP_NUM_NODES", 1) ?? 1;
-        var localRank = v.Number("SLURM_LOCALID", 0) ?? (nodes == 1 ? rank : throw Wrong("SLURM_PROCID without SLURM_LOCALID: nothing says which GPU is this rank's"));
+        var localRank = v.Number("SLURM_LOCALID", 0) ?? (nodes == 1 ? rank : throw Wrong(
+            "SLURM_PROCID without SLURM_LOCALID: nothing says which GPU is this rank's"));
         var localSize = nodes == 1 ? size : TasksOfNode(v, nodes);
         if (localRank >= localSize || localSize > size)
         {
-            throw Wrong($"SLURM_LOCALID={localRank} of {localSize} task(s) on this node, of SLURM_STEP_NUM_TASKS={size}: they do not fit together");
+            throw Wrong(
+                $"SLURM_LOCALID={localRank} of {localSize} task(s) on this node, of SLURM_STEP_NUM_TASKS={size}: they do not fit together");
         }
 
-        var (address, port) = Master(v, nodes == 1 ? Loopback : FirstNode(v), PortOf($"{v.Text("SLURM_JOB_ID")}.{v.Text("SLURM_STEP_ID")}"));
+        var job = $"{v.Text("SLURM_JOB_ID")}.{v.Text("SLURM_STEP_ID")}";
+        var (address, port) = Master(v, nodes == 1 ? Loopback : FirstNode(v), PortOf(job));
         return new RankEnvironment("Slurm", rank, size, localRank, localSize, address, port);
     }
 
@@ -276,7 +299,8 @@ public sealed record RankEnvironment
         var node = v.Number("SLURM_NODEID", 0);
         if (node is null || !v.Has(Name))
         {
-            throw Wrong($"a step on {nodes} nodes without {(node is null ? "SLURM_NODEID" : Name)}: nothing says how many ranks share this node");
+            throw Wrong(
+                $"a step on {nodes} nodes without {(node is null ? "SLURM_NODEID" : Name)}: nothing says how many ranks share this node");
         }
 
         foreach (var item in v.Text(Name)!.Split(','))
@@ -284,7 +308,8 @@ public sealed record RankEnvironment
             var open = item.IndexOf("(x", StringComparison.Ordinal);
             var times = 1;
             if (!int.TryParse(open < 0 ? item : item[..open], NumberStyles.None, CultureInfo.InvariantCulture, out var tasks)
-                || (open >= 0 && (!item.EndsWith(')') || !int.TryParse(item[(open + 2)..^1], NumberStyles.None, CultureInfo.InvariantCulture, out times))))
+                || (open >= 0 && (!item.EndsWith(')')
+                    || !int.TryParse(item[(open + 2)..^1], NumberStyles.None, CultureInfo.InvariantCulture, out times))))
             {
                 throw Wrong($"{v.Show(Name)}: '{item}' is no number of tasks");
             }
@@ -302,7 +327,8 @@ public sealed record RankEnvironment
 
     private static RankEnvironment? Kubernetes(Variables v)
     {
-        var (rankName, sizeName) = v.Has("PET_NNODES") && v.Has("PET_NODE_RANK") ? ("PET_NODE_RANK", "PET_NNODES") : ("JOB_COMPLETION_INDEX", "WORLD_SIZE");
+        var isTrainJob = v.Has("PET_NNODES") && v.Has("PET_NODE_RANK");
+        var (rankName, sizeName) = isTrainJob ? ("PET_NODE_RANK", "PET_NNODES") : ("JOB_COMPLETION_INDEX", "WORLD_SIZE");
         if (!v.Has(rankName) || !v.Has(sizeName))
         {
             return null;                                           // an index alone is an Indexed Job of independent pods
@@ -314,16 +340,19 @@ public sealed record RankEnvironment
             throw Wrong($"{rankName}={rank} of {sizeName}={size}: ranks go from 0 to {size - 1}");
         }
 
-        if (sizeName == "PET_NNODES" && v.Number("PET_NPROC_PER_NODE", 1, alsoWords: true) > 1)
+        if (isTrainJob && v.Number("PET_NPROC_PER_NODE", 1, alsoWords: true) > 1)
         {
-            throw Wrong($"{v.Show("PET_NPROC_PER_NODE")}, but this is one process of its pod: give each pod one GPU, or start 'torchrun --no-python z1 train …'");
+            throw Wrong(
+                $"{v.Show("PET_NPROC_PER_NODE")}, but this is one process of its pod: give each pod one GPU, or start 'torchrun "
+                + "--no-python z1 train …'");
         }
 
         var (address, port) = Master(v, v.Text("PET_MASTER_ADDR"), v.Number("PET_MASTER_PORT", 1) ?? 0);
         return size == 1 || (address is not null && port > 0)
             ? new RankEnvironment("Kubernetes", rank, size, 0, 1, address, port)
             : throw Wrong(
-                $"{rankName}={rank} and {sizeName}={size} without {(address is null ? "MASTER_ADDR" : "MASTER_PORT")}: nothing says where rank 0 listens");
+                $"{rankName}={rank} and {sizeName}={size} without {(address is null ? "MASTER_ADDR" : "MASTER_PORT")}: nothing says "
+                + "where rank 0 listens");
     }
 
     /// <summary>RANK and WORLD_SIZE that something exported to every task alike would make all ranks the same one.</summary>
@@ -331,7 +360,9 @@ public sealed record RankEnvironment
     {
         if (launched is { } l && l.Size == size && l.Rank != rank)
         {
-            throw Wrong($"RANK={rank} of WORLD_SIZE={size}, but {launcher} says rank {l.Rank} of {l.Size}: unset RANK and WORLD_SIZE, or make them agree");
+            throw Wrong(
+                $"RANK={rank} of WORLD_SIZE={size}, but {launcher} says rank {l.Rank} of {l.Size}: unset RANK and WORLD_SIZE, or make "
+                + "them agree");
         }
     }
 
@@ -363,7 +394,8 @@ public sealed record RankEnvironment
 
     private readonly struct Variables(IReadOnlyDictionary<string, string> values)
     {
-        public string? Text(string name) => values.TryGetValue(name, out var value) && !string.IsNullOrWhiteSpace(value) ? value.Trim() : null;
+        public string? Text(string name) =>
+            values.TryGetValue(name, out var value) && !string.IsNullOrWhiteSpace(value) ? value.Trim() : null;
 
         public bool Has(string name) => Text(name) is not null;
 
@@ -372,7 +404,8 @@ public sealed record RankEnvironment
         /// <summary>Null where either is not set.</summary>
         public (int Rank, int Size)? Pair(string rank, string size) => Number(rank, 0) is { } r && Number(size, 1) is { } s ? (r, s) : null;
 
-        public bool Truth(string name) => Text(name) is { } text && (text == "1" || text.Equals("true", StringComparison.OrdinalIgnoreCase));
+        public bool Truth(string name) =>
+            Text(name) is { } text && (text == "1" || text.Equals("true", StringComparison.OrdinalIgnoreCase));
 
         /// <summary>Null when not set. PET_NPROC_PER_NODE may be a word (auto, gpu, cpu), which counts as not set.</summary>
         public int? Number(string name, int minimum, bool alsoWords = false)

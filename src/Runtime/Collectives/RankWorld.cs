@@ -1,6 +1,7 @@
 namespace Z1Coder.Runtime;
 
-/// <summary>All ranks of a job, as this process sees them: what its launcher said, where they meet, and the collective of all. One process that no
+/// <summary>All ranks of a job, as this process sees them: what its launcher said, where they meet, and the collective of all. One process
+/// that no
 /// launcher started is a world of one.</summary>
 public sealed class RankWorld : IDisposable
 {
@@ -35,14 +36,16 @@ public sealed class RankWorld : IDisposable
 
     /// <summary>Joins the other ranks; returns when all have.</summary>
     /// <param name="environment">which rank this is</param>
-    /// <param name="backend">nccl, mpi, tcp, or auto: nccl on a CUDA device, mpi where an MPI launcher started the ranks and a library of it is found, tcp
+    /// <param name="backend">nccl, mpi, tcp, or auto: nccl on a CUDA device, mpi where an MPI launcher started the ranks and a library of
+    /// it is found, tcp
     /// otherwise; one rank needs none</param>
     /// <param name="stream">where this rank computes</param>
     /// <param name="fingerprint">must be the same on all ranks: version and recipe</param>
     /// <param name="options">time-outs</param>
     /// <exception cref="CollectiveException">the ranks did not find together; one sentence that names who is missing or differs</exception>
     /// <exception cref="NotSupportedException">the backend cannot work here; one sentence</exception>
-    public static RankWorld Open(RankEnvironment environment, string backend, ComputeStream stream, string fingerprint, CollectiveOptions options)
+    public static RankWorld Open(
+        RankEnvironment environment, string backend, ComputeStream stream, string fingerprint, CollectiveOptions options)
     {
         ArgumentNullException.ThrowIfNull(environment);
         var chosen = Choose(environment, backend, stream);
@@ -56,7 +59,8 @@ public sealed class RankWorld : IDisposable
         try
         {
             // under mpirun MPI can say where rank 0 is, where nothing else does
-            mpi = chosen == "mpi" || (environment is { UnderMpi: true, MasterPort: 0, Size: > 1 } && MpiWorld.IsAvailable(out _)) ? MpiWorld.Open() : null;
+            var asksMpi = environment is { UnderMpi: true, MasterPort: 0, Size: > 1 } && MpiWorld.IsAvailable(out _);
+            mpi = chosen == "mpi" || asksMpi ? MpiWorld.Open() : null;
             mpi?.Expect(environment.Rank, environment.Size);
             rendezvous = mpi?.Join(fingerprint, options) ?? Meet(environment, fingerprint, options);
             return new(environment, mpi, rendezvous, chosen switch
@@ -112,8 +116,10 @@ public sealed class RankWorld : IDisposable
         return backend switch
         {
             "auto" => environment.Size == 1 ? "self" : cuda ? "nccl" : environment.UnderMpi && MpiWorld.IsAvailable(out _) ? "mpi" : "tcp",
-            "tcp" or "mpi" when cuda => throw new NotSupportedException($"--backend {backend} moves host memory, and this rank computes on {stream.DeviceName}: use nccl"),
-            "nccl" when !cuda => throw new NotSupportedException("--backend nccl moves memory of CUDA devices: give --device cuda too, or use tcp or mpi"),
+            "tcp" or "mpi" when cuda => throw new NotSupportedException(
+                $"--backend {backend} moves host memory, and this rank computes on {stream.DeviceName}: use nccl"),
+            "nccl" when !cuda => throw new NotSupportedException(
+                "--backend nccl moves memory of CUDA devices: give --device cuda too, or use tcp or mpi"),
             "tcp" or "mpi" or "nccl" => backend,
             _ => throw new NotSupportedException($"--backend {backend}: must be one of {string.Join(", ", Backends)}"),
         };
@@ -125,7 +131,8 @@ public sealed class RankWorld : IDisposable
             : environment.Size == 1 ? ("localhost", 0)
             : throw new CollectiveException(
                 $"{environment.Launcher} has started {environment.Size} ranks and does not say where rank 0 can be reached: set "
-                + (environment.MasterAddress is null ? "MASTER_ADDR to its host name and MASTER_PORT to a free port there" : "MASTER_PORT to a port that is free there"));
+                + (environment.MasterAddress is null
+                    ? "MASTER_ADDR to its host name and MASTER_PORT to a free port there" : "MASTER_PORT to a port that is free there"));
         return Rendezvous.Join(host, port, environment.Rank, environment.Size, fingerprint, options);
     }
 }

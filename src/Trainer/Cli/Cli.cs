@@ -69,7 +69,7 @@ public static class Cli
         InvalidInputException or IOException or UnauthorizedAccessException or InsufficientMemoryException or SandboxException =>
             OneLine(e.Message),
         NotSupportedException or CudaException or KernelCompileException => OneLine(e.Message),    // no driver, no compiler, a failed kernel
-        CollectiveException => OneLine(e.Message),                                                 // another rank, or what a launcher says of ranks
+        CollectiveException => OneLine(e.Message),            // another rank, or what a launcher says of ranks
         _ => $"unexpected {e.GetType().Name}: {OneLine(e.Message)}; {Trace}=1 shows where",
     };
 
@@ -87,7 +87,8 @@ public static class Cli
 
     private static IEnumerable<Command> Verbs() =>
     [
-        DemoCommand.Create(), CurateCommand.Create(), TrainCommand.Create(), LaunchCommand.Create(), GenerateCommand.Create(), EvalCommand.Create(), ReportCommand.Create(),
-        TokenizerCommand.Create(), PlanCommand.Create(), InspectCommand.Create(), DoctorCommand.Create(), PerfCommand.Create(), KernelsCommand.Create(), SelfTestCommand.Create(),
+        DemoCommand.Create(), CurateCommand.Create(), TrainCommand.Create(), LaunchCommand.Create(), GenerateCommand.Create(),
+        EvalCommand.Create(), ReportCommand.Create(), TokenizerCommand.Create(), PlanCommand.Create(), InspectCommand.Create(),
+        DoctorCommand.Create(), PerfCommand.Create(), KernelsCommand.Create(), SelfTestCommand.Create(),
     ];
 }

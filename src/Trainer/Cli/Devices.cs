@@ -36,11 +36,13 @@ internal static class Devices
     public static ComputeStream Open(string name, RankEnvironment ranks, int threads) => name switch
     {
         "cpu" => new CpuStream(threads > 0 ? threads : Share(ranks, Environment.ProcessorCount, OnlineCores())),
-        "cuda" when ranks.LocalSize > 1 && !HasOneDeviceOfItsOwn(Environment.GetEnvironmentVariable(Visible)) => Open($"cuda:{ranks.LocalRank}"),
+        "cuda" when ranks.LocalSize > 1 && !HasOneDeviceOfItsOwn(Environment.GetEnvironmentVariable(Visible)) =>
+            Open($"cuda:{ranks.LocalRank}"),
         _ => Open(name),
     };
 
-    /// <summary>Cores for a rank: those that it may use, which the ranks of a node share unless srun or mpirun has bound each to cores of its own.</summary>
+    /// <summary>Cores for a rank: those that it may use, which the ranks of a node share unless srun or mpirun has bound each to cores of
+    /// its own.</summary>
     /// <param name="ranks">how many there are on this node, and who started them</param>
     /// <param name="allowed">cores that this process may use</param>
     /// <param name="online">cores of the machine</param>
@@ -51,7 +53,8 @@ internal static class Devices
     }
 
     /// <summary>A launcher may show each rank one GPU: that is then number 0 for all.</summary>
-    internal static bool HasOneDeviceOfItsOwn(string? visible) => !string.IsNullOrWhiteSpace(visible) && !visible.Contains(',', StringComparison.Ordinal);
+    internal static bool HasOneDeviceOfItsOwn(string? visible) =>
+        !string.IsNullOrWhiteSpace(visible) && !visible.Contains(',', StringComparison.Ordinal);
 
     private static int OnlineCores()
     {

@@ -18,10 +18,14 @@ internal static class LaunchCommand
         PlanCommand.Within(restarts, 0, int.MaxValue);
         var grace = new Option<int>("--grace")
         {
-            Description = "seconds the other ranks get to end by themselves when one has failed; as many again after SIGTERM", DefaultValueFactory = _ => 10,
+            Description = "seconds the other ranks get to end by themselves when one has failed; as many again after SIGTERM",
+            DefaultValueFactory = _ => 10,
         };
         PlanCommand.Within(grace, 0, MostSeconds);
-        var arguments = new Argument<string[]>("arguments") { Description = "after --: the verb that every rank runs, and its options", Arity = ArgumentArity.OneOrMore };
+        var arguments = new Argument<string[]>("arguments")
+        {
+            Description = "after --: the verb that every rank runs, and its options", Arity = ArgumentArity.OneOrMore,
+        };
         var command = new Command("launch", "Runs a verb as N ranks on this machine: z1 launch -n 2 -- train RECIPE --out DIRECTORY")
         {
             ranks, restarts, grace, arguments,
@@ -32,7 +36,8 @@ internal static class LaunchCommand
             if (RankEnvironment.Detect() is { Size: > 1 } outer)
             {
                 throw new InvalidInputException(
-                    $"{outer.Launcher} has started this as rank {outer.Rank} of {outer.Size}: run 'z1 {verb[0]} …' there itself; z1 launch starts the ranks of one machine");
+                    $"{outer.Launcher} has started this as rank {outer.Rank} of {outer.Size}: run 'z1 {verb[0]} …' there itself; z1 "
+                    + "launch starts the ranks of one machine");
             }
 
             return Run(new Launcher(parsed.GetValue(ranks), TimeSpan.FromSeconds(parsed.GetValue(grace))), verb, parsed.GetValue(restarts));
@@ -61,7 +66,8 @@ internal static class LaunchCommand
                 }
 
                 var pause = Math.Min(LongestPause, 1 << Math.Min(used, 10));
-                Console.Error.WriteLine($"z1: {exit.Sentence}; restart {used + 1} of {restarts} in {pause} s, from the newest verified checkpoint");
+                Console.Error.WriteLine(
+                    $"z1: {exit.Sentence}; restart {used + 1} of {restarts} in {pause} s, from the newest verified checkpoint");
                 if (launcher.Pause(TimeSpan.FromSeconds(pause)))
                 {
                     Console.Error.WriteLine("z1: stopped before the restart");

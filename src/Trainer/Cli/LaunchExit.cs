@@ -12,7 +12,8 @@ internal sealed record LaunchExit(int Rank, int Code, double Seconds)
 
     private static readonly Dictionary<int, string> s_signals = new()
     {
-        [1] = "SIGHUP", [2] = "SIGINT", [4] = "SIGILL", [6] = "SIGABRT", [7] = "SIGBUS", [8] = "SIGFPE", [9] = "SIGKILL", [11] = "SIGSEGV", [15] = "SIGTERM",
+        [1] = "SIGHUP", [2] = "SIGINT", [4] = "SIGILL", [6] = "SIGABRT", [7] = "SIGBUS", [8] = "SIGFPE",
+        [9] = "SIGKILL", [11] = "SIGSEGV", [15] = "SIGTERM",
     };
 
     /// <summary>Bad usage: every rank has said what is wrong, and would say it again.</summary>
@@ -26,7 +27,8 @@ internal sealed record LaunchExit(int Rank, int Code, double Seconds)
         get
         {
             var signal = Code - SignalBase;
-            var how = !IsSignal ? $"ended with exit code {Code}" : $"was ended by {(s_signals.TryGetValue(signal, out var name) ? name : $"signal {signal}")}";
+            var name = s_signals.GetValueOrDefault(signal, $"signal {signal}");
+            var how = IsSignal ? $"was ended by {name}" : $"ended with exit code {Code}";
             return string.Create(CultureInfo.InvariantCulture, $"rank {Rank} {how} after {Seconds:F1} s");
         }
     }

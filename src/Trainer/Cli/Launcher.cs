@@ -11,13 +11,15 @@ using Z1Coder.Trainer.Data;
 namespace Z1Coder.Trainer.Cli;
 
 /// <summary>
-/// The ranks of one machine as child processes, in process groups of their own so that a terminal's Ctrl-C reaches this process alone. A signal to
-/// it goes to every rank once; a second one ends them. When a rank fails, the others get a time to end by themselves, then SIGTERM, then SIGKILL.
+/// The ranks of one machine as child processes, in process groups of their own so that a terminal's Ctrl-C reaches this process alone. A
+/// signal to
+/// it goes to every rank once; a second one ends them. When a rank fails, the others get a time to end by themselves, then SIGTERM, then
+/// SIGKILL.
 /// When this process is killed, the ranks are killed by the kernel.
 /// </summary>
 internal sealed class Launcher : IDisposable
 {
-    private const int PollMilliseconds = 100, SignalTerminate = 15;
+    private const int PollMilliseconds = 100, SignalTerminate = 15, SignalKill = 9, SignalUser1 = 10;
 
     private readonly int _ranks;
     private readonly TimeSpan _grace;
@@ -29,7 +31,9 @@ internal sealed class Launcher : IDisposable
     public Launcher(int ranks, TimeSpan grace)
     {
         (_ranks, _grace) = (ranks, grace);
-        foreach (var (signal, number) in new[] { (PosixSignal.SIGTERM, SignalTerminate), (PosixSignal.SIGINT, 2), (PosixSignal.SIGHUP, 1), ((PosixSignal)10, 10) })
+        (PosixSignal, int)[] signals =
+            [(PosixSignal.SIGTERM, SignalTerminate), (PosixSignal.SIGINT, 2), (PosixSignal.SIGHUP, 1), ((PosixSignal)SignalUser1, SignalUser1)];
+        foreach (var (signal, number) in signals)
         {
             _registrations.Add(PosixSignalRegistration.Create(signal, context =>
             {
@@ -118,7 +122,7 @@ internal sealed class Launcher : IDisposable
             var signals = _signals;
             if (signals > forwarded)
             {
-                Send(children, forwarded == 0 && signals == 1 ? _signal : 9);
+                Send(children, forwarded == 0 && signals == 1 ? _signal : SignalKill);
                 forwarded = signals;
             }
 
@@ -130,7 +134,7 @@ internal sealed class Launcher : IDisposable
 
             if (clock.Elapsed > killAt)
             {
-                Send(children, 9);
+                Send(children, SignalKill);
                 killAt = TimeSpan.MaxValue;
             }
         }
@@ -158,8 +162,8 @@ internal sealed class Launcher : IDisposable
         {
             Rank = rank;
             var (program, before) = Program();
-            var environment = Environment.GetEnvironmentVariables().Cast<DictionaryEntry>().Where(e => !variables.ContainsKey((string)e.Key))
-                .Select(e => $"{e.Key}={e.Value}").Concat(variables.Select(v => $"{v.Key}={v.Value}")).ToList();
+            var environment = Environment.GetEnvironmentVariables().Cast<DictionaryEntry>()
+                .Where(e => !variables.ContainsKey((string)e.Key)).Select(e => $"{e.Key}={e.Value}").Concat(variables.Select(v => $"{v.Key}={v.Value}")).ToList();
             var prefix = rank == 0 ? [] : Encoding.UTF8.GetBytes($"[rank {rank}] ");
             var (readOutput, writeOutput) = ChildProcess.Pipe();
             var (readError, writeError) = ChildProcess.Pipe();
@@ -169,7 +173,8 @@ internal sealed class Launcher : IDisposable
             {
                 _output = new Pipe(readOutput, prefix, output);
                 _error = new Pipe(readError, prefix, error);
-                _process = ChildProcess.Start(program, [program, .. before, .. verb], environment, [nothing, writeOutput, writeError], ownGroup: true);
+                _process = ChildProcess.Start(
+                    program, [program, .. before, .. verb], environment, [nothing, writeOutput, writeError], ownGroup: true);
             }
         }
 

@@ -41,16 +41,19 @@ internal static class TrainCommand
         PlanCommand.Within(threads, 0, MostThreads);
         var backend = new Option<string>("--backend")
         {
-            Description = "how ranks speak to each other: nccl (GPUs), mpi, tcp; auto takes nccl on GPUs, mpi under mpirun, else tcp", DefaultValueFactory = _ => "auto",
+            Description = "how ranks speak to each other: nccl (GPUs), mpi, tcp; auto takes nccl on GPUs, mpi under mpirun, else tcp",
+            DefaultValueFactory = _ => "auto",
         };
         backend.AcceptOnlyFromAmong([.. RankWorld.Backends]);
         var timeout = new Option<double?>("--timeout")
         {
-            Description = "seconds that a rank waits for the others in one collective operation; 0 waits forever; default parallel.timeout_seconds of the recipe",
+            Description = "seconds that a rank waits for the others in one operation; 0 waits forever; default parallel.timeout_seconds",
         };
         var profile = new Option<string?>("--profile") { Description = "write a Chrome/Perfetto trace of steps 3 and 4 there (--device cuda)" };
         var command = new Command(
-            "train", "Full-parameter SFT in stages. SIGTERM and Ctrl-C save and exit 0. One rank of several under torchrun, srun, mpirun, Kubernetes or z1 launch.")
+            "train",
+            "Full-parameter SFT in stages. SIGTERM and Ctrl-C save and exit 0. One rank of several under torchrun, srun, mpirun, Kubernetes "
+            + "or z1 launch.")
         {
             recipe, set, output, resume, device, threads, backend, timeout, profile,
         };
@@ -62,9 +65,11 @@ internal static class TrainCommand
             using var stream = Devices.Open(parsed.GetValue(device)!, environment, parsed.GetValue(threads));
             var options = new CollectiveOptions
             {
-                Timeout = TimeSpan.FromSeconds(parsed.GetValue(timeout) ?? loaded.Stages[0].Parallel.TimeoutSeconds), ExitAfter = s_exitAfter,
+                Timeout = TimeSpan.FromSeconds(parsed.GetValue(timeout) ?? loaded.Stages[0].Parallel.TimeoutSeconds),
+                ExitAfter = s_exitAfter,
             };
-            using var ranks = RankWorld.Open(environment, parsed.GetValue(backend)!, stream, Fingerprint(loaded, directory, parsed.GetValue(resume)), options);
+            var fingerprint = Fingerprint(loaded, directory, parsed.GetValue(resume));
+            using var ranks = RankWorld.Open(environment, parsed.GetValue(backend)!, stream, fingerprint, options);
             return Run(loaded, directory, parsed.GetValue(resume), stream, ranks, parsed.GetValue(profile));
         });
         return command;
@@ -94,6 +99,7 @@ internal static class TrainCommand
     private static string Fingerprint(TrainRecipe recipe, string directory, bool resume)
     {
         var hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(recipe.Resolved)));
-        return $"z1 {typeof(TrainCommand).Assembly.GetName().Version} train {recipe.Name} (SHA-256 {hash[..16]}) --out {directory}{(resume ? " --resume" : "")}";
+        var version = typeof(TrainCommand).Assembly.GetName().Version;
+        return $"z1 {version} train {recipe.Name} (SHA-256 {hash[..16]}) --out {directory}{(resume ? " --resume" : "")}";
     }
 }

@@ -12,7 +12,8 @@ public sealed class MetricsLog : IDisposable
     private readonly ArrayPoolBufferWriter<byte> _line = new();
     private readonly HashSet<(string Type, long Step)> _kept = [];
 
-    /// <summary>Opens the log of a stage. Lines of steps after <paramref name="resumedStep"/> are cut: those steps will run again.</summary>
+    /// <summary>Opens the log of a stage. Lines of steps after <paramref name="resumedStep"/> are cut: those steps will run
+    /// again.</summary>
     public MetricsLog(string directory, long resumedStep)
     {
         Directory.CreateDirectory(directory);

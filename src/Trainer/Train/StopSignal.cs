@@ -3,7 +3,8 @@ using System.Runtime.InteropServices;
 
 namespace Z1Coder.Trainer.Train;
 
-/// <summary>SIGTERM, SIGINT (Ctrl-C), SIGHUP and SIGUSR1 (which Open MPI's mpirun passes on, as it does not SIGTERM) become a request to stop, seen
+/// <summary>SIGTERM, SIGINT (Ctrl-C), SIGHUP and SIGUSR1 (which Open MPI's mpirun passes on, as it does not SIGTERM) become a request to
+/// stop, seen
 /// wherever the run is: reading data, between micro-batches, evaluating. A second signal ends the process as usual.</summary>
 public sealed class StopSignal : IDisposable
 {

@@ -122,8 +122,8 @@ public static class TrainRun
             if (before.ElementAtOrDefault(i).Text != now.ElementAtOrDefault(i).Text)
             {
                 throw new InvalidInputException(
-                    $"{path}: line {before.ElementAtOrDefault(i).Number} is '{before.ElementAtOrDefault(i).Text?.Trim()}', the recipe now says "
-                    + $"'{now.ElementAtOrDefault(i).Text?.Trim()}'; a resumed run keeps its recipe");
+                    $"{path}: line {before.ElementAtOrDefault(i).Number} is '{before.ElementAtOrDefault(i).Text?.Trim()}', the recipe "
+                    + $"now says '{now.ElementAtOrDefault(i).Text?.Trim()}'; a resumed run keeps its recipe");
             }
         }
 
