@@ -14,7 +14,7 @@ internal static class DemoCommand
         var set = PlanCommand.SetOption();
         var seed = new Option<long?>("--seed") { Description = "other problems, weights and orders: --set seed=N in short" };
         var output = new Option<string>("--out") { Description = "the run's directory; an earlier demo there is kept as DIR.1, DIR.2, …", DefaultValueFactory = _ => "runs/demo" };
-        var vocabulary = new Option<int>("--vocabulary") { Description = "tokens the tokenizer learns", DefaultValueFactory = _ => 1024 };
+        var vocabulary = new Option<int>("--vocabulary") { Description = "tokens the tokenizer learns at most", DefaultValueFactory = _ => 1024 };
         var device = Devices.Option();
         var command = new Command("demo", "The whole recipe in small: a model learns in two stages and then solves problems it had failed.")
         {
@@ -25,7 +25,6 @@ internal static class DemoCommand
             var directory = parsed.GetValue(output)!;
             string[] overrides = parsed.GetValue(seed) is { } number ? [.. parsed.GetValue(set)!, $"seed={number}"] : parsed.GetValue(set)!;
             using var stream = Devices.Open(parsed.GetValue(device)!);
-            KeepEarlier(directory);
             if (!DemoRun.Execute(parsed.GetValue(recipe)!, overrides, directory, parsed.GetValue(vocabulary), stream, Console.Out))
             {
                 throw new InvalidInputException($"stopped before the end; {directory} holds what was done");
@@ -37,21 +36,5 @@ internal static class DemoCommand
             return 0;
         });
         return command;
-    }
-
-    private static void KeepEarlier(string directory)
-    {
-        if (!Directory.Exists(directory))
-        {
-            return;
-        }
-
-        var number = 1;
-        while (Directory.Exists($"{directory}.{number}"))
-        {
-            number++;
-        }
-
-        Directory.Move(directory, $"{directory}.{number}");
     }
 }

@@ -20,11 +20,7 @@ public static class TokenizerTrainer
     {
         ArgumentNullException.ThrowIfNull(texts);
         ArgumentNullException.ThrowIfNull(specialTokens);
-        if (vocabularySize is < 256 or > Tokenizer.MaximumId / 2)
-        {
-            throw new InvalidInputException(
-                $"The vocabulary size is {vocabularySize}; a byte-level vocabulary has 256 to {Tokenizer.MaximumId / 2} tokens.");
-        }
+        Check(vocabularySize);
 
         var vocabulary = new Dictionary<string, int>(StringComparer.Ordinal);
         var byteIds = new int[256];
@@ -47,6 +43,16 @@ public static class TokenizerTrainer
         }
 
         return new Tokenizer(new TokenizerParts(vocabulary, merges, added, PreTokenizerRule.Qwen2, Compose: true));
+    }
+
+    /// <summary>Throws where a byte-level vocabulary cannot have this size.</summary>
+    internal static void Check(int vocabularySize)
+    {
+        if (vocabularySize is < 256 or > Tokenizer.MaximumId / 2)
+        {
+            throw new InvalidInputException(
+                $"The vocabulary size is {vocabularySize}; a byte-level vocabulary has 256 to {Tokenizer.MaximumId / 2} tokens.");
+        }
     }
 
     private static Dictionary<string, long> CountWords(IEnumerable<string> texts)

@@ -18,8 +18,8 @@ public static class DemoRun
     /// <summary>Runs everything and writes summary.json.</summary>
     /// <param name="recipeFile">recipes/nano/nano.yaml, or another recipe over the same corpus</param>
     /// <param name="overrides">--set entries</param>
-    /// <param name="directory">the run; must not hold one already</param>
-    /// <param name="vocabulary">tokens the tokenizer learns</param>
+    /// <param name="directory">the run; an earlier one there becomes DIR.1, DIR.2, …, once this one's recipe and options are found right</param>
+    /// <param name="vocabulary">tokens the tokenizer learns at most</param>
     /// <param name="stream">where it runs</param>
     /// <param name="output">plain lines for a person</param>
     public static bool Execute(
@@ -33,6 +33,8 @@ public static class DemoRun
                 $"tokenizer.from={tokenizer}", $"eval.tasks={Path.Combine(data, NanoCorpus.Probe)}",
                 .. StageFiles(recipeFile, overrides, data), .. overrides,
             ]);
+        TokenizerTrainer.Check(vocabulary);
+        KeepEarlier(directory);
         var manifest = NanoCorpus.Write(data, new NanoOptions { Seed = (ulong)recipe.Seed });
         output.WriteLine(
             $"corpus: {manifest.Options.Stage1Problems} + {manifest.Options.Stage2Problems} training problems with a scripted teacher's reasoning, "
@@ -64,6 +66,22 @@ public static class DemoRun
 
         WriteSummary(directory, recipe, scores, clock.Elapsed.TotalSeconds);
         return true;
+    }
+
+    private static void KeepEarlier(string directory)
+    {
+        if (!Directory.Exists(directory))
+        {
+            return;
+        }
+
+        var number = 1;
+        while (Directory.Exists($"{directory}.{number}"))
+        {
+            number++;
+        }
+
+        Directory.Move(directory, $"{directory}.{number}");
     }
 
     /// <summary>Overrides that point each stage's data at the corpus: stageN to stageN.jsonl, or its answers-only twin where the recipe reads that.</summary>

@@ -38,6 +38,31 @@ public sealed class DemoTests
         Assert.False(Directory.Exists(absent), "a seed that is refused makes no directory");
     }
 
+    [Fact]
+    public void A_demo_that_is_refused_leaves_an_earlier_one_where_it_is()
+    {
+        var folder = Directory.CreateTempSubdirectory("z1-demo-").FullName;
+        try
+        {
+            var run = Path.Combine(folder, "run");
+            Directory.CreateDirectory(run);
+            File.WriteAllText(Path.Combine(run, "summary.json"), "earlier");
+            Z1.Run("demo", "--recipe", s_recipe, "--out", run, "--set", "train.lrr=1").FailedWith("lrr");
+            Z1.Run("demo", "--recipe", s_recipe, "--out", run, "--set", "model.shapes.head_dim=0").FailedWith("head_dim");
+            Z1.Run("demo", "--recipe", Path.Combine(folder, "absent.yaml"), "--out", run).FailedWith("absent.yaml");
+            Z1.Run("demo", "--recipe", s_recipe, "--out", run, "--vocabulary", "255").FailedWith("255");
+            Assert.Equal([run], Directory.GetDirectories(folder));
+            Assert.Equal("earlier", File.ReadAllText(Path.Combine(run, "summary.json")));
+
+            Corpus(run);
+            Assert.Equal("earlier", File.ReadAllText(Path.Combine(run + ".1", "summary.json")));
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
     // The first line comes when the corpus is written; the rest of the demo is not wanted.
     private static JsonElement Corpus(string directory, params string[] more)
     {
