@@ -20,12 +20,13 @@ public sealed class DeviceFaultTests
         tiny.KeepOneStage(6);
         Z1.Run(tiny.Train("whole", "--device", "hostcuda")).Succeeded();
 
-        // How many launches a run has is the model's business. The checkpoint lies in its middle: growing by half meets the second half.
+        // How many launches a run has is the model's business. The checkpoint, written in place, lies in its middle: growing by half meets the second half.
+        string[] inPlace = ["--set", "checkpoint.async=false"];
         var output = "";
         for (var launches = 300; output.Length == 0; launches += launches / 2)
         {
             var name = $"fault {launches}";
-            var failed = Z1.RunWith("Z1_HOSTCUDA_INJECT", $"cuLaunchKernel:{launches}:{LaunchFailed}", tiny.Train(name, "--device", "hostcuda"));
+            var failed = Z1.RunWith("Z1_HOSTCUDA_INJECT", $"cuLaunchKernel:{launches}:{LaunchFailed}", tiny.Train(name, [.. inPlace, "--device", "hostcuda"]));
             failed.FailedWith("CUDA_ERROR_LAUNCH_FAILED (719)", "injected into cuLaunchKernel", "launched last: ", "Z1_SYNC=1 names the guilty kernel");
             if (failed.Output.Contains("step 3 saved", StringComparison.Ordinal))
             {
@@ -33,7 +34,7 @@ public sealed class DeviceFaultTests
             }
         }
 
-        Z1.Run(tiny.Train(output, "--device", "hostcuda", "--resume")).Succeeded();
+        Z1.Run(tiny.Train(output, [.. inPlace, "--device", "hostcuda", "--resume"])).Succeeded();
         Assert.Equal(tiny.Metrics("whole", "stage1"), tiny.Metrics(output, "stage1"));
         Assert.Equal(Model("whole"), Model(output));
 

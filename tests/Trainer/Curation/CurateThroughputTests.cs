@@ -7,6 +7,7 @@ namespace Z1Coder.Tests.Trainer.Curation;
 /// The measurement itself is z1 perf run --suite curate. Here only bounds that a loaded machine keeps: items share commits, and what is
 /// live after the last round is no more than after the first, though the file is three times as long.
 /// </summary>
+[Collection("alone")]       // the live heap is the process's: other tests would be in it
 public sealed class CurateThroughputTests
 {
     [Fact]
