@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Z1Coder.Kernels;
 using Z1Coder.Runtime;
 
@@ -14,7 +15,7 @@ public sealed class PerfInputs(ComputeStream stream) : IDisposable
     /// <summary>Where the case runs.</summary>
     public ComputeStream Stream => stream;
 
-    /// <summary>What the case must compute, by name, length of a row and whether it is fp32, readable after its action has run.</summary>
+    /// <summary>What the case must compute, by name, length of a row and whether it is fp32 or wider, readable after its action has run.</summary>
     public IReadOnlyList<(string Name, int Columns, bool IsFloat, Func<float[]> Read)> Results => _checked;
 
     /// <summary>Uniform in (-1, 1), exact in bfloat16 when T is.</summary>
@@ -48,7 +49,11 @@ public sealed class PerfInputs(ComputeStream stream) : IDisposable
         where T : unmanaged
     {
         var tensor = Empty<T>(extents);
-        if (typeof(T) != typeof(int))
+        if (typeof(T) == typeof(double))
+        {
+            HostPieces.Fill(tensor, (_, piece) => MemoryMarshal.Cast<T, double>(piece).Fill(double.NaN));
+        }
+        else if (typeof(T) != typeof(int))
         {
             HostPieces.Fill(tensor, (_, piece) =>
             {
@@ -66,14 +71,14 @@ public sealed class PerfInputs(ComputeStream stream) : IDisposable
     public Tensor<T> Checked<T>(string name, Tensor<T> tensor)
         where T : unmanaged
     {
-        _checked.Add((name, tensor.Shape.Columns, typeof(T) == typeof(float), () =>
+        _checked.Add((name, tensor.Shape.Columns, typeof(T) == typeof(float) || typeof(T) == typeof(double), () =>
         {
             var values = new float[tensor.Count];
             HostPieces.Read(tensor, (start, piece) =>
             {
                 for (var i = 0; i < piece.Length; i++)
                 {
-                    values[start + i] = piece[i] switch { int n => n, byte b => b, _ => Lanes.Get(in piece[i], 0) };
+                    values[start + i] = piece[i] switch { int n => n, byte b => b, double d => (float)d, _ => Lanes.Get(in piece[i], 0) };
                 }
             });
             return values;

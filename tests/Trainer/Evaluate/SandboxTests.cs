@@ -172,10 +172,10 @@ public sealed class SandboxTests(ITestOutputHelper output)
     {
         var one = await Run(way, "while True: pass", "", s_limits with { CpuSeconds = 0.5 });
         Assert.Equal(SandboxOutcome.TimedOut, one.Outcome);
-        Assert.InRange(one.CpuSeconds, 0.4, 3);
+        Assert.InRange(one.CpuSeconds, 0.4, 6);         // z1 looks from time to time, late where the machine is busy; the wall limit alone would allow 8
         var many = await Run(way, "import os\nos.fork(); os.fork()\nwhile True: pass", "", s_limits with { CpuSeconds = 0.5 });
         Assert.Equal(SandboxOutcome.TimedOut, many.Outcome);
-        Assert.InRange(many.CpuSeconds, 0.4, 3);
+        Assert.InRange(many.CpuSeconds, 0.4, 6);
     }
 
     [Theory, MemberData(nameof(Ways))]
