@@ -417,6 +417,19 @@ int enqueue(const Shared& c, std::shared_ptr<Operation> o, void* stream) {
                 error == hostcuda::kCaptureUnsupported ? "hostcuda does not capture collectives" : "no such stream");
 }
 
+// An operation on one buffer of each rank.
+Operation whole(Kind kind, const void* from, void* to, size_t count, int type, int reduction = kSum, int root = 0) {
+  return {.kind = kind,
+          .type = type,
+          .reduction = reduction,
+          .root = root,
+          .count = count,
+          .from = static_cast<const char*>(from),
+          .to = static_cast<char*>(to),
+          .sends = {},
+          .receives = {}};
+}
+
 int collective(const char* function, void* comm, Operation o, void* stream) {
   if (int error = enter(function)) return error;
   auto c = find(comm);
@@ -644,56 +657,21 @@ HOSTCUDA_EXPORT int ncclCommAbort(void* comm) {
 
 HOSTCUDA_EXPORT int ncclAllReduce(const void* from, void* to, size_t count, int type, int reduction, void* comm,
                                   void* stream) {
-  return collective(__func__, comm,
-                    {.kind = kAllReduce,
-                     .type = type,
-                     .reduction = reduction,
-                     .count = count,
-                     .from = static_cast<const char*>(from),
-                     .to = static_cast<char*>(to),
-                     .sends = {},
-                     .receives = {}},
-                    stream);
+  return collective(__func__, comm, whole(kAllReduce, from, to, count, type, reduction), stream);
 }
 
 HOSTCUDA_EXPORT int ncclReduceScatter(const void* from, void* to, size_t count, int type, int reduction, void* comm,
                                       void* stream) {
-  return collective(__func__, comm,
-                    {.kind = kReduceScatter,
-                     .type = type,
-                     .reduction = reduction,
-                     .count = count,
-                     .from = static_cast<const char*>(from),
-                     .to = static_cast<char*>(to),
-                     .sends = {},
-                     .receives = {}},
-                    stream);
+  return collective(__func__, comm, whole(kReduceScatter, from, to, count, type, reduction), stream);
 }
 
 HOSTCUDA_EXPORT int ncclAllGather(const void* from, void* to, size_t count, int type, void* comm, void* stream) {
-  return collective(__func__, comm,
-                    {.kind = kAllGather,
-                     .type = type,
-                     .count = count,
-                     .from = static_cast<const char*>(from),
-                     .to = static_cast<char*>(to),
-                     .sends = {},
-                     .receives = {}},
-                    stream);
+  return collective(__func__, comm, whole(kAllGather, from, to, count, type), stream);
 }
 
 HOSTCUDA_EXPORT int ncclBroadcast(const void* from, void* to, size_t count, int type, int root, void* comm,
                                   void* stream) {
-  return collective(__func__, comm,
-                    {.kind = kBroadcast,
-                     .type = type,
-                     .root = root,
-                     .count = count,
-                     .from = static_cast<const char*>(from),
-                     .to = static_cast<char*>(to),
-                     .sends = {},
-                     .receives = {}},
-                    stream);
+  return collective(__func__, comm, whole(kBroadcast, from, to, count, type, kSum, root), stream);
 }
 
 HOSTCUDA_EXPORT int ncclSend(const void* buffer, size_t count, int type, int peer, void* comm, void* stream) {

@@ -91,20 +91,7 @@ internal static class EvalCommand
             json.WriteNumber("tasks", summary.Tasks.Count);
             json.WriteNumber("run_again_alone", summary.RunAgainAlone);
             json.WriteNumber("changed_verdicts", summary.ChangedVerdicts);
-            json.WriteStartObject("kinds");
-            foreach (var kind in summary.Kinds)
-            {
-                json.WriteNumber(kind.Kind, kind.PassAt1);
-            }
-
-            json.WriteEndObject();
-            json.WriteStartObject("outcomes");
-            foreach (var (outcome, count) in summary.Outcomes)
-            {
-                json.WriteNumber(outcome.ToString(), count);
-            }
-
-            json.WriteEndObject();
+            summary.WriteGroups(json);
         });
     }
 }

@@ -121,20 +121,7 @@ public sealed record BenchmarkScore
         }
 
         json.WriteEndObject();
-        json.WriteStartObject("kinds");
-        foreach (var kind in summary.Kinds)
-        {
-            json.WriteNumber(kind.Kind, kind.PassAt1);
-        }
-
-        json.WriteEndObject();
-        json.WriteStartObject("outcomes");
-        foreach (var (outcome, count) in summary.Outcomes)
-        {
-            json.WriteNumber(outcome.ToString(), count);
-        }
-
-        json.WriteEndObject();
+        summary.WriteGroups(json);
         if (Sanitized is { } cut)
         {
             Number(json, "pass_at_1_as_answered", Plain.PassAt1);

@@ -1,3 +1,5 @@
+using System.Text.Json;
+
 namespace Z1Coder.Trainer.Evaluate;
 
 /// <summary>What an evaluation found.</summary>
@@ -44,4 +46,23 @@ public sealed record EvaluationSummary
 
     /// <summary>Elapsed seconds of the whole evaluation.</summary>
     public required double Seconds { get; init; }
+
+    /// <summary>Writes the properties `kinds` (pass@1 of each) and `outcomes` (samples of each) into an open object.</summary>
+    internal void WriteGroups(Utf8JsonWriter json)
+    {
+        json.WriteStartObject("kinds");
+        foreach (var kind in Kinds)
+        {
+            json.WriteNumber(kind.Kind, kind.PassAt1);
+        }
+
+        json.WriteEndObject();
+        json.WriteStartObject("outcomes");
+        foreach (var (outcome, count) in Outcomes)
+        {
+            json.WriteNumber(outcome.ToString(), count);
+        }
+
+        json.WriteEndObject();
+    }
 }
