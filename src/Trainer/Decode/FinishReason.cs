@@ -11,4 +11,7 @@ public enum FinishReason
 
     /// <summary>The limit of new tokens, or the context's end.</summary>
     Length,
+
+    /// <summary>Whoever asked no longer wants it.</summary>
+    Cancelled,
 }
