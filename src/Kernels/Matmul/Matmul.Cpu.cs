@@ -16,24 +16,36 @@ public static unsafe partial class Matmul
             return;
         }
 
-        var gemm = new Gemm<T, T>
-        {
-            A = x.Pointer, ARow = k, AColumn = 1,
-            B = w.Pointer, BRow = 1, BColumn = k,
-            Bias = bias.IsEmpty ? null : bias.Pointer,
-            C = y.Pointer, CRow = n,
-            M = m, N = n, K = k,
-            Accumulate = accumulate,
-        };
         if (Backend == MatmulBackend.FewRows || (Backend == MatmulBackend.Auto && m <= MostFewRows))
         {
-            FewRowsGemm.Run(stream, gemm);
+            FewRowsGemm.Run(stream, Linear(x, w, bias, y, m, n, k, accumulate));
         }
         else
         {
-            Run(stream, gemm);
+            Run(stream, Linear(x, w, bias, y, m, n, k, accumulate));
         }
     }
+
+    private static void ForwardRowsCpu<T>(
+        CpuStream stream, Tensor<T> x, Tensor<T> w, Tensor<T> bias, Tensor<T> y, int m, int n, int k, bool accumulate)
+        where T : unmanaged
+    {
+        if (m > 0 && n > 0)
+        {
+            FewRowsGemm.Run(stream, Linear(x, w, bias, y, m, n, k, accumulate));
+        }
+    }
+
+    private static Gemm<T, T> Linear<T>(Tensor<T> x, Tensor<T> w, Tensor<T> bias, Tensor<T> y, int m, int n, int k, bool accumulate)
+        where T : unmanaged => new()
+    {
+        A = x.Pointer, ARow = k, AColumn = 1,
+        B = w.Pointer, BRow = 1, BColumn = k,
+        Bias = bias.IsEmpty ? null : bias.Pointer,
+        C = y.Pointer, CRow = n,
+        M = m, N = n, K = k,
+        Accumulate = accumulate,
+    };
 
     private static void BackwardInputCpu<T>(
         CpuStream stream, Tensor<T> dy, Tensor<T> w, Tensor<T> dx, int m, int n, int k, bool accumulate)

@@ -62,6 +62,41 @@ public static partial class Matmul
         }
     }
 
+    /// <summary>
+    /// y = x·wᵀ + bias, or y += x·wᵀ + bias, for rows that have nothing to do with each other (one token of each of M sequences). On a CPU
+    /// the bits of a row of y depend on that row of x, on w, bias and the old row alone: not on M, the row's place, its neighbours, the workers
+    /// or <see cref="Backend"/>. On CUDA this is <see cref="Forward"/>: a library picks its algorithm by shape, so a caller that needs such
+    /// rows there must always pass the same M.
+    /// </summary>
+    /// <param name="stream">where it runs</param>
+    /// <param name="x">[M, K]</param>
+    /// <param name="w">[N, K]</param>
+    /// <param name="bias">[N], or default for none</param>
+    /// <param name="y">[M, N]; no input</param>
+    /// <param name="accumulate">adds to y (a residual, say) before the one rounding</param>
+    /// <exception cref="ArgumentException">the shapes do not fit together</exception>
+    /// <exception cref="NotSupportedException">elements other than bfloat16 on CUDA, other than float or bfloat16 on a CPU</exception>
+    public static void ForwardRows<T>(
+        ComputeStream stream, Tensor<T> x, Tensor<T> w, Tensor<T> bias, Tensor<T> y, bool accumulate = false)
+        where T : unmanaged
+    {
+        if (stream is not CpuStream cpu)
+        {
+            Forward(stream, x, w, bias, y, accumulate);
+            return;
+        }
+
+        var (m, n, k) = (RowsOf(x), RowsOf(w), ColumnsOf(w));
+        Expect.Shape(x, m, k);
+        Expect.Shape(y, m, n);
+        if (!bias.IsEmpty)
+        {
+            Expect.Shape(bias, n);
+        }
+
+        ForwardRowsCpu(cpu, x, w, bias, y, m, n, k, accumulate);
+    }
+
     /// <summary>dx = dy·w, or dx += dy·w.</summary>
     /// <param name="stream">where it runs</param>
     /// <param name="dy">[M, N]</param>
