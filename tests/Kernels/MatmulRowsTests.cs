@@ -27,9 +27,9 @@ public sealed class MatmulRowsTests : IDisposable
     [InlineData(4, 31)]
     [InlineData(5, 32)]
     [InlineData(61, 130)]
-    [InlineData(203, 688)]
-    [InlineData(66, 833)]
-    [InlineData(13, 9001)]            // x no longer fits one block
+    [InlineData(45, 688)]
+    [InlineData(22, 833)]
+    [InlineData(5, 4001)]             // x no longer fits one block
     public void Each_row_has_the_bits_that_it_has_alone(int n, int k)
     {
         EachRow<float>(n, k);
@@ -95,9 +95,11 @@ public sealed class MatmulRowsTests : IDisposable
             var (all, columns) = ((heads + 4) * 64, heads * 64);
             foreach (var (n, k) in new[] { (all, hidden), (hidden, columns), (2 * intermediate, hidden), (hidden, intermediate), (vocabulary, hidden) })
             {
-                if ((long)n * k > 20_000_000)
+                // LM heads always take ForwardRows. That of 0.5B does not fit beside other tests, and on narrow instruction sets the managed
+                // code would take minutes for them.
+                if ((long)n * k > 20_000_000 || (n == vocabulary && backend == MatmulBackend.Managed))
                 {
-                    continue;          // the LM head of 0.5B: it always takes ForwardRows, and its 545 MB do not fit beside other tests
+                    continue;
                 }
 
                 AnyPlace<float>(n, k);
