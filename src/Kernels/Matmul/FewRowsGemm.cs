@@ -71,7 +71,7 @@ internal static unsafe class FewRowsGemm
                 var i = from;
                 for (; Avx512F.IsSupported && i <= to - TileRows; i += TileRows)
                 {
-                    StoreTile(i, j, Sum4x4(gemm.A + (i * gemm.ARow), w, k));
+                    StoreTile(i, j, Sum4x4(gemm.A + (i * gemm.ARow), w, k, ahead: i == from));
                 }
 
                 for (; i <= to - 2; i += 2)
@@ -100,7 +100,7 @@ internal static unsafe class FewRowsGemm
 
         /// <summary>Four neighbouring rows of x against four of w: lane 4·i + j is x_i·w_j, all K elements. A leaf, as below.</summary>
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private static Vector512<float> Sum4x4(T* x0, T* w0, nuint k)
+        private static Vector512<float> Sum4x4(T* x0, T* w0, nuint k, bool ahead)
         {
             var x1 = x0 + k;
             var x2 = x1 + k;
@@ -119,7 +119,11 @@ internal static unsafe class FewRowsGemm
                 Load(x1, p, out var v1, out var u1);
                 Load(x2, p, out var v2, out var u2);
                 Load(x3, p, out var v3, out var u3);
-                Prefetch(w0 + p, k);
+                if (ahead)
+                {
+                    Prefetch(w0 + p, k);
+                }
+
                 Load(w0, p, out var a0, out var b0);
                 s00 = Vector512.FusedMultiplyAdd(u0, b0, Vector512.FusedMultiplyAdd(v0, a0, s00));
                 s10 = Vector512.FusedMultiplyAdd(u1, b0, Vector512.FusedMultiplyAdd(v1, a0, s10));
@@ -350,14 +354,20 @@ internal static unsafe class FewRowsGemm
             if (Sse.IsSupported)
             {
                 var next = place + (Streams * k);
-                for (var r = 0; r < Streams; r++, next += k)
-                {
-                    Sse.Prefetch1(next);
-                    if (typeof(T) == typeof(float))
-                    {
-                        Sse.Prefetch1(next + Lanes.Count);
-                    }
-                }
+                PrefetchStep(next);
+                PrefetchStep(next + k);
+                PrefetchStep(next + (2 * k));
+                PrefetchStep(next + (3 * k));
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private static void PrefetchStep(T* place)
+        {
+            Sse.Prefetch1(place);
+            if (typeof(T) == typeof(float))
+            {
+                Sse.Prefetch1(place + Lanes.Count);
             }
         }
 
