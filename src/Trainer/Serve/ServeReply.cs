@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Text.Encodings.Web;
 using System.Text.Json;
 using Z1Coder.Trainer.Decode;
 
@@ -7,6 +8,9 @@ namespace Z1Coder.Trainer.Serve;
 /// <summary>The JSON of answers: one body, or the events of a stream.</summary>
 internal sealed class ServeReply(ServeRequest request, string model)
 {
+    /// <summary>The body is JSON by its media type and stands in no HTML: text of code stays short and readable.</summary>
+    private static readonly JsonWriterOptions s_writer = new() { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping };
+
     private readonly string _id = (request.IsChat ? "chatcmpl-" : "cmpl-") + Guid.NewGuid().ToString("N");
     private readonly long _created = DateTimeOffset.UtcNow.ToUnixTimeSeconds();
 
@@ -14,7 +18,7 @@ internal sealed class ServeReply(ServeRequest request, string model)
     public static ReadOnlyMemory<byte> Json(Action<Utf8JsonWriter> body)
     {
         var buffer = new ArrayBufferWriter<byte>();
-        using (var json = new Utf8JsonWriter(buffer))
+        using (var json = new Utf8JsonWriter(buffer, s_writer))
         {
             json.WriteStartObject();
             body(json);

@@ -12,6 +12,8 @@ namespace Z1Coder.Tests.Trainer.Serve;
 /// <summary>OpenAI's own client for .NET against a server with a real model of random weights.</summary>
 public sealed class ServeClientTests : IAsyncLifetime
 {
+    private static CancellationToken Stop => TestContext.Current.CancellationToken;
+
     private readonly ServedModel _served = new();
     private readonly CpuStream _stream = new(1);
     private DecodeEngine _engine = null!;
@@ -41,13 +43,13 @@ public sealed class ServeClientTests : IAsyncLifetime
 #pragma warning disable OPENAI001 // the client marks Seed as under evaluation
         options.Seed = 42;
 #pragma warning restore OPENAI001
-        ChatCompletion whole = await chat.CompleteChatAsync(messages, options);
+        ChatCompletion whole = await chat.CompleteChatAsync(messages, options, Stop);
         var text = whole.Content[0].Text;
         Assert.NotEmpty(text);
         Assert.True(whole.FinishReason is ChatFinishReason.Length or ChatFinishReason.Stop);
         Assert.Equal(whole.Usage.TotalTokenCount, whole.Usage.InputTokenCount + whole.Usage.OutputTokenCount);
         var (streamed, usage, finish) = ("", (ChatTokenUsage?)null, (ChatFinishReason?)null);
-        await foreach (var update in chat.CompleteChatStreamingAsync(messages, options))
+        await foreach (var update in chat.CompleteChatStreamingAsync(messages, options, Stop))
         {
             streamed += string.Concat(update.ContentUpdate.Select(p => p.Text));
             usage = update.Usage ?? usage;
@@ -58,7 +60,7 @@ public sealed class ServeClientTests : IAsyncLifetime
         Assert.Equal((whole.Usage.InputTokenCount, whole.Usage.OutputTokenCount), (usage!.InputTokenCount, usage.OutputTokenCount));
         var stop = text.Substring(text.Length / 2, 1);
         options.StopSequences.Add(stop);
-        ChatCompletion cut = await chat.CompleteChatAsync(messages, options);
+        ChatCompletion cut = await chat.CompleteChatAsync(messages, options, Stop);
         Assert.Equal((text[..text.IndexOf(stop, StringComparison.Ordinal)], ChatFinishReason.Stop),
             (string.Concat(cut.Content.Select(p => p.Text)), cut.FinishReason));
     }
@@ -66,9 +68,9 @@ public sealed class ServeClientTests : IAsyncLifetime
     [Fact]
     public async Task Models_wrong_keys_wrong_models_and_long_prompts()
     {
-        OpenAIModel one = await Client().GetOpenAIModelClient().GetModelAsync("m");
+        OpenAIModel one = await Client().GetOpenAIModelClient().GetModelAsync("m", Stop);
         Assert.Equal("m", one.Id);
-        OpenAIModelCollection all = await Client().GetOpenAIModelClient().GetModelsAsync();
+        OpenAIModelCollection all = await Client().GetOpenAIModelClient().GetModelsAsync(Stop);
         Assert.Equal("m", Assert.Single(all).Id);
         Assert.Equal(401, (await Fails(Client("wrong").GetChatClient("m"), "hello")).Status);
         Assert.Equal(404, (await Fails(Client().GetChatClient("other"), "hello")).Status);
@@ -78,7 +80,7 @@ public sealed class ServeClientTests : IAsyncLifetime
     }
 
     private static Task<ClientResultException> Fails(ChatClient client, string text) =>
-        Assert.ThrowsAsync<ClientResultException>(() => client.CompleteChatAsync(new UserChatMessage(text)));
+        Assert.ThrowsAsync<ClientResultException>(() => client.CompleteChatAsync([new UserChatMessage(text)], cancellationToken: Stop));
 
     private OpenAIClient Client(string key = "key") =>
         new(new ApiKeyCredential(key), new OpenAIClientOptions { Endpoint = new Uri($"{_server.Address}/v1") });

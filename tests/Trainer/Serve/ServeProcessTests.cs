@@ -10,6 +10,8 @@ namespace Z1Coder.Tests.Trainer.Serve;
 /// <summary>z1 serve as a process, with a real model of random weights.</summary>
 public sealed class ServeProcessTests : IDisposable
 {
+    private static CancellationToken Stop => TestContext.Current.CancellationToken;
+
     private readonly ServedModel _served = new();
     private readonly HttpClient _http = new();
 
@@ -30,9 +32,9 @@ public sealed class ServeProcessTests : IDisposable
         Assert.Equal(alone, await AskAsync("Add 3 to 4.", 40, "\"seed\":7"));
         await Task.WhenAll(crowd);
         var under = AskAsync("Add 3 to 4.", 400, "\"temperature\":0");
-        while (!(await _http.GetStringAsync("/metrics")).Contains("\nz1_sequences_active 1\n", StringComparison.Ordinal) && !under.IsCompleted)
+        while (!(await _http.GetStringAsync("/metrics", Stop)).Contains("\nz1_sequences_active 1\n", StringComparison.Ordinal) && !under.IsCompleted)
         {
-            await Task.Delay(1);
+            await Task.Delay(1, Stop);
         }
 
         z1.Terminate();
@@ -61,8 +63,9 @@ public sealed class ServeProcessTests : IDisposable
              "rope_theta": 1000000.0, "sliding_window": 32768, "tie_word_embeddings": false, "torch_dtype": "bfloat16", "use_cache": true,
              "use_sliding_window": false, "vocab_size": 152064}
             """;
-        File.WriteAllText(_served["config.json"], Published);
-        var config = Qwen2Config.Load(_served.Folder);
+        Directory.CreateDirectory(_served["published"]);
+        File.WriteAllText(Path.Combine(_served["published"], "config.json"), Published);
+        var config = Qwen2Config.Load(_served["published"]);
         Assert.Equal((5120, 64, 40, 8, 128, 152064, false), (config.HiddenSize, config.NumHiddenLayers, config.NumAttentionHeads,
             config.NumKeyValueHeads, config.HeadDim, config.VocabSize, config.TieWordEmbeddings));
         using var small = new ServedModel(config with
@@ -109,14 +112,24 @@ public sealed class ServeProcessTests : IDisposable
         Assert.Equal(Enumerable.Range(0, Items).Select(i => $"Add {i}.").Order(), questions.Order());
     }
 
-    private int Lines() => File.Exists(_served["out.jsonl"]) ? File.ReadAllText(_served["out.jsonl"]).Count(c => c == '\n') : 0;
+    /// <summary>Finished items on disk; the file may be held by curate.</summary>
+    private int Lines()
+    {
+        if (!File.Exists(_served["out.jsonl"]))
+        {
+            return 0;
+        }
+
+        using var reader = new StreamReader(new FileStream(_served["out.jsonl"], FileMode.Open, FileAccess.Read, FileShare.ReadWrite));
+        return reader.ReadToEnd().Count(c => c == '\n');
+    }
 
     /// <summary>Completions that the server has answered with 200, once none is under way.</summary>
     private async Task<int> AnsweredAsync()
     {
         while (true)
         {
-            var lines = (await _http.GetStringAsync("/metrics")).Split('\n');
+            var lines = (await _http.GetStringAsync("/metrics", Stop)).Split('\n');
             if (lines.Contains("z1_sequences_active 0") && lines.Contains("z1_sequences_waiting 0"))
             {
                 return lines.Where(l => l.StartsWith("z1_requests_total", StringComparison.Ordinal) && l.Contains("status=\"200\"", StringComparison.Ordinal)
@@ -124,7 +137,7 @@ public sealed class ServeProcessTests : IDisposable
                     .Sum(l => int.Parse(l[(l.LastIndexOf(' ') + 1)..]));
             }
 
-            await Task.Delay(5);
+            await Task.Delay(5, Stop);
         }
     }
 
@@ -133,7 +146,7 @@ public sealed class ServeProcessTests : IDisposable
         File.Delete(model["port"]);
         var z1 = Z1.Start(["serve", "--model", model.Directory, "--served-name", "m", "--port", "0", "--port-file", model["port"], "--dtype", "fp32", .. more]);
         Assert.True(z1.WaitForLines(1), "the server ended");
-        _http.BaseAddress = new Uri($"http://127.0.0.1:{File.ReadAllText(model["port"])}");
+        _http.BaseAddress = new UriBuilder("http", "localhost", int.Parse(File.ReadAllText(model["port"]))).Uri;
         return z1;
     }
 
@@ -141,8 +154,8 @@ public sealed class ServeProcessTests : IDisposable
     {
         var body = $$"""{"model":"m","prompt":"{{prompt}}","max_tokens":{{tokens}},{{more}}}""";
         using var content = new StringContent(body, Encoding.UTF8, "application/json");
-        using var response = await _http.PostAsync("/v1/completions", content);
-        var text = await response.Content.ReadAsStringAsync();
+        using var response = await _http.PostAsync("/v1/completions", content, Stop);
+        var text = await response.Content.ReadAsStringAsync(Stop);
         Assert.True(response.StatusCode == HttpStatusCode.OK, text);
         return JsonDocument.Parse(text).RootElement.GetProperty("choices")[0].GetProperty("text").GetString()!;
     }

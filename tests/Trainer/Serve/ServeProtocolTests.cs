@@ -11,6 +11,8 @@ namespace Z1Coder.Tests.Trainer.Serve;
 /// <summary>HTTP and JSON of the server over loopback, before an engine whose words are known.</summary>
 public sealed class ServeProtocolTests : IAsyncLifetime
 {
+    private static CancellationToken Stop => TestContext.Current.CancellationToken;
+
     private const string Ask = """{"model":"m","prompt":"Add 1 to 2.","max_tokens":3}""";
 
     private readonly ServedModel _served = new();
@@ -66,7 +68,7 @@ public sealed class ServeProtocolTests : IAsyncLifetime
             {"model":"m","messages":[{"role":"user","content":"a"}],"max_tokens":2,"n":2,"stream":true,"stream_options":{"include_usage":true}}
             """);
         Assert.Equal("text/event-stream", response.Content.Headers.ContentType!.MediaType);
-        var events = (await response.Content.ReadAsStringAsync()).Split("\n\n", StringSplitOptions.RemoveEmptyEntries);
+        var events = (await response.Content.ReadAsStringAsync(Stop)).Split("\n\n", StringSplitOptions.RemoveEmptyEntries);
         Assert.All(events, e => Assert.StartsWith("data: ", e));
         Assert.Equal("data: [DONE]", events[^1]);
         var chunks = events[..^1].Select(e => JsonDocument.Parse(e[6..]).RootElement).ToList();
@@ -147,7 +149,7 @@ public sealed class ServeProtocolTests : IAsyncLifetime
         await RefusedAsync("/v1/completions", $$"""{"model":"m","prompt":"{{new string('a', 30_000)}}"}""", 413, null, "20000 bytes");
         await RefusedAsync("/v1/completions", """{"model":"m","prompt":[[1],[1],[1]],"n":2}""", 400, "n", "asks for 6");
         await RefusedAsync("/v2/x", "{}", 404, null, "no /v2/x");
-        using var get = await _http.GetAsync("/v1/completions");
+        using var get = await _http.GetAsync("/v1/completions", Stop);
         Assert.Equal((HttpStatusCode.MethodNotAllowed, "POST"), (get.StatusCode, get.Content.Headers.Allow.Single()));
     }
 
@@ -189,7 +191,7 @@ public sealed class ServeProtocolTests : IAsyncLifetime
 
         await gone.CancelAsync();
         await UntilAsync(() => _engine.Cancelled == 2 && _engine.Stats.Active == 0);
-        await UntilAsync(() => _http.GetStringAsync("/metrics").GetAwaiter().GetResult().Contains("status=\"499\"} 1", StringComparison.Ordinal));
+        await UntilAsync(() => _http.GetStringAsync("/metrics", Stop).GetAwaiter().GetResult().Contains("status=\"499\"} 1", StringComparison.Ordinal));
     }
 
     [Fact]
@@ -213,7 +215,7 @@ public sealed class ServeProtocolTests : IAsyncLifetime
         _http.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", "right");
         await OkAsync("/v1/completions", Ask);
         _http.DefaultRequestHeaders.Authorization = null;
-        Assert.Equal("""{"status":"ok"}""", await _http.GetStringAsync("/health"));
+        Assert.Equal("""{"status":"ok"}""", await _http.GetStringAsync("/health", Stop));
     }
 
     [Fact]
@@ -221,7 +223,7 @@ public sealed class ServeProtocolTests : IAsyncLifetime
     {
         await OkAsync("/v1/completions", Ask);
         await RefusedAsync("/v1/completions", "{", 400, null, "JSON");
-        var page = await _http.GetStringAsync("/metrics");
+        var page = await _http.GetStringAsync("/metrics", Stop);
         Assert.Contains("z1_requests_total{route=\"completions\",status=\"200\"} 1\n", page);
         Assert.Contains("z1_requests_total{route=\"completions\",status=\"400\"} 1\n", page);
         Assert.Contains("\nz1_new_tokens_total 3\n", page);
@@ -250,7 +252,7 @@ public sealed class ServeProtocolTests : IAsyncLifetime
         var held = PostAsync("/v1/completions", Ask);
         await UntilAsync(() => _engine.Stats.Active == 1);
         var stop = _server.StopAsync();
-        using (var health = await _http.GetAsync("/health"))
+        using (var health = await _http.GetAsync("/health", Stop))
         {
             Assert.Equal(HttpStatusCode.ServiceUnavailable, health.StatusCode);
         }
@@ -258,9 +260,9 @@ public sealed class ServeProtocolTests : IAsyncLifetime
         await RefusedAsync("/v1/completions", Ask, 503, null, "stopping");
         Volatile.Write(ref _engine.Allowed, 100);
         using var response = await held;
-        Assert.Contains("w0 w1 w2 ", await response.Content.ReadAsStringAsync());
+        Assert.Contains("w0 w1 w2 ", await response.Content.ReadAsStringAsync(Stop));
         await stop;
-        await Assert.ThrowsAsync<HttpRequestException>(() => _http.GetAsync("/health"));
+        await Assert.ThrowsAsync<HttpRequestException>(() => _http.GetAsync("/health", Stop));
     }
 
     [Fact]
@@ -273,7 +275,7 @@ public sealed class ServeProtocolTests : IAsyncLifetime
         await UntilAsync(() => _engine.Stats.Active == 1 && _engine.Allowed == 0);
         await _server.StopAsync();
         using var response = await held;
-        using var json = JsonDocument.Parse(await response.Content.ReadAsStringAsync());
+        using var json = JsonDocument.Parse(await response.Content.ReadAsStringAsync(Stop));
         var choice = json.RootElement.GetProperty("choices")[0];
         Assert.Equal(("w0 ", "length"), (choice.GetProperty("text").GetString(), choice.GetProperty("finish_reason").GetString()));
     }
@@ -288,7 +290,7 @@ public sealed class ServeProtocolTests : IAsyncLifetime
         foreach (var response in await Task.WhenAll(held))
         {
             Assert.Equal(HttpStatusCode.InternalServerError, response.StatusCode);
-            Assert.DoesNotContain("secret", await response.Content.ReadAsStringAsync());
+            Assert.DoesNotContain("secret", await response.Content.ReadAsStringAsync(Stop));
             response.Dispose();
         }
 
@@ -299,13 +301,13 @@ public sealed class ServeProtocolTests : IAsyncLifetime
     [Fact]
     public async Task Models_are_listed_and_found()
     {
-        using var list = JsonDocument.Parse(await _http.GetStringAsync("/v1/models"));
+        using var list = JsonDocument.Parse(await _http.GetStringAsync("/v1/models", Stop));
         Assert.Equal("m", list.RootElement.GetProperty("data")[0].GetProperty("id").GetString());
-        using var one = JsonDocument.Parse(await _http.GetStringAsync("/v1/models/m"));
+        using var one = JsonDocument.Parse(await _http.GetStringAsync("/v1/models/m", Stop));
         Assert.Equal(64, one.RootElement.GetProperty("max_model_len").GetInt32());
-        using var none = await _http.GetAsync("/v1/models/a%2Fb");
+        using var none = await _http.GetAsync("/v1/models/a%2Fb", Stop);
         Assert.Equal(HttpStatusCode.NotFound, none.StatusCode);
-        Assert.Contains("'a/b'", await none.Content.ReadAsStringAsync());
+        Assert.Contains("'a/b'", await none.Content.ReadAsStringAsync(Stop));
     }
 
     private static StringContent Json(string body) => new(body, Encoding.UTF8, "application/json");
@@ -315,7 +317,7 @@ public sealed class ServeProtocolTests : IAsyncLifetime
         for (var tries = 0; !condition(); tries++)
         {
             Assert.True(tries < 4000, "it did not come to pass in 20 s");
-            await Task.Delay(5);
+            await Task.Delay(5, Stop);
         }
     }
 
@@ -326,12 +328,12 @@ public sealed class ServeProtocolTests : IAsyncLifetime
         _http = new HttpClient { BaseAddress = new Uri(_server.Address) };
     }
 
-    private Task<HttpResponseMessage> PostAsync(string path, string body) => _http.PostAsync(path, Json(body));
+    private Task<HttpResponseMessage> PostAsync(string path, string body) => _http.PostAsync(path, Json(body), Stop);
 
     private async Task<JsonElement> OkAsync(string path, string body)
     {
         using var response = await PostAsync(path, body);
-        var text = await response.Content.ReadAsStringAsync();
+        var text = await response.Content.ReadAsStringAsync(Stop);
         Assert.True(response.StatusCode == HttpStatusCode.OK, text);
         return JsonDocument.Parse(text).RootElement;
     }
@@ -339,7 +341,7 @@ public sealed class ServeProtocolTests : IAsyncLifetime
     private async Task RefusedAsync(string path, string body, int status, string? param, string part)
     {
         using var response = await PostAsync(path, body);
-        var text = await response.Content.ReadAsStringAsync();
+        var text = await response.Content.ReadAsStringAsync(Stop);
         Assert.True((int)response.StatusCode == status, $"{response.StatusCode}: {text}");
         var error = JsonDocument.Parse(text).RootElement.GetProperty("error");
         Assert.Contains(part, error.GetProperty("message").GetString());
