@@ -92,9 +92,9 @@ public sealed class ServeProcessTests : IDisposable
         ];
         using (var killed = Z1.Start(command))
         {
-            while (Lines() < 8 && !killed.HasExited)
+            while (await AnsweredAsync(idle: false) < 12 && !killed.HasExited)
             {
-                Thread.Sleep(1);
+                await Task.Delay(1, Stop);
             }
 
             Assert.False(killed.HasExited, "it ended before it could be killed");
@@ -112,25 +112,16 @@ public sealed class ServeProcessTests : IDisposable
         Assert.Equal(Enumerable.Range(0, Items).Select(i => $"Add {i}.").Order(), questions.Order());
     }
 
-    /// <summary>Finished items on disk; the file may be held by curate.</summary>
-    private int Lines()
-    {
-        if (!File.Exists(_served["out.jsonl"]))
-        {
-            return 0;
-        }
+    /// <summary>Finished items on disk, once curate has let go of the file.</summary>
+    private int Lines() => File.ReadAllText(_served["out.jsonl"]).Count(c => c == '\n');
 
-        using var reader = new StreamReader(new FileStream(_served["out.jsonl"], FileMode.Open, FileAccess.Read, FileShare.ReadWrite));
-        return reader.ReadToEnd().Count(c => c == '\n');
-    }
-
-    /// <summary>Completions that the server has answered with 200, once none is under way.</summary>
-    private async Task<int> AnsweredAsync()
+    /// <summary>Completions that the server has answered with 200; with idle, once none is under way.</summary>
+    private async Task<int> AnsweredAsync(bool idle = true)
     {
         while (true)
         {
             var lines = (await _http.GetStringAsync("/metrics", Stop)).Split('\n');
-            if (lines.Contains("z1_sequences_active 0") && lines.Contains("z1_sequences_waiting 0"))
+            if (!idle || (lines.Contains("z1_sequences_active 0") && lines.Contains("z1_sequences_waiting 0")))
             {
                 return lines.Where(l => l.StartsWith("z1_requests_total", StringComparison.Ordinal) && l.Contains("status=\"200\"", StringComparison.Ordinal)
                     && (l.Contains("\"chat\"", StringComparison.Ordinal) || l.Contains("\"completions\"", StringComparison.Ordinal)))
