@@ -8,7 +8,7 @@ public static unsafe partial class Matmul
     internal const int MostFewRows = 8;
 
     private static void ForwardCpu<T>(
-        CpuStream stream, Tensor<T> x, Tensor<T> w, Tensor<T> bias, Tensor<T> y, int m, int n, int k, bool accumulate)
+        CpuStream stream, Tensor<T> x, Tensor<T> w, Tensor<T> bias, Tensor<T> y, int m, int n, int k, bool accumulate, bool byRows = false)
         where T : unmanaged
     {
         if (m == 0 || n == 0)
@@ -16,36 +16,24 @@ public static unsafe partial class Matmul
             return;
         }
 
-        if (Backend == MatmulBackend.FewRows || (Backend == MatmulBackend.Auto && m <= MostFewRows))
+        var gemm = new Gemm<T, T>
         {
-            FewRowsGemm.Run(stream, Linear(x, w, bias, y, m, n, k, accumulate));
+            A = x.Pointer, ARow = k, AColumn = 1,
+            B = w.Pointer, BRow = 1, BColumn = k,
+            Bias = bias.IsEmpty ? null : bias.Pointer,
+            C = y.Pointer, CRow = n,
+            M = m, N = n, K = k,
+            Accumulate = accumulate,
+        };
+        if (byRows || Backend == MatmulBackend.FewRows || (Backend == MatmulBackend.Auto && m <= MostFewRows))
+        {
+            FewRowsGemm.Run(stream, gemm);
         }
         else
         {
-            Run(stream, Linear(x, w, bias, y, m, n, k, accumulate));
+            Run(stream, gemm);
         }
     }
-
-    private static void ForwardRowsCpu<T>(
-        CpuStream stream, Tensor<T> x, Tensor<T> w, Tensor<T> bias, Tensor<T> y, int m, int n, int k, bool accumulate)
-        where T : unmanaged
-    {
-        if (m > 0 && n > 0)
-        {
-            FewRowsGemm.Run(stream, Linear(x, w, bias, y, m, n, k, accumulate));
-        }
-    }
-
-    private static Gemm<T, T> Linear<T>(Tensor<T> x, Tensor<T> w, Tensor<T> bias, Tensor<T> y, int m, int n, int k, bool accumulate)
-        where T : unmanaged => new()
-    {
-        A = x.Pointer, ARow = k, AColumn = 1,
-        B = w.Pointer, BRow = 1, BColumn = k,
-        Bias = bias.IsEmpty ? null : bias.Pointer,
-        C = y.Pointer, CRow = n,
-        M = m, N = n, K = k,
-        Accumulate = accumulate,
-    };
 
     private static void BackwardInputCpu<T>(
         CpuStream stream, Tensor<T> dy, Tensor<T> w, Tensor<T> dx, int m, int n, int k, bool accumulate)
