@@ -1,3 +1,4 @@
+using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Decode;
 
 namespace Z1Coder.Trainer.Serve;
@@ -13,18 +14,7 @@ namespace Z1Coder.Trainer.Serve;
 public sealed record ServeRequest(
     bool IsChat, IReadOnlyList<int[]> Prompts, int Choices, GenerateOptions Options, Sampling Sampling, bool Stream, bool IncludeUsage)
 {
-    /// <summary>The seed of a choice: the request's for the first, mixed with the choice's number (SplitMix64; Steele et al. 2014) for others.
-    /// It does not depend on which prompt of several it completes.</summary>
-    public ulong SeedOf(int choice)
-    {
-        if (choice == 0)
-        {
-            return Sampling.Seed;
-        }
-
-        var z = Sampling.Seed + ((ulong)choice * 0x9E3779B97F4A7C15UL);
-        z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9UL;
-        z = (z ^ (z >> 27)) * 0x94D049BB133111EBUL;
-        return z ^ (z >> 31);
-    }
+    /// <summary>The seed of a choice: the request's for the first, mixed with the choice's number for others. It does not depend on which
+    /// prompt of several it completes.</summary>
+    public ulong SeedOf(int choice) => choice == 0 ? Sampling.Seed : SplitMix64.Mix(Sampling.Seed + ((ulong)choice * SplitMix64.Step));
 }
