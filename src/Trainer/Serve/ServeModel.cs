@@ -22,7 +22,7 @@ public sealed record ServeModel(string Name, Tokenizer Tokenizer, ChatTemplate? 
     public static ServeModel Load(string directory, string? name)
     {
         var tokenizer = Tokenizer.Load(directory);
-        var template = HasTemplate(directory) ? ChatTemplate.Load(directory) : null;
+        var template = ChatTemplate.Find(directory);
         var ends = Qwen2Config.LoadEosTokenIds(directory).ToList();
         if (template is not null && tokenizer.IdOf(ChatTokenizer.TurnEnd) is { } turnEnd && !ends.Contains(turnEnd))
         {
@@ -66,30 +66,5 @@ public sealed record ServeModel(string Name, Tokenizer Tokenizer, ChatTemplate? 
         return sampling is { Temperature: >= 0 and <= 100, TopP: > 0 and <= 1, TopK: >= 0 } ? sampling : throw new InvalidInputException(
             $"{path} asks for temperature {sampling.Temperature}, top_p {sampling.TopP}, top_k {sampling.TopK}; "
                 + "they must be 0 to 100, above 0 to 1, and 0 or more");
-    }
-
-    private static bool HasTemplate(string directory)
-    {
-        if (File.Exists(Path.Combine(directory, "chat_template.jinja")))
-        {
-            return true;
-        }
-
-        var config = Path.Combine(directory, "tokenizer_config.json");
-        if (!File.Exists(config))
-        {
-            return false;
-        }
-
-        try
-        {
-            using var json = JsonDocument.Parse(File.ReadAllBytes(config));
-            return json.RootElement.ValueKind == JsonValueKind.Object && json.RootElement.TryGetProperty("chat_template", out var template)
-                && template.ValueKind != JsonValueKind.Null;
-        }
-        catch (JsonException e)
-        {
-            throw new InvalidInputException($"{config} is not valid JSON at line {e.LineNumber + 1}; copy the file again.", e);
-        }
     }
 }
