@@ -1,5 +1,4 @@
 using System.Collections.Concurrent;
-using System.Text;
 using Z1Coder.Runtime;
 using Z1Coder.Trainer.Checkpoints;
 using Z1Coder.Trainer.Data;
@@ -9,7 +8,11 @@ using Z1Coder.Trainer.Tokens;
 
 namespace Z1Coder.Trainer.Serve;
 
-/// <summary>An engine with one slot of the cache per sequence and nothing shared between them; tokens are drawn on the host.</summary>
+/// <summary>An engine with one slot of the cache per sequence and nothing shared between them.</summary>
+/// <remarks>
+/// A prompt is read alone, so its bits are its own. With more than eight sequences under way the matrix library computes their products, and
+/// the last bits of a row then depend on how many there are: a token whose lead is within rounding can differ.
+/// </remarks>
 /// <typeparam name="T">storage of the model: float or BFloat16</typeparam>
 internal sealed class SlotEngine<T> : DecodeEngine
     where T : unmanaged
@@ -23,8 +26,7 @@ internal sealed class SlotEngine<T> : DecodeEngine
     private readonly ConcurrentQueue<DecodeRequest> _waiting = new();
     private readonly List<Sequence> _active = [];
     private readonly Stack<int> _free;
-    private readonly T[] _row;
-    private readonly float[] _logits;
+    private readonly Sampler<T> _sampler;
     private volatile int _running;
     private long _promptTokens, _newTokens;
 
@@ -39,7 +41,7 @@ internal sealed class SlotEngine<T> : DecodeEngine
         _cache = new KvCache<T>(config, slots, capacity, stream);
         _activations = new DecodeActivations<T>(config, capacity, slots, capacity, stream);
         _free = new Stack<int>(Enumerable.Range(0, slots).Reverse());
-        (_row, _logits) = (new T[config.VocabSize], new float[config.VocabSize]);
+        _sampler = new Sampler<T>(stream, slots);
     }
 
     /// <inheritdoc/>
@@ -72,7 +74,8 @@ internal sealed class SlotEngine<T> : DecodeEngine
         {
             if (_active[i].Request.Cancellation.IsCancellationRequested)
             {
-                Leave(i, FinishReason.Cancelled);
+                _active[i].End(FinishReason.Cancelled);
+                Leave(_active[i]);
             }
         }
 
@@ -97,6 +100,7 @@ internal sealed class SlotEngine<T> : DecodeEngine
         {
             _cache.Dispose();
             _activations.Dispose();
+            _sampler.Dispose();
             _weights.Dispose();
         }
     }
@@ -127,136 +131,52 @@ internal sealed class SlotEngine<T> : DecodeEngine
         }
 
         _model.Decode(_stream, _activations, _cache, tokens, positions, slots);
-        Accept([.. _active]);
+        Accept([.. _active]);        // a copy: sequences leave meanwhile
     }
 
-    private void Accept(Sequence[] sequences)
+    private void Accept(List<Sequence> sequences)
     {
-        var greedy = new int[sequences.Length];
-        _activations.Next.Prefix(sequences.Length).CopyTo(greedy);
-        for (var i = 0; i < sequences.Length; i++)
+        var rows = sequences.Count;
+        var next = new int[rows];
+        if (sequences.TrueForAll(s => s.Request.Sampling.Temperature == 0))
         {
-            var token = sequences[i].Request.Sampling.Temperature == 0 ? greedy[i] : Draw(i, sequences[i]);
-            var finish = sequences[i].Accept(token, Capacity);
-            Volatile.Write(ref _newTokens, _newTokens + 1);
-            if (finish is { } reason)
+            TensorCopy.Download(_stream, _activations.Next.Prefix(rows), next);
+        }
+        else
+        {
+            _sampler.Draw(_stream, _activations.Logits.Rows(0, rows), [.. sequences.Select(s => (s.Request.Sampling, s.Tokens.Count))], next);
+        }
+
+        Volatile.Write(ref _newTokens, _newTokens + rows);
+        for (var i = 0; i < rows; i++)
+        {
+            sequences[i].Accept(next[i], Capacity);
+            if (sequences[i].Finish is null)
             {
-                Leave(_active.IndexOf(sequences[i]), reason);
+                sequences[i].Tell();
             }
             else
             {
-                sequences[i].Request.Updated?.Invoke(new DecodeUpdate(sequences[i].Take(), sequences[i].Tokens.Count, null));
+                Leave(sequences[i]);
             }
         }
     }
 
-    private int Draw(int row, Sequence sequence)
+    private void Leave(Sequence sequence)
     {
-        _activations.Logits.Rows(row, 1).CopyTo(_row);
-        for (var i = 0; i < _row.Length; i++)
-        {
-            _logits[i] = _row[i] is BFloat16 half ? (float)half : (float)(object)_row[i];
-        }
-
-        return HostSampler.Draw(_logits, sequence.Request.Sampling, sequence.Tokens.Count);
-    }
-
-    private void Leave(int index, FinishReason reason)
-    {
-        var sequence = _active[index];
-        _active.RemoveAt(index);
+        _active.Remove(sequence);
         _running = _active.Count;
         _free.Push(sequence.Slot);
-        var text = sequence.End();
-        sequence.Request.Updated?.Invoke(new DecodeUpdate(
-            text, sequence.Tokens.Count, new Completion([.. sequence.Tokens], sequence.Text, reason)));
+        sequence.Tell();
     }
 
     private sealed class Sequence(DecodeRequest request, int slot, Tokenizer tokenizer)
+        : SlotSequence(request.Options, slot, request.Prompt.Length, tokenizer)
     {
-        private readonly TokenStream _decoder = new(tokenizer);
-        private readonly StringBuilder _text = new();
-        private int _told;
-        private bool _cut;
-
         public DecodeRequest Request => request;
 
-        public int Slot => slot;
-
-        public int Length { get; set; } = request.Prompt.Length;
-
-        public List<int> Tokens { get; } = [];
-
-        public string Text => _text.ToString();
-
-        public FinishReason? Accept(int token, int capacity)
-        {
-            if (request.Options.EndTokens.Contains(token))
-            {
-                return FinishReason.EndToken;
-            }
-
-            Tokens.Add(token);
-            var before = _text.Length;
-            _text.Append(_decoder.Append(token));
-            var ends = Tokens.Count >= request.Options.MaxNewTokens || Length + 1 >= capacity;
-            if (ends)
-            {
-                _text.Append(_decoder.Flush());
-            }
-
-            return Cut(before) ? FinishReason.StopString : ends ? FinishReason.Length : null;
-        }
-
-        /// <summary>New text that no stop string can take back.</summary>
-        public string Take()
-        {
-            var all = _text.ToString();
-            var safe = all.Length;
-            foreach (var stop in request.Options.StopStrings)
-            {
-                for (var held = Math.Min(stop.Length - 1, all.Length); held > 0; held--)
-                {
-                    if (all.AsSpan(all.Length - held).SequenceEqual(stop.AsSpan(0, held)))
-                    {
-                        safe = Math.Min(safe, all.Length - held);
-                        break;
-                    }
-                }
-            }
-
-            var text = safe > _told ? all[_told..safe] : "";
-            _told = Math.Max(_told, safe);
-            return text;
-        }
-
-        public string End()
-        {
-            if (!_cut)
-            {
-                _text.Append(_decoder.Flush());
-            }
-
-            return _text.ToString(_told, _text.Length - _told);
-        }
-
-        private bool Cut(int before)
-        {
-            var first = int.MaxValue;
-            foreach (var stop in request.Options.StopStrings)
-            {
-                var from = Math.Max(0, before - stop.Length + 1);
-                var at = _text.ToString(from, _text.Length - from).IndexOf(stop, StringComparison.Ordinal);
-                first = at >= 0 ? Math.Min(first, from + at) : first;
-            }
-
-            if (first < int.MaxValue)
-            {
-                _text.Length = first;
-                _cut = true;
-            }
-
-            return _cut;
-        }
+        /// <summary>Tells of new text, and at the end of the completion.</summary>
+        public void Tell() => request.Updated?.Invoke(new DecodeUpdate(
+            Take(), Tokens.Count, Finish is { } reason ? new Completion([.. Tokens], Text, reason) : null));
     }
 }
