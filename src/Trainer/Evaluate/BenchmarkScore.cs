@@ -203,7 +203,7 @@ public sealed record BenchmarkScore
         json.WriteEndObject();
     }
 
-    private static string? Beside(string? path) => path is null ? null : path + ".cut";
+    private static string? Beside(string? path) => path is null ? null : path + EvaluationFiles.Cut;
 
     private static string Some(IReadOnlyList<string> all, int most) =>
         string.Join(", ", all.Take(most)) + (all.Count > most ? $" and {all.Count - most} more" : "");

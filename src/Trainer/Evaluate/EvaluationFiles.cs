@@ -4,8 +4,8 @@ using Z1Coder.Trainer.Data;
 namespace Z1Coder.Trainer.Evaluate;
 
 /// <summary>
-/// Files of one graded benchmark in the directory of an evaluation, each called by the benchmark and one of these endings: written by the verbs of
-/// z1 eval, read by the comparison and the reports. One place, so that they cannot drift.
+/// Files of one graded benchmark in the directory of an evaluation, each called by the benchmark and one of these endings: written by the verbs
+/// of z1 eval, read by the comparison and the reports. One place, so that they cannot drift.
 /// </summary>
 public static class EvaluationFiles
 {
@@ -18,11 +18,16 @@ public static class EvaluationFiles
     /// <summary>Finished outcomes, to go on after an interruption.</summary>
     public const string Journal = ".journal.jsonl";
 
-    /// <summary>What was asked and answered, one line per sample: task_id, sample, kind, tests (a hash of what grades the task), prompt, completion.</summary>
+    /// <summary>
+    /// What was asked and answered, one line per sample: task_id, sample, kind, tests (a hash of what grades the task), prompt, completion.
+    /// </summary>
     public const string Answers = ".answers.jsonl";
 
     /// <summary>The score, as z1 eval score --json prints it.</summary>
     public const string Score = ".score.json";
+
+    /// <summary>After <see cref="Details"/>: of the answers cut after the solution, where a benchmark is scored with them too.</summary>
+    public const string Cut = ".cut";
 
     /// <summary>The page of the whole evaluation.</summary>
     public const string Report = "report.html";
@@ -36,7 +41,7 @@ public static class EvaluationFiles
     public static IReadOnlyList<string> BenchmarksIn(string folder) =>
         [.. new DirectoryInfo(folder).EnumerateFiles("*" + Results).Select(f => f.Name[..^Results.Length]).Order(StringComparer.Ordinal)];
 
-    /// <summary>Writes prompts and answers, in the order given; samples of tasks that are not among <paramref name="tasks"/> are left out.</summary>
+    /// <summary>Writes prompts and answers, in the order given; samples of tasks not among <paramref name="tasks"/> are left out.</summary>
     public static void WriteAnswers(string path, IReadOnlyList<BenchmarkTask> tasks, IReadOnlyList<Sample> samples)
     {
         var byId = tasks.ToDictionary(t => t.TaskId, StringComparer.Ordinal);
@@ -103,7 +108,8 @@ public static class EvaluationFiles
 
     /// <summary>A hash of everything that grades a task: two runs whose hashes differ did not face the same task.</summary>
     public static string HashOf(BenchmarkTask task) => OutcomeJournal.KeyOf([
-        task.TaskId, task.Context, task.Calibration, task.Setup, task.Tests, task.Reference ?? "", task.Oracle ?? "", task.OracleProgram ?? "",
+        task.TaskId, task.Context, task.Calibration, task.Setup, task.Tests, task.Reference ?? "", task.Oracle ?? "",
+        task.OracleProgram ?? "",
         .. task.Cases.SelectMany(c => new[] { c.Stdin, c.Stdout }),
     ])[..HashDigits];
 }

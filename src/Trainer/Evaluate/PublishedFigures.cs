@@ -3,10 +3,10 @@ using System.Globalization;
 namespace Z1Coder.Trainer.Evaluate;
 
 /// <summary>
-/// What the Z1-Coder project published for its models and for Qwen2.5-Coder-Instruct, whole benchmarks, pass@1: its table of results (assets/res1.png),
-/// and of BigCodeBench-Instruct its results.json. LiveCodeBench is from 2024-08-01 to 2024-11-01 with 10 samples at temperature 0.2, the others are
-/// greedy. A benchmark that neither file has is not here. Prompts of HumanEval+, MBPP+ and the Pro benchmarks are not in that repository: an offset of
-/// a few points may come from them.
+/// What the Z1-Coder project published for its models and for Qwen2.5-Coder-Instruct, whole benchmarks, pass@1: its table of results
+/// (assets/res1.png), and of BigCodeBench-Instruct its results.json. LiveCodeBench is from 2024-08-01 to 2024-11-01 with 10 samples at temperature
+/// 0.2, the others are greedy. A benchmark that neither file has is not here. Prompts of HumanEval+, MBPP+ and the Pro benchmarks are not in that
+/// repository: an offset of a few points may come from them.
 /// </summary>
 public static class PublishedFigures
 {
@@ -15,7 +15,8 @@ public static class PublishedFigures
 
     private static readonly DateOnly s_first = new(2024, 8, 1), s_last = new(2024, 11, 1);
 
-    private static readonly string[] s_models = ["Z1-Coder-1.5B", "Qwen2.5-Coder-1.5B-Instruct", "Z1-Coder-7B", "Qwen2.5-Coder-7B-Instruct"];
+    private static readonly string[] s_models =
+        ["Z1-Coder-1.5B", "Qwen2.5-Coder-1.5B-Instruct", "Z1-Coder-7B", "Qwen2.5-Coder-7B-Instruct"];
 
     private static readonly Dictionary<string, double[]> s_percent = new(StringComparer.Ordinal)
     {
@@ -72,26 +73,26 @@ public static class PublishedFigures
     /// <param name="counted">Tasks that the figure is the mean of.</param>
     public static IEnumerable<string> Caveats(string benchmark, ScoreBasis basis, int counted)
     {
-        var total = TasksOf(benchmark);
-        if (total is { } whole && basis.Present != whole)
+        var published = Of(benchmark).Count > 0;
+        if (TasksOf(benchmark) is { } whole && basis.Present != whole)
         {
-            yield return $"the data hold {N(basis.Present)} tasks of {N(whole)}: the comparison is on {(basis.Present < whole ? "a part" : "another version")} of the benchmark";
+            var what = basis.Present < whole ? "a part" : "another version";
+            yield return $"the data hold {N(basis.Present)} tasks of {N(whole)}: {(published ? "the comparison is on " : "")}{what} of the benchmark";
         }
 
         if (counted < basis.Present)
         {
-            yield return $"{N(counted)} of the {N(basis.Present)} tasks in the data count: the comparison is on those";
+            yield return $"{N(counted)} of the {N(basis.Present)} tasks in the data count{(published ? ": the comparison is on those" : "")}";
         }
 
-        if (Of(benchmark).Count == 0)
+        if (published && benchmark == LiveCodeBench)
         {
-            yield break;
-        }
-
-        if (benchmark == LiveCodeBench)
-        {
-            yield return $"the published figures are of problems from {s_first:yyyy-MM-dd} to {s_last:yyyy-MM-dd}, of which the sources state no count, with 10 samples at temperature 0.2"
-                + (basis.OutsideWindow > 0 ? $"; {N(basis.OutsideWindow)} of the {N(basis.Present)} tasks here are outside that window" : "");
+            yield return $"the published figures are of the problems from {s_first:yyyy-MM-dd} to {s_last:yyyy-MM-dd}, whose number is not published, "
+                + "with 10 samples at temperature 0.2";
+            if (basis.OutsideWindow > 0)
+            {
+                yield return $"{N(basis.OutsideWindow)} of the {N(basis.Present)} tasks in the data are outside that window";
+            }
         }
         else if (benchmark is "humaneval+" or "mbpp+" or "humaneval-pro" or "mbpp-pro")
         {

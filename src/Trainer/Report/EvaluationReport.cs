@@ -8,8 +8,8 @@ using static Z1Coder.Trainer.Report.HtmlPage;
 namespace Z1Coder.Trainer.Report;
 
 /// <summary>
-/// An evaluation as one page, from the files that the verbs of z1 eval leave in a directory (<see cref="EvaluationFiles"/>): the scores beside the published
-/// figures, outcomes, groups, and every task with its outcome and, folded, prompt, answer and error text. Only the verdicts must be there.
+/// An evaluation as one page, from the files that the verbs of z1 eval leave in a directory (<see cref="EvaluationFiles"/>): the scores beside the
+/// published figures, outcomes, groups, and every task with its outcome and, folded, prompt, answer and error text. Only the verdicts must be there.
 /// </summary>
 public static class EvaluationReport
 {
@@ -40,7 +40,8 @@ public static class EvaluationReport
         var cut = score is { } s && Number(s, "pass_at_1_cut") > Number(s, "pass_at_1_as_answered");
         return new Run(
             name, score, TaskVerdicts.Read(EvaluationFiles.PathOf(folder, name, EvaluationFiles.Results)),
-            AnswerRow.Read(EvaluationFiles.PathOf(folder, name, EvaluationFiles.Answers)), RunDetail.Read(cut ? [details, details + ".cut"] : [details]));
+            AnswerRow.Read(EvaluationFiles.PathOf(folder, name, EvaluationFiles.Answers)),
+            RunDetail.Read(cut ? [details, details + EvaluationFiles.Cut] : [details]));
     }
 
     private static void Scores(StringBuilder html, List<Run> runs)
@@ -51,13 +52,11 @@ public static class EvaluationReport
             return;
         }
 
-        var chart = new ScoreChart("pass@1", "%, this run with its 95 % interval; strokes are published figures", PublishedFigures.Models);
-        html.Append("<h2>Scores</h2><div class=\"w\"><table class=\"scores\"><tr><th>benchmark</th><th>pass@1, %</th><th>95 % interval</th><th>tasks</th>");
-        foreach (var model in PublishedFigures.Models)
-        {
-            html.Append($"<th>{Html(model)}</th>");
-        }
-
+        List<string> models = [.. PublishedFigures.Models.Where(m => scored.Exists(r => Published(r.Score!.Value).Exists(p => p.Model == m)))];
+        var chart = new ScoreChart("pass@1, %", "strokes are published figures", models);
+        html.Append("<h2>Scores</h2><div class=\"w\"><table class=\"scores\">");
+        html.Append("<tr><th>benchmark</th><th>pass@1, %</th><th>95 % interval</th><th>tasks</th>");
+        models.ForEach(m => html.Append($"<th>{Html(m)}</th>"));
         html.Append("</tr>");
         foreach (var run in scored)
         {
@@ -65,19 +64,22 @@ public static class EvaluationReport
             var published = Published(score);
             var (present, whole) = (Number(score, "tasks_present"), Number(score, "tasks_published"));
             var tasks = $"{Whole(Number(score, "tasks"))}{(whole > 0 && present != whole ? $" of {Whole(whole)}" : "")}";
-            Row(html, run.Name, score, tasks, m => published.Find(p => p.Model == m) is { Model: not null } p ? p.Percent : double.NaN);
-            chart.Add(run.Name, Number(score, "pass_at_1"), Number(score, "low"), Number(score, "high"), [.. published.Select(p => (p.Model, p.Percent))]);
+            Row(html, run.Name, score, tasks, models.Select(m => Find(published, m)?.Percent));
+            chart.Add(
+                run.Name, Number(score, "pass_at_1"), Number(score, "low"), Number(score, "high"), [.. published.Select(p => (p.Model, p.Percent))]);
             foreach (var kind in Objects(score, "kind_scores"))
             {
                 var name = Text(kind, "kind");
-                Row(html, $"– {name}", kind, Whole(Number(kind, "tasks")), m => published.Find(p => p.Model == m) is { Kinds: { } kinds } ? kinds.GetValueOrDefault(name, double.NaN) : double.NaN);
+                double? Kind(string model) => Find(published, model)?.Kinds is { } kinds && kinds.TryGetValue(name, out var percent) ? percent : null;
+                Row(html, $"– {name}", kind, Whole(Number(kind, "tasks")), models.Select(Kind));
             }
         }
 
         html.Append("</table></div>");
-        var sources = scored.SelectMany(r => Objects(r.Score!.Value, "published")).Select(p => Text(p, "source")).Distinct().ToList();
+        var sources = scored.SelectMany(r => Published(r.Score!.Value)).Select(p => p.Source).Distinct().ToList();
         html.Append(sources.Count > 0
-            ? $"<p><small>Published figures: {Html(string.Join(", ", sources))}. A dash: none is published.</small></p>" : "<p><small>No figures are published for these.</small></p>");
+            ? $"<p><small>Published figures, %: {Html(string.Join(", ", sources))}. A dash: none is published.</small></p>"
+            : "<p><small>No figures are published for these.</small></p>");
         html.Append("<ul>");
         foreach (var (name, caveat) in scored.SelectMany(r => Strings(r.Score!.Value, "caveats").Select(c => (r.Name, c))))
         {
@@ -87,13 +89,13 @@ public static class EvaluationReport
         html.Append($"</ul>{chart.ToHtml()}");
     }
 
-    private static void Row(StringBuilder html, string name, JsonElement score, string tasks, Func<string, double> published)
+    private static void Row(StringBuilder html, string name, JsonElement score, string tasks, IEnumerable<double?> published)
     {
-        html.Append($"<tr><td>{Html(name)}</td><td>{Percent(Number(score, "pass_at_1"))}</td><td>[{Percent(Number(score, "low"))}, {Percent(Number(score, "high"))}]</td><td>{Html(tasks)}</td>");
-        foreach (var model in PublishedFigures.Models)
+        html.Append($"<tr><td>{Html(name)}</td><td>{Percent(Number(score, "pass_at_1"))}</td>");
+        html.Append($"<td>[{Percent(Number(score, "low"))}, {Percent(Number(score, "high"))}]</td><td class=\"n\">{Html(tasks)}</td>");
+        foreach (var figure in published)
         {
-            var percent = published(model);
-            html.Append(double.IsNaN(percent) ? "<td>–</td>" : $"<td>{Figure(percent, percent.ToString("F1", CultureInfo.InvariantCulture))}</td>");
+            html.Append(figure is { } percent ? $"<td>{Figure(percent, percent.ToString("F1", CultureInfo.InvariantCulture))}</td>" : "<td>–</td>");
         }
 
         html.Append("</tr>");
@@ -122,8 +124,9 @@ public static class EvaluationReport
 
     private static void Outcomes(StringBuilder html, Run run)
     {
-        var kinds = run.Verdicts.Select(v => run.KindOf(v.TaskId)).Distinct().Order(StringComparer.Ordinal).ToList();
-        var outcomes = run.Verdicts.SelectMany(v => v.Outcomes).Distinct().OrderBy(o => Enum.TryParse<SandboxOutcome>(o, out var known) ? (int)known : int.MaxValue).ToList();
+        var kinds = run.Verdicts.Select(v => run.KindOf(v.TaskId)).Distinct().ToList();
+        var outcomes = run.Verdicts.SelectMany(v => v.Outcomes).Distinct()
+            .OrderBy(o => Enum.TryParse<SandboxOutcome>(o, out var known) ? (int)known : int.MaxValue).ToList();
         html.Append("<div class=\"w\"><table class=\"outcomes\"><tr><th>samples</th>");
         outcomes.ForEach(o => html.Append($"<th>{Html(o)}</th>"));
         html.Append("<th>all</th></tr>");
@@ -146,8 +149,7 @@ public static class EvaluationReport
     private static void Facts(StringBuilder html, JsonElement score)
     {
         var facts = new List<string>();
-        facts.AddRange(score.TryGetProperty("pass_at", out var k) && k.ValueKind == JsonValueKind.Object
-            ? k.EnumerateObject().Where(p => p.Name != "1" && p.Value.ValueKind == JsonValueKind.Number).Select(p => $"pass@{Html(p.Name)} {Percent(p.Value.GetDouble())} %") : []);
+        facts.AddRange(Numbers(score, "pass_at").Where(p => p.Key != "1").Select(p => $"pass@{Html(p.Key)} {Percent(p.Value)} %"));
         if (Number(score, "pass_at_1_cut") is var cut && double.IsFinite(cut))
         {
             facts.Add($"as answered {Percent(Number(score, "pass_at_1_as_answered"))} %, cut after the solution {Percent(cut)} %; the higher counts");
@@ -169,7 +171,7 @@ public static class EvaluationReport
             facts.Add("the answers are the benchmark's own reference solutions");
         }
 
-        facts.Add($"run again alone {Whole(Number(score, "run_again_alone"))}, verdicts changed by it {Whole(Number(score, "changed_verdicts"))}");
+        facts.Add($"timed out and run again alone {Whole(Number(score, "run_again_alone"))}, verdicts changed by it {Whole(Number(score, "changed_verdicts"))}");
         html.Append($"<ul><li>{string.Join("</li><li>", facts)}</li></ul>");
     }
 
@@ -178,39 +180,55 @@ public static class EvaluationReport
         var answers = run.Answers.TryGetValue(verdicts.TaskId, out var rows) ? rows : [];
         var kind = run.KindOf(verdicts.TaskId);
         var passed = verdicts.Passed.Count(p => p);
-        html.Append($"<details><summary>{(passed == verdicts.Passed.Count ? "✓" : "✗")} {Html(verdicts.TaskId)}{(kind.Length > 0 ? $" ({Html(kind)})" : "")}: {Html(verdicts.Outcome)}");
-        html.Append(verdicts.Passed.Count > 1 ? $", {passed} of {verdicts.Passed.Count} samples pass</summary>" : "</summary>");
+        var (mark, group) = (passed == verdicts.Passed.Count ? "✓" : "✗", kind.Length > 0 ? $" ({kind})" : "");
+        html.Append($"<details><summary>{mark} {Html(verdicts.TaskId + group)}: {Html(verdicts.Outcome)}");
+        html.Append(verdicts.Passed.Count > 1 ? $", {passed} of {verdicts.Passed.Count} samples pass" : "");
+        html.Append(Detail(run, verdicts, verdicts.Outcomes.ToList().IndexOf(verdicts.Outcome)) is { Error: { Length: > 0 } error }
+            ? $" <small>{Html(error.TrimEnd().Split('\n')[^1])}</small></summary>" : "</summary>");
         html.Append(answers is [{ Prompt.Length: > 0 }, ..] ? Pre(answers[0].Prompt, "q") : "");
         for (var i = 0; i < Math.Min(SamplesShown, verdicts.Outcomes.Count); i++)
         {
             html.Append(verdicts.Outcomes.Count > 1 ? $"<p>{Html(verdicts.Outcomes[i])}</p>" : "");
             html.Append(i < answers.Count ? Pre(answers[i].Text) : "");
 
-            // What an earlier program of this sample said is not shown beside this one's verdict.
-            if (run.Details.TryGetValue((verdicts.TaskId, i), out var detail) && detail.Outcome == verdicts.Outcomes[i])
+            if (Detail(run, verdicts, i) is { } detail)
             {
-                var times = $"{detail.WallSeconds.ToString("0.##", CultureInfo.InvariantCulture)} s of {detail.LimitSeconds.ToString("0.##", CultureInfo.InvariantCulture)} s";
-                html.Append(detail.Error.Length > 0 ? $"<details><summary>standard error, {times}</summary>{Pre(detail.Error)}</details>" : $"<p><small>{times}</small></p>");
+                var times = $"{Seconds(detail.WallSeconds)} s of {Seconds(detail.LimitSeconds)} s";
+                html.Append(detail.Error.Length > 0
+                    ? $"<details><summary>standard error, {times}</summary>{Pre(detail.Error)}</details>" : $"<p><small>{times}</small></p>");
             }
         }
 
-        html.Append(verdicts.Outcomes.Count > SamplesShown ? $"<p><small>and {verdicts.Outcomes.Count - SamplesShown} more samples</small></p></details>" : "</details>");
+        var more = verdicts.Outcomes.Count - SamplesShown;
+        html.Append(more > 0 ? $"<p><small>and {more} more samples</small></p></details>" : "</details>");
     }
 
-    private static List<(string Model, double Percent, Dictionary<string, double> Kinds)> Published(JsonElement score) =>
-    [
-        .. Objects(score, "published").Select(p => (Text(p, "model"), Number(p, "percent"),
-            p.TryGetProperty("kinds", out var kinds) && kinds.ValueKind == JsonValueKind.Object
-                ? kinds.EnumerateObject().Where(k => k.Value.ValueKind == JsonValueKind.Number).ToDictionary(k => k.Name, k => k.Value.GetDouble(), StringComparer.Ordinal) : [])),
-    ];
+    /// <summary>What a sample's program said; null where the file holds another program's words: the outcomes differ then.</summary>
+    private static RunDetail? Detail(Run run, TaskVerdicts verdicts, int sample) =>
+        run.Details.TryGetValue((verdicts.TaskId, sample), out var detail) && detail.Outcome == verdicts.Outcomes[sample] ? detail : null;
+
+    private static string Seconds(double value) => value.ToString("0.##", CultureInfo.InvariantCulture);
+
+    private static List<PublishedFigure> Published(JsonElement score) =>
+        [.. Objects(score, "published").Select(p => new PublishedFigure(Text(p, "model"), Number(p, "percent"), Text(p, "source"), Numbers(p, "kinds")))];
+
+    private static PublishedFigure? Find(List<PublishedFigure> published, string model) => published.Find(p => p.Model == model);
+
+    private static Dictionary<string, double> Numbers(JsonElement parent, string name) =>
+        parent.TryGetProperty(name, out var map) && map.ValueKind == JsonValueKind.Object
+            ? map.EnumerateObject().Where(p => p.Value.ValueKind == JsonValueKind.Number)
+                .ToDictionary(p => p.Name, p => p.Value.GetDouble(), StringComparer.Ordinal)
+            : [];
 
     private static IEnumerable<JsonElement> Objects(JsonElement parent, string name) =>
-        parent.TryGetProperty(name, out var list) && list.ValueKind == JsonValueKind.Array ? list.EnumerateArray().Where(e => e.ValueKind == JsonValueKind.Object) : [];
+        parent.TryGetProperty(name, out var list) && list.ValueKind == JsonValueKind.Array
+            ? list.EnumerateArray().Where(e => e.ValueKind == JsonValueKind.Object) : [];
 
     private static List<string> Strings(JsonElement parent, string name) => parent.TryGetProperty(name, out var list) ? Items(list) : [];
 
     private static List<string> Items(JsonElement list) =>
-        list.ValueKind == JsonValueKind.Array ? [.. list.EnumerateArray().Where(e => e.ValueKind == JsonValueKind.String).Select(e => e.GetString()!)] : [];
+        list.ValueKind == JsonValueKind.Array
+            ? [.. list.EnumerateArray().Where(e => e.ValueKind == JsonValueKind.String).Select(e => e.GetString()!)] : [];
 
     private static string Text(JsonElement parent, string name) =>
         parent.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String ? value.GetString()! : "";

@@ -15,8 +15,8 @@ internal static class HtmlPage
     /// <param name="title">of the window</param>
     /// <param name="heading">of the page</param>
     public static string Begin(string title, string heading) =>
-        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">"
-        + $"<title>{Html(title)}</title><style>{Style}</style></head><body><main><h1>{Html(heading)}</h1>";
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">"
+        + $"<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>{Html(title)}</title><style>{Style}</style></head><body><main><h1>{Html(heading)}</h1>";
 
     /// <summary>Text, whatever it holds, as text of an element or value of an attribute in double quotes.</summary>
     public static string Html(string text) => WebUtility.HtmlEncode(text);
@@ -32,9 +32,12 @@ internal static class HtmlPage
     /// <summary>A text in its own box; one longer than a reader takes is cut in the middle, and says so.</summary>
     public static string Pre(string text, string? style = null)
     {
+        const int half = LongestText / 2;
         var shown = text.Length <= LongestText ? Html(text)
-            : $"{Html(text[..(LongestText / 2)])}\n<small>… {text.Length - LongestText} characters are left out …</small>\n{Html(text[^(LongestText / 2)..])}";
-        return $"<pre{(style is null ? "" : $" class=\"{style}\"")}>\n{shown}</pre>";        // a parser drops the line feed after the tag, not the text's own
+            : $"{Html(text[..half])}\n<small>… {text.Length - LongestText} characters are left out …</small>\n{Html(text[^half..])}";
+
+        // A parser drops the line feed after the tag, not the text's own.
+        return $"<pre{(style is null ? "" : $" class=\"{style}\"")}>\n{shown}</pre>";
     }
 
     private const string Style = """
@@ -42,7 +45,7 @@ internal static class HtmlPage
         @media(prefers-color-scheme:dark){:root{--fg:#e6e8eb;--bg:#14171a;--mute:#9aa3ad;--line:#31363d;--box:#1d2126}}
         body{margin:0;font:15px/1.5 system-ui,sans-serif;color:var(--fg);background:var(--bg)}main{max-width:72rem;margin:auto;padding:1rem}
         h1{font-size:1.6rem;overflow-wrap:anywhere}h3{font-size:1rem;margin:1rem 0 .3rem}h2{font-size:1.15rem;margin:2rem 0 .5rem;border-bottom:1px solid var(--line)}
-        table{border-collapse:collapse}th{font-weight:500;white-space:nowrap}td,th{vertical-align:top;padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;font-variant-numeric:tabular-nums}
+        table{border-collapse:collapse}th{font-weight:500;white-space:nowrap}td,th{vertical-align:top;padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;font-variant-numeric:tabular-nums}td.n{white-space:nowrap}
         .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:1rem}.two>div{min-width:0}details details{margin-left:1rem}
         .w{overflow-x:auto}pre{background:var(--box);padding:.7rem;overflow-x:auto;font-size:13px;white-space:pre-wrap;overflow-wrap:anywhere}
         pre.q{border-left:3px solid #4878cf}details{margin:.4rem 0}summary{cursor:pointer}small,figcaption{color:var(--mute)}
