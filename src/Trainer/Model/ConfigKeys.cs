@@ -142,6 +142,20 @@ internal readonly struct ConfigKeys
             : throw Wrong(key, $"is {Shown(value)}; it must be a number above 0");
     }
 
+    /// <summary>A finite number of 0 or more; the fallback when absent or null.</summary>
+    public double NotNegativeNumber(string key, double fallback)
+    {
+        if (IsNullOrAbsent(key))
+        {
+            return fallback;
+        }
+
+        var value = _object.GetProperty(key);
+        return value.ValueKind == JsonValueKind.Number && value.TryGetDouble(out var number) && double.IsFinite(number) && number >= 0
+            ? number
+            : throw Wrong(key, $"is {Shown(value)}; it must be a number of 0 or more");
+    }
+
     /// <summary>One token id or a list of them; empty when absent or null.</summary>
     public List<int> TokenIds(string key)
     {

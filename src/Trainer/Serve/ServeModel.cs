@@ -1,4 +1,3 @@
-using System.Text.Json;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Decode;
 using Z1Coder.Trainer.Model;
@@ -36,31 +35,21 @@ public sealed record ServeModel(string Name, Tokenizer Tokenizer, ChatTemplate? 
     /// <summary>OpenAI's defaults (temperature 1, top_p 1, every token), or those of the model's generation_config.json.</summary>
     private static Sampling Defaults(string directory)
     {
-        var sampling = new Sampling(1, 1, 0, 0);
         var path = Path.Combine(directory, GenerationFile);
         if (!File.Exists(path))
         {
-            return sampling;
+            return new Sampling(1, 1, 0, 0);
         }
 
-        try
+        using var json = ConfigKeys.Open(path);
+        var keys = new ConfigKeys(path, json.RootElement);
+        var drawn = keys.Flag("do_sample", true);
+        var sampling = new Sampling(
+            (float)keys.NotNegativeNumber("temperature", 1), (float)keys.NotNegativeNumber("top_p", 1),
+            keys.IsNullOrAbsent("top_k") ? 0 : keys.NotNegative("top_k"), 0);
+        if (!drawn)
         {
-            using var json = JsonDocument.Parse(File.ReadAllBytes(path));
-            var root = json.RootElement;
-            if (root.TryGetProperty("do_sample", out var draw) && draw.ValueKind == JsonValueKind.False)
-            {
-                return Sampling.Greedy;
-            }
-
-            sampling = new Sampling(
-                root.TryGetProperty("temperature", out var t) && t.ValueKind == JsonValueKind.Number ? t.GetSingle() : 1,
-                root.TryGetProperty("top_p", out var p) && p.ValueKind == JsonValueKind.Number ? p.GetSingle() : 1,
-                root.TryGetProperty("top_k", out var k) && k.ValueKind == JsonValueKind.Number ? k.GetInt32() : 0,
-                0);
-        }
-        catch (Exception e) when (e is JsonException or FormatException or InvalidOperationException)
-        {
-            throw new InvalidInputException($"{path} is not a generation config: {e.Message}", e);
+            return Sampling.Greedy;
         }
 
         return sampling is { Temperature: >= 0 and <= 100, TopP: > 0 and <= 1, TopK: >= 0 } ? sampling : throw new InvalidInputException(

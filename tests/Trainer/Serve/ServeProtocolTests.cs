@@ -171,6 +171,39 @@ public sealed class ServeProtocolTests : IAsyncLifetime
         await OkAsync("/v1/completions", Ask);
     }
 
+    [Fact]
+    public async Task More_requests_than_allowed_in_flight_are_told_to_come_again()
+    {
+        await _server.DisposeAsync();
+        await StartAsync(new ServeOptions { MaxRequests = 2 });
+        _engine.Allowed = 0;
+        var held = Enumerable.Range(0, 2).Select(_ => PostAsync("/v1/completions", Ask)).ToList();
+        await UntilAsync(() => _engine.Stats.Active == 2);
+        await RefusedAsync("/v1/completions", Ask, 429, null, "2 requests are in flight, of at most 2");
+        Assert.Equal("""{"status":"ok"}""", await _http.GetStringAsync("/health", Stop));
+        Volatile.Write(ref _engine.Allowed, 1000);
+        foreach (var response in await Task.WhenAll(held))
+        {
+            Assert.Equal(HttpStatusCode.OK, response.StatusCode);
+            response.Dispose();
+        }
+
+        await OkAsync("/v1/completions", Ask);
+    }
+
+    [Fact]
+    public async Task What_a_template_raises_is_the_callers_answer()
+    {
+        await _server.DisposeAsync();
+        File.WriteAllText(_served["model/chat_template.jinja"],
+            "{% if messages[0].role == 'system' %}{{ raise_exception('Conversation begins with the user, please.') }}{% endif %}{{ messages[0].content }}");
+        await StartAsync(new ServeOptions());
+        await RefusedAsync("/v1/chat/completions", """{"model":"m","messages":[{"role":"system","content":"a"}]}""", 400, "messages", "Conversation begins with the user, please.");
+        await OkAsync("/v1/chat/completions", """{"model":"m","messages":[{"role":"user","content":"a"}],"max_tokens":2}""");
+        Assert.True(_engine.Asked.TryPeek(out var asked));
+        Assert.Equal("a", _served.Tokenizer.Decode(asked.Prompt));
+    }
+
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
