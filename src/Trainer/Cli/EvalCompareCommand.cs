@@ -12,7 +12,7 @@ internal static class EvalCompareCommand
     {
         var a = new Argument<string>("A") { Description = "a results file, or a directory of z1 eval score --out" };
         var b = new Argument<string>("B") { Description = "the other" };
-        var html = new Option<string?>("--html") { Description = "the comparison as one page that opens with no network: answers side by side where the runs differ" };
+        var html = new Option<string?>("--html") { Description = "the comparison as one page: answers side by side where the runs differ" };
         var json = new Option<bool>("--json") { Description = "the comparison as JSON" };
         var command = new Command("compare", "Two runs over the same tasks: difference, McNemar's exact test, and the tasks that differ.") { a, b, html, json };
         command.SetAction(parsed =>
@@ -50,7 +50,8 @@ internal static class EvalCompareCommand
         var title = name.Length > 0 ? name + ": " : "";
         Console.WriteLine(
             $"{title}A {Percent(c.A)} %, B {Percent(c.B)} %, B - A {Percent(c.B - c.A)} points [{Percent(c.Interval.Low)}, {Percent(c.Interval.High)}] on {c.Tasks} tasks");
-        Console.WriteLine($"both {c.Both}, only A {c.OnlyA}, only B {c.OnlyB}, neither {c.Neither}, McNemar exact p = {c.P.ToString("G3", CultureInfo.InvariantCulture)}");
+        Console.WriteLine($"both {c.Both}, only A {c.OnlyA}, only B {c.OnlyB}, neither {c.Neither}, "
+            + $"McNemar exact p = {c.P.ToString("G3", CultureInfo.InvariantCulture)}");
         if (c.Unpaired.Count > 0)
         {
             Console.WriteLine($"{c.Unpaired.Count} tasks are in one run alone and do not count");
@@ -62,7 +63,8 @@ internal static class EvalCompareCommand
         }
     }
 
-    private static void Write(IReadOnlyList<BenchmarkComparison> benchmarks, IReadOnlyList<(string Benchmark, string Run)> alone) => CliJson.Write(json =>
+    private static void Write(IReadOnlyList<BenchmarkComparison> benchmarks, IReadOnlyList<(string Benchmark, string Run)> alone) =>
+        CliJson.Write(json =>
     {
         json.WriteStartArray("comparisons");
         foreach (var benchmark in benchmarks)

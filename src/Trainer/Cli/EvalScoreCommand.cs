@@ -102,7 +102,8 @@ internal static class EvalScoreCommand
                     }
                 }
 
-                if ((parsed.GetValue(html) ?? (parsed.GetValue(output) is null ? null : Path.Combine(folder, EvaluationFiles.Report))) is { } page)
+                var own = parsed.GetValue(output) is null ? null : Path.Combine(folder, EvaluationFiles.Report);
+                if ((parsed.GetValue(html) ?? own) is { } page)
                 {
                     File.WriteAllText(page, EvaluationReport.Render(folder));
                 }

@@ -10,7 +10,9 @@ internal sealed class EvalScoreView(TextWriter plain)
 {
     private const int NamesShown = 20;
 
-    private readonly bool _live = ReferenceEquals(plain, Console.Out) && !Console.IsOutputRedirected && AnsiConsole.Profile.Capabilities.Interactive;
+    private readonly bool _live = ReferenceEquals(plain, Console.Out) && !Console.IsOutputRedirected
+        && AnsiConsole.Profile.Capabilities.Interactive;
+
     private readonly List<BenchmarkScore> _scores = [];
 
     /// <summary>A benchmark's programs are about to run.</summary>
@@ -70,7 +72,7 @@ internal sealed class EvalScoreView(TextWriter plain)
             Row(table, score.Benchmark.Name, summary.PassAt1, summary.Interval, Tasks(score), m => Find(published, m)?.Percent);
             foreach (var kind in summary.Kinds)
             {
-                Row(table, $"  {kind.Kind}", kind.PassAt1, kind.Interval, $"{kind.Tasks}", m => Find(published, m)?.Kinds is { } kinds && kinds.TryGetValue(kind.Kind, out var v) ? v : null);
+                Row(table, $"  {kind.Kind}", kind.PassAt1, kind.Interval, $"{kind.Tasks}", m => Find(published, m)?.Of(kind.Kind));
             }
         }
 
@@ -84,7 +86,8 @@ internal sealed class EvalScoreView(TextWriter plain)
     {
         if (heading)
         {
-            yield return $"{"benchmark",-28} {"pass@1",7} {"95 %",16} {"tasks",11}   published (%): {string.Join(", ", PublishedFigures.Models)}";
+            yield return $"{"benchmark",-28} {"pass@1",7} {"95 %",16} {"tasks",11}   published (%): "
+                + string.Join(", ", PublishedFigures.Models);
         }
 
         var summary = score.Summary;
@@ -96,7 +99,7 @@ internal sealed class EvalScoreView(TextWriter plain)
         {
             yield return Line(
                 $"  {kind.Kind}", kind.PassAt1, kind.Interval, $"{kind.Tasks}",
-                published.Any(p => p.Kinds is not null) ? Beside(p => p.Kinds is { } kinds && kinds.TryGetValue(kind.Kind, out var v) ? v : null) : "");
+                published.Any(p => p.Kinds is not null) ? Beside(p => p.Of(kind.Kind)) : "");
         }
 
         foreach (var note in Notes(score))
@@ -117,7 +120,8 @@ internal sealed class EvalScoreView(TextWriter plain)
             yield return $"as answered {Fraction(score.Plain.PassAt1)}, cut after the solution {Fraction(cut.PassAt1)}; the higher counts";
         }
 
-        foreach (var note in PublishedFigures.Caveats(score.Benchmark.Name, score.Basis, score.Summary.Tasks.Count).Concat(score.Notes(NamesShown)))
+        var caveats = PublishedFigures.Caveats(score.Benchmark.Name, score.Basis, score.Summary.Tasks.Count);
+        foreach (var note in caveats.Concat(score.Notes(NamesShown)))
         {
             yield return note;
         }
@@ -128,13 +132,14 @@ internal sealed class EvalScoreView(TextWriter plain)
         PublishedFigures.TasksOf(score.Benchmark.Name) is { } whole && whole != score.Basis.Present
             ? $"{score.Summary.Tasks.Count} of {whole}" : $"{score.Summary.Tasks.Count}";
 
-    private static PublishedFigure? Find(IReadOnlyList<PublishedFigure> published, string model) => published.FirstOrDefault(p => p.Model == model);
+    private static PublishedFigure? Find(IReadOnlyList<PublishedFigure> published, string model) =>
+        published.FirstOrDefault(p => p.Model == model);
 
-    private static void Row(Table table, string name, double value, Interval interval, string tasks, Func<string, double?> published) => table.AddRow(
-    [
-        Markup.Escape(name), Fraction(value), Markup.Escape(Range(interval)), tasks,
-        .. PublishedFigures.Models.Select(m => published(m) is { } percent ? Percent(percent) : "-"),
-    ]);
+    private static void Row(Table table, string name, double value, Interval interval, string tasks, Func<string, double?> published) =>
+        table.AddRow([
+            Markup.Escape(name), Fraction(value), Markup.Escape(Range(interval)), tasks,
+            .. PublishedFigures.Models.Select(m => published(m) is { } percent ? Percent(percent) : "-"),
+        ]);
 
     private static string Line(string name, double value, Interval interval, string tasks, string published) =>
         $"{name,-28} {Fraction(value),7} {Range(interval),16} {tasks,11}   {published}".TrimEnd();

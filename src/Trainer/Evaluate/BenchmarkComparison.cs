@@ -4,7 +4,7 @@ using Z1Coder.Trainer.Data;
 
 namespace Z1Coder.Trainer.Evaluate;
 
-/// <summary>One benchmark of two runs, from their files of results; answers and limits too where the runs keep them beside the results.</summary>
+/// <summary>One benchmark of two runs, from their files of results; answers and limits too where the runs keep them beside.</summary>
 public sealed record BenchmarkComparison
 {
     private const string PlainResults = "results.jsonl";
@@ -25,7 +25,9 @@ public sealed record BenchmarkComparison
     /// <param name="a">A results file, or a directory of results files.</param>
     /// <param name="b">The other.</param>
     /// <param name="alone">Benchmarks that one run alone has, with the run's path.</param>
-    /// <exception cref="InvalidInputException">One is no run, they have no benchmark in common, or they were graded by other tests or limits.</exception>
+    /// <exception cref="InvalidInputException">
+    /// One is no run, they have no benchmark in common, or they were graded by different tests or under different limits.
+    /// </exception>
     public static IReadOnlyList<BenchmarkComparison> Read(string a, string b, out IReadOnlyList<(string Benchmark, string Run)> alone)
     {
         var (left, right) = (FilesOf(a), FilesOf(b));
@@ -36,7 +38,7 @@ public sealed record BenchmarkComparison
             return [Of(x.Key + y.Key, x.Value, y.Value)];             // at least one of the names is empty
         }
 
-        alone = [.. left.Keys.Except(right.Keys, StringComparer.Ordinal).Select(n => (n, a)), .. right.Keys.Except(left.Keys, StringComparer.Ordinal).Select(n => (n, b))];
+        alone = [.. left.Keys.Except(right.Keys).Select(n => (n, a)), .. right.Keys.Except(left.Keys).Select(n => (n, b))];
         var common = left.Keys.Intersect(right.Keys, StringComparer.Ordinal).ToList();
         return common.Count > 0
             ? [.. common.Select(name => Of(name, left[name], right[name]))]
@@ -44,7 +46,8 @@ public sealed record BenchmarkComparison
                 $"{a} holds {Names(left)}, {b} holds {Names(right)}; they have no benchmark in common.");
     }
 
-    private static string Names(SortedDictionary<string, string> files) => string.Join(", ", files.Keys.Select(n => n.Length > 0 ? n : PlainResults));
+    private static string Names(SortedDictionary<string, string> files) =>
+        string.Join(", ", files.Keys.Select(n => n.Length > 0 ? n : PlainResults));
 
     private static SortedDictionary<string, string> FilesOf(string path)
     {
@@ -52,7 +55,8 @@ public sealed record BenchmarkComparison
         if (!Directory.Exists(path))
         {
             var name = Path.GetFileName(path);
-            files.Add(name.EndsWith(EvaluationFiles.Results, StringComparison.Ordinal) ? name[..^EvaluationFiles.Results.Length] : "", path);
+            var named = name.EndsWith(EvaluationFiles.Results, StringComparison.Ordinal);
+            files.Add(named ? name[..^EvaluationFiles.Results.Length] : "", path);
             return files;
         }
 
@@ -75,11 +79,13 @@ public sealed record BenchmarkComparison
         CheckLimits(a, b);
         var (answersA, answersB) = (AnswerRow.Read(Beside(a, EvaluationFiles.Answers)), AnswerRow.Read(Beside(b, EvaluationFiles.Answers)));
         var comparison = PairedComparison.Of(TaskVerdicts.Read(a), TaskVerdicts.Read(b));
-        var changed = comparison.Paired.Select(t => t.TaskId).Where(id => TestsOf(answersA, id) is { } x && TestsOf(answersB, id) is { } y && x != y).ToList();
+        var changed = comparison.Paired.Select(t => t.TaskId)
+            .Where(id => TestsOf(answersA, id) is { } x && TestsOf(answersB, id) is { } y && x != y).ToList();
         return changed.Count == 0
             ? new BenchmarkComparison { Benchmark = name, Comparison = comparison, AnswersA = answersA, AnswersB = answersB }
             : throw new InvalidInputException(
-                $"{a} and {b} were graded by different tests in {changed.Count} of {comparison.Tasks} tasks (the first is \"{changed[0]}\"); both must be of one version of the benchmark.");
+                $"{a} and {b} were graded by different tests in {changed.Count} of {comparison.Tasks} tasks "
+                + $"(the first is \"{changed[0]}\"); both must be of one version of the benchmark.");
     }
 
     private static string? TestsOf(IReadOnlyDictionary<string, IReadOnlyList<AnswerRow>> answers, string task) =>
@@ -92,7 +98,9 @@ public sealed record BenchmarkComparison
         {
             if (right.TryGetValue(key, out var other) && other != value)
             {
-                throw new InvalidInputException($"{a} and {b} were graded under different limits: {key} is {value} in the first and {other} in the second; grade both alike.");
+                throw new InvalidInputException(
+                    $"{a} and {b} were graded under different limits: {key} is {value} in the first and {other} in the second; "
+                    + "grade both alike.");
             }
         }
     }

@@ -4,8 +4,8 @@ using Z1Coder.Trainer.Data;
 namespace Z1Coder.Trainer.Evaluate;
 
 /// <summary>
-/// Files of one graded benchmark in the directory of an evaluation, each called by the benchmark and one of these endings: written by the verbs
-/// of z1 eval, read by the comparison and the reports. One place, so that they cannot drift.
+/// Files of one graded benchmark in the directory of an evaluation, each called by the benchmark and one of these endings: written by the
+/// verbs of z1 eval, read by the comparison and the reports. One place, so that they cannot drift.
 /// </summary>
 public static class EvaluationFiles
 {

@@ -5,4 +5,8 @@ namespace Z1Coder.Trainer.Evaluate;
 /// <param name="Percent">0 to 100.</param>
 /// <param name="Source">Where it is published: owner/repository:path.</param>
 /// <param name="Kinds">Of the groups that were published, 0 to 100.</param>
-public sealed record PublishedFigure(string Model, double Percent, string Source, IReadOnlyDictionary<string, double>? Kinds = null);
+public sealed record PublishedFigure(string Model, double Percent, string Source, IReadOnlyDictionary<string, double>? Kinds = null)
+{
+    /// <summary>Of one group; null when it is not published.</summary>
+    public double? Of(string kind) => Kinds is not null && Kinds.TryGetValue(kind, out var percent) ? percent : null;
+}

@@ -4,9 +4,9 @@ namespace Z1Coder.Trainer.Evaluate;
 
 /// <summary>
 /// What the Z1-Coder project published for its models and for Qwen2.5-Coder-Instruct, whole benchmarks, pass@1: its table of results
-/// (assets/res1.png), and of BigCodeBench-Instruct its results.json. LiveCodeBench is from 2024-08-01 to 2024-11-01 with 10 samples at temperature
-/// 0.2, the others are greedy. A benchmark that neither file has is not here. Prompts of HumanEval+, MBPP+ and the Pro benchmarks are not in that
-/// repository: an offset of a few points may come from them.
+/// (assets/res1.png), and of BigCodeBench-Instruct its results.json. LiveCodeBench is from 2024-08-01 to 2024-11-01 with 10 samples at
+/// temperature 0.2, the others are greedy. A benchmark that neither file has is not here. Prompts of HumanEval+, MBPP+ and the Pro
+/// benchmarks are not in that repository: an offset of a few points may come from them.
 /// </summary>
 public static class PublishedFigures
 {
@@ -77,18 +77,20 @@ public static class PublishedFigures
         if (TasksOf(benchmark) is { } whole && basis.Present != whole)
         {
             var what = basis.Present < whole ? "a part" : "another version";
-            yield return $"the data hold {N(basis.Present)} tasks of {N(whole)}: {(published ? "the comparison is on " : "")}{what} of the benchmark";
+            yield return $"the data hold {N(basis.Present)} tasks of {N(whole)}: {(published ? "the comparison is on " : "")}{what} "
+                + "of the benchmark";
         }
 
         if (counted < basis.Present)
         {
-            yield return $"{N(counted)} of the {N(basis.Present)} tasks in the data count{(published ? ": the comparison is on those" : "")}";
+            var those = published ? ": the comparison is on those" : "";
+            yield return $"{N(counted)} of the {N(basis.Present)} tasks in the data count{those}";
         }
 
         if (published && benchmark == LiveCodeBench)
         {
-            yield return $"the published figures are of the problems from {s_first:yyyy-MM-dd} to {s_last:yyyy-MM-dd}, whose number is not published, "
-                + "with 10 samples at temperature 0.2";
+            yield return $"the published figures are of the problems from {s_first:yyyy-MM-dd} to {s_last:yyyy-MM-dd}, whose number is not "
+                + "published, with 10 samples at temperature 0.2";
             if (basis.OutsideWindow > 0)
             {
                 yield return $"{N(basis.OutsideWindow)} of the {N(basis.Present)} tasks in the data are outside that window";

@@ -12,7 +12,9 @@ public sealed record ScoreBasis(int Present, int OutsideWindow, double FloorSeco
 {
     /// <summary>Of a run of the grader.</summary>
     public static ScoreBasis Of(Benchmark benchmark, IReadOnlyList<BenchmarkTask> tasks, EvaluationOptions options) =>
-        new(tasks.Count, PublishedFigures.OutsideWindow(benchmark.Name, tasks), options.FloorSeconds, options.ReferenceFactor, options.Limits.MemoryBytes);
+        new(
+            tasks.Count, PublishedFigures.OutsideWindow(benchmark.Name, tasks), options.FloorSeconds, options.ReferenceFactor,
+            options.Limits.MemoryBytes);
 
     /// <summary>Writes the property `limits` into an open object.</summary>
     internal void WriteLimits(Utf8JsonWriter json)

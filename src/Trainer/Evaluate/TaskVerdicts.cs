@@ -51,7 +51,10 @@ public sealed record TaskVerdicts(string TaskId, IReadOnlyList<bool> Passed, str
         }
 
         return order.Count > 0
-            ? [.. order.Select(id => new TaskVerdicts(id, passed[id], outcomes[id].Where((_, i) => !passed[id][i]).FirstOrDefault(Passes)) { Outcomes = outcomes[id] })]
+            ? [.. order.Select(id => new TaskVerdicts(id, passed[id], outcomes[id].Where((_, i) => !passed[id][i]).FirstOrDefault(Passes))
+            {
+                Outcomes = outcomes[id],
+            })]
             : throw new InvalidInputException($"{path} holds no result; it must hold one JSON object per line.");
     }
 }

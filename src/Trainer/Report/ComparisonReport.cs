@@ -7,8 +7,8 @@ using static Z1Coder.Trainer.Report.HtmlPage;
 namespace Z1Coder.Trainer.Report;
 
 /// <summary>
-/// Two evaluation runs as one page: difference and its interval, McNemar's table and p, and every task by who solves it, with the answers of both side by
-/// side where they differ.
+/// Two evaluation runs as one page: difference and its interval, McNemar's table and p, and every task by who solves it, with the answers
+/// of both side by side where they differ.
 /// </summary>
 public static class ComparisonReport
 {
@@ -40,31 +40,34 @@ public static class ComparisonReport
 
     private static void Summary(StringBuilder html, IReadOnlyList<BenchmarkComparison> benchmarks)
     {
-        html.Append("<h2>Summary</h2><div class=\"w\"><table><tr><th>benchmark</th><th>tasks</th><th>A, %</th><th>B, %</th><th>B − A, points</th><th>95 % interval</th>");
-        html.Append("<th>only A</th><th>only B</th><th>p</th></tr>");
+        html.Append("<h2>Summary</h2><div class=\"w\"><table><tr><th>benchmark</th><th>tasks</th><th>A, %</th><th>B, %</th>");
+        html.Append("<th>B − A, points</th><th>95 % interval</th><th>only A</th><th>only B</th><th>p</th></tr>");
         foreach (var benchmark in benchmarks)
         {
             var c = benchmark.Comparison;
-            html.Append($"<tr><td>{Html(Name(benchmark))}</td><td>{c.Tasks}</td><td>{Percent(c.A)}</td><td>{Percent(c.B)}</td><td>{Points(c.B - c.A)}</td>");
-            html.Append($"<td>[{Points(c.Interval.Low)}, {Points(c.Interval.High)}]</td><td>{c.OnlyA}</td><td>{c.OnlyB}</td><td>{P(c)}</td></tr>");
+            html.Append($"<tr><td>{Html(Name(benchmark))}</td><td>{c.Tasks}</td><td>{Percent(c.A)}</td><td>{Percent(c.B)}</td>");
+            html.Append($"<td>{Points(c.B - c.A)}</td><td>[{Points(c.Interval.Low)}, {Points(c.Interval.High)}]</td>");
+            html.Append($"<td>{c.OnlyA}</td><td>{c.OnlyB}</td><td>{P(c)}</td></tr>");
         }
 
-        html.Append("</table></div><p><small>pass@1 on the tasks that both runs graded. The interval of the difference is a seeded bootstrap over tasks; p is McNemar's "
-            + "exact test, two-sided: the chance of a split of the differing tasks at least this uneven when each is equally likely to fall to either run.</small></p>");
+        html.Append("</table></div><p><small>pass@1 on the tasks that both runs graded. The interval of the difference is a seeded "
+            + "bootstrap over tasks; p is McNemar's exact test, two-sided: the chance of a split of the differing tasks at least this uneven "
+            + "when each is equally likely to fall to either run.</small></p>");
     }
 
     private static void One(StringBuilder html, BenchmarkComparison benchmark)
     {
         var c = benchmark.Comparison;
         var several = c.Paired.Any(t => t.A is not (0 or 1) || t.B is not (0 or 1));
-        html.Append($"<h2>{Html(Name(benchmark))}</h2><div class=\"w\"><table class=\"mcnemar\"><tr><th></th><th>B solves</th><th>B does not</th></tr>");
+        html.Append($"<h2>{Html(Name(benchmark))}</h2><div class=\"w\"><table class=\"mcnemar\">");
+        html.Append("<tr><th></th><th>B solves</th><th>B does not</th></tr>");
         html.Append($"<tr><th>A solves</th><td>{Count("both", c.Both)}</td><td>{Count("only-a", c.OnlyA)}</td></tr>");
         html.Append($"<tr><th>A does not</th><td>{Count("only-b", c.OnlyB)}</td><td>{Count("neither", c.Neither)}</td></tr></table></div>");
         html.Append($"<p>McNemar's exact p = {P(c)}</p>{Bar(c)}");
         if (several)
         {
-            html.Append("<p><small>Several samples per task: a task belongs to the run that solves the greater part of its samples; the test is the sign test over "
-                + "tasks.</small></p>");
+            html.Append("<p><small>Several samples per task: a task belongs to the run that solves the greater part of its samples; the "
+                + "test is the sign test over tasks.</small></p>");
         }
 
         if (c.Unpaired.Count > 0)
@@ -89,7 +92,8 @@ public static class ComparisonReport
         foreach (var task in tasks)
         {
             var (a, b) = (Of(benchmark.AnswersA, task.TaskId), Of(benchmark.AnswersB, task.TaskId));
-            html.Append($"<details><summary>{Html(task.TaskId)}: A {Html(task.OutcomeA)}{Share(task.A)}, B {Html(task.OutcomeB)}{Share(task.B)}</summary>");
+            html.Append($"<details><summary>{Html(task.TaskId)}: A {Outcome(task.OutcomeA, task.A)}, ");
+            html.Append($"B {Outcome(task.OutcomeB, task.B)}</summary>");
             var prompt = a.Concat(b).Select(r => r.Prompt).FirstOrDefault(p => p.Length > 0);
             html.Append(prompt is null ? "" : $"<details><summary>prompt</summary>{Pre(prompt, "q")}</details>");
             html.Append("<div class=\"two\">");
@@ -116,8 +120,14 @@ public static class ComparisonReport
     {
         if (tasks.Count > 0)
         {
-            html.Append($"<details><summary>{title}: {tasks.Count}</summary><div class=\"w\"><table><tr><th>task</th><th>A</th><th>B</th></tr>");
-            tasks.ForEach(t => html.Append($"<tr><td>{Html(t.TaskId)}</td><td>{Html(t.OutcomeA)}{Share(t.A)}</td><td>{Html(t.OutcomeB)}{Share(t.B)}</td></tr>"));
+            html.Append($"<details><summary>{title}: {tasks.Count}</summary><div class=\"w\"><table>");
+            html.Append("<tr><th>task</th><th>A</th><th>B</th></tr>");
+            foreach (var task in tasks)
+            {
+                html.Append($"<tr><td>{Html(task.TaskId)}</td><td>{Outcome(task.OutcomeA, task.A)}</td>");
+                html.Append($"<td>{Outcome(task.OutcomeB, task.B)}</td></tr>");
+            }
+
             html.Append("</table></div></details>");
         }
     }
@@ -126,13 +136,15 @@ public static class ComparisonReport
     private static string Bar(PairedComparison c)
     {
         const double width = 720;
-        (string Name, int Tasks, int Colour)[] parts = [("both", c.Both, 2), ("only A", c.OnlyA, 1), ("only B", c.OnlyB, 0), ("neither", c.Neither, 5)];
+        (string Name, int Tasks, int Colour)[] parts =
+            [("both", c.Both, 2), ("only A", c.OnlyA, 1), ("only B", c.OnlyB, 0), ("neither", c.Neither, 5)];
         var svg = new StringBuilder($"<figure><svg viewBox=\"0 0 {width} 18\" role=\"img\" aria-label=\"tasks by who solves them\">");
         var x = 0.0;
         foreach (var (name, tasks, colour) in parts)
         {
             var part = width * tasks / c.Tasks;
-            svg.Append(CultureInfo.InvariantCulture, $"<rect class=\"c{colour}\" x=\"{x:F1}\" y=\"0\" width=\"{part:F1}\" height=\"18\"><title>{name} {tasks}</title></rect>");
+            svg.Append(CultureInfo.InvariantCulture, $"<rect class=\"c{colour}\" x=\"{x:F1}\" y=\"0\" width=\"{part:F1}\" height=\"18\">");
+            svg.Append($"<title>{name} {tasks}</title></rect>");
             x += part;
         }
 
@@ -150,11 +162,12 @@ public static class ComparisonReport
     private static IReadOnlyList<AnswerRow> Of(IReadOnlyDictionary<string, IReadOnlyList<AnswerRow>> answers, string task) =>
         answers.TryGetValue(task, out var rows) ? rows : [];
 
-    private static string Share(double fraction) => fraction is 0 or 1 ? "" : $" ({Percent(fraction)} %)";
+    private static string Outcome(string name, double solved) => Html(name) + (solved is 0 or 1 ? "" : $" ({Percent(solved)} %)");
 
     private static string Count(string name, int value) => $"<data class=\"{name}\" value=\"{value}\">{value}</data>";
 
-    private static string Points(double difference) => Figure(difference, (100 * difference).ToString("+0.0;-0.0;0.0", CultureInfo.InvariantCulture));
+    private static string Points(double difference) =>
+        Figure(difference, (100 * difference).ToString("+0.0;-0.0;0.0", CultureInfo.InvariantCulture));
 
     private static string P(PairedComparison c) => Figure(c.P, c.P.ToString("G3", CultureInfo.InvariantCulture));
 }

@@ -8,8 +8,9 @@ using static Z1Coder.Trainer.Report.HtmlPage;
 namespace Z1Coder.Trainer.Report;
 
 /// <summary>
-/// An evaluation as one page, from the files that the verbs of z1 eval leave in a directory (<see cref="EvaluationFiles"/>): the scores beside the
-/// published figures, outcomes, groups, and every task with its outcome and, folded, prompt, answer and error text. Only the verdicts must be there.
+/// An evaluation as one page, from the files that the verbs of z1 eval leave in a directory (<see cref="EvaluationFiles"/>): the scores
+/// beside the published figures, outcomes, groups, and every task with its outcome and, folded, prompt, answer and error text. Only the
+/// verdicts must be there.
 /// </summary>
 public static class EvaluationReport
 {
@@ -27,7 +28,8 @@ public static class EvaluationReport
         }
 
         var runs = names.Select(name => Read(folder, name)).ToList();
-        var html = new StringBuilder(Begin("z1 eval", $"Evaluation {Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder)))}"));
+        var title = Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder)));
+        var html = new StringBuilder(Begin("z1 eval", $"Evaluation {title}"));
         Scores(html, runs);
         runs.ForEach(r => One(html, r));
         return html.Append(End).ToString();
@@ -52,7 +54,8 @@ public static class EvaluationReport
             return;
         }
 
-        List<string> models = [.. PublishedFigures.Models.Where(m => scored.Exists(r => Published(r.Score!.Value).Exists(p => p.Model == m)))];
+        var named = scored.SelectMany(r => Published(r.Score!.Value)).Select(p => p.Model).ToHashSet();
+        List<string> models = [.. PublishedFigures.Models.Where(named.Contains)];
         var chart = new ScoreChart("pass@1, %", "strokes are published figures", models);
         html.Append("<h2>Scores</h2><div class=\"w\"><table class=\"scores\">");
         html.Append("<tr><th>benchmark</th><th>pass@1, %</th><th>95 % interval</th><th>tasks</th>");
@@ -65,13 +68,12 @@ public static class EvaluationReport
             var (present, whole) = (Number(score, "tasks_present"), Number(score, "tasks_published"));
             var tasks = $"{Whole(Number(score, "tasks"))}{(whole > 0 && present != whole ? $" of {Whole(whole)}" : "")}";
             Row(html, run.Name, score, tasks, models.Select(m => Find(published, m)?.Percent));
-            chart.Add(
-                run.Name, Number(score, "pass_at_1"), Number(score, "low"), Number(score, "high"), [.. published.Select(p => (p.Model, p.Percent))]);
+            var marks = published.Select(p => (p.Model, p.Percent)).ToList();
+            chart.Add(run.Name, Number(score, "pass_at_1"), Number(score, "low"), Number(score, "high"), marks);
             foreach (var kind in Objects(score, "kind_scores"))
             {
                 var name = Text(kind, "kind");
-                double? Kind(string model) => Find(published, model)?.Kinds is { } kinds && kinds.TryGetValue(name, out var percent) ? percent : null;
-                Row(html, $"– {name}", kind, Whole(Number(kind, "tasks")), models.Select(Kind));
+                Row(html, $"– {name}", kind, Whole(Number(kind, "tasks")), models.Select(m => Find(published, m)?.Of(name)));
             }
         }
 
@@ -95,7 +97,8 @@ public static class EvaluationReport
         html.Append($"<td>[{Percent(Number(score, "low"))}, {Percent(Number(score, "high"))}]</td><td class=\"n\">{Html(tasks)}</td>");
         foreach (var figure in published)
         {
-            html.Append(figure is { } percent ? $"<td>{Figure(percent, percent.ToString("F1", CultureInfo.InvariantCulture))}</td>" : "<td>–</td>");
+            var shown = figure is { } percent ? Figure(percent, percent.ToString("F1", CultureInfo.InvariantCulture)) : "–";
+            html.Append($"<td>{shown}</td>");
         }
 
         html.Append("</tr>");
@@ -132,7 +135,10 @@ public static class EvaluationReport
         html.Append("<th>all</th></tr>");
         if (kinds.Count > 1)
         {
-            kinds.ForEach(k => Counts(html, k.Length > 0 ? k : "no group", [.. run.Verdicts.Where(v => run.KindOf(v.TaskId) == k)], outcomes));
+            foreach (var kind in kinds)
+            {
+                Counts(html, kind.Length > 0 ? kind : "no group", [.. run.Verdicts.Where(v => run.KindOf(v.TaskId) == kind)], outcomes);
+            }
         }
 
         Counts(html, "all", run.Verdicts, outcomes);
@@ -152,7 +158,8 @@ public static class EvaluationReport
         facts.AddRange(Numbers(score, "pass_at").Where(p => p.Key != "1").Select(p => $"pass@{Html(p.Key)} {Percent(p.Value)} %"));
         if (Number(score, "pass_at_1_cut") is var cut && double.IsFinite(cut))
         {
-            facts.Add($"as answered {Percent(Number(score, "pass_at_1_as_answered"))} %, cut after the solution {Percent(cut)} %; the higher counts");
+            var answered = Number(score, "pass_at_1_as_answered");
+            facts.Add($"as answered {Percent(answered)} %, cut after the solution {Percent(cut)} %; the higher counts");
         }
 
         if (Strings(score, "excluded") is { Count: > 0 } excluded)
@@ -160,10 +167,10 @@ public static class EvaluationReport
             facts.Add($"do not count because their reference solution fails here: {Html(string.Join(", ", excluded))}");
         }
 
-        if (score.TryGetProperty("not_runnable", out var unable) && unable.ValueKind == JsonValueKind.Object && unable.EnumerateObject().Any())
+        if (score.TryGetProperty("not_runnable", out var unable) && unable.ValueKind == JsonValueKind.Object)
         {
-            facts.Add("not runnable here, a package is not installed: "
-                + Html(string.Join(", ", unable.EnumerateObject().Select(t => $"{t.Name} ({string.Join(", ", Items(t.Value))})"))));
+            var tasks = unable.EnumerateObject().Select(t => $"{t.Name} ({string.Join(", ", Items(t.Value))})").ToList();
+            facts.AddRange(tasks.Count > 0 ? [$"not runnable here, a package is not installed: {Html(string.Join(", ", tasks))}"] : []);
         }
 
         if (score.TryGetProperty("reference", out var reference) && reference.ValueKind == JsonValueKind.True)
@@ -171,8 +178,12 @@ public static class EvaluationReport
             facts.Add("the answers are the benchmark's own reference solutions");
         }
 
-        facts.Add($"timed out and run again alone {Whole(Number(score, "run_again_alone"))}, verdicts changed by it {Whole(Number(score, "changed_verdicts"))}");
-        html.Append($"<ul><li>{string.Join("</li><li>", facts)}</li></ul>");
+        if (Number(score, "run_again_alone") is var again && double.IsFinite(again))
+        {
+            facts.Add($"timed out and run again alone {Whole(again)}, verdicts changed by it {Whole(Number(score, "changed_verdicts"))}");
+        }
+
+        html.Append(facts.Count > 0 ? $"<ul><li>{string.Join("</li><li>", facts)}</li></ul>" : "");
     }
 
     private static void Task(StringBuilder html, Run run, TaskVerdicts verdicts)
@@ -189,13 +200,18 @@ public static class EvaluationReport
         for (var i = 0; i < Math.Min(SamplesShown, verdicts.Outcomes.Count); i++)
         {
             html.Append(verdicts.Outcomes.Count > 1 ? $"<p>{Html(verdicts.Outcomes[i])}</p>" : "");
-            html.Append(i < answers.Count ? Pre(answers[i].Text) : "");
+            if (answers.FirstOrDefault(a => a.Sample == i) is { } answer)
+            {
+                html.Append(Pre(answer.Text));
+                html.Append(answer.Finish is { } finish ? $"<p><small>ended by {Html(finish)}</small></p>" : "");
+            }
 
             if (Detail(run, verdicts, i) is { } detail)
             {
                 var times = $"{Seconds(detail.WallSeconds)} s of {Seconds(detail.LimitSeconds)} s";
                 html.Append(detail.Error.Length > 0
-                    ? $"<details><summary>standard error, {times}</summary>{Pre(detail.Error)}</details>" : $"<p><small>{times}</small></p>");
+                    ? $"<details><summary>standard error, {times}</summary>{Pre(detail.Error)}</details>"
+                    : $"<p><small>{times}</small></p>");
             }
         }
 
@@ -210,7 +226,10 @@ public static class EvaluationReport
     private static string Seconds(double value) => value.ToString("0.##", CultureInfo.InvariantCulture);
 
     private static List<PublishedFigure> Published(JsonElement score) =>
-        [.. Objects(score, "published").Select(p => new PublishedFigure(Text(p, "model"), Number(p, "percent"), Text(p, "source"), Numbers(p, "kinds")))];
+    [
+        .. Objects(score, "published")
+            .Select(p => new PublishedFigure(Text(p, "model"), Number(p, "percent"), Text(p, "source"), Numbers(p, "kinds"))),
+    ];
 
     private static PublishedFigure? Find(List<PublishedFigure> published, string model) => published.Find(p => p.Model == model);
 
@@ -239,8 +258,8 @@ public static class EvaluationReport
     private static string Whole(double value) => double.IsNaN(value) ? "–" : value.ToString("0", CultureInfo.InvariantCulture);
 
     private sealed record Run(
-        string Name, JsonElement? Score, IReadOnlyList<TaskVerdicts> Verdicts, IReadOnlyDictionary<string, IReadOnlyList<AnswerRow>> Answers,
-        IReadOnlyDictionary<(string TaskId, int Sample), RunDetail> Details)
+        string Name, JsonElement? Score, IReadOnlyList<TaskVerdicts> Verdicts,
+        IReadOnlyDictionary<string, IReadOnlyList<AnswerRow>> Answers, IReadOnlyDictionary<(string TaskId, int Sample), RunDetail> Details)
     {
         internal string KindOf(string task) => Answers.TryGetValue(task, out var rows) ? rows[0].Kind ?? "" : "";
     }

@@ -13,7 +13,7 @@ internal sealed class ScoreChart(string title, string unit, IReadOnlyList<string
     private const double Width = 720, RowHeight = 24, Left = 190, Right = 24, Top = 30, Bottom = 24;
     private const int TickEvery = 20;
 
-    private readonly List<(string Name, double Value, double Low, double High, IReadOnlyList<(string Mark, double Percent)> Published)> _rows = [];
+    private readonly List<Row> _rows = [];
 
     /// <summary>Adds a row.</summary>
     /// <param name="name">left of it</param>
@@ -25,7 +25,7 @@ internal sealed class ScoreChart(string title, string unit, IReadOnlyList<string
     {
         if (double.IsFinite(value))
         {
-            _rows.Add((name, value, low, high, published));
+            _rows.Add(new Row(name, value, low, high, published));
         }
     }
 
@@ -39,7 +39,8 @@ internal sealed class ScoreChart(string title, string unit, IReadOnlyList<string
 
         var height = Top + (_rows.Count * RowHeight) + Bottom;
         var svg = new StringBuilder();
-        svg.Append($"<figure><svg viewBox=\"0 0 {F(Width)} {F(height)}\" role=\"img\" aria-label=\"{Html(title)}\"><text class=\"t\" x=\"0\" y=\"16\">{Html(title)}</text>");
+        svg.Append($"<figure><svg viewBox=\"0 0 {F(Width)} {F(height)}\" role=\"img\" aria-label=\"{Html(title)}\">");
+        svg.Append($"<text class=\"t\" x=\"0\" y=\"16\">{Html(title)}</text>");
         for (var percent = 0; percent <= 100; percent += TickEvery)
         {
             svg.Append($"<line class=\"g\" x1=\"{F(X(percent))}\" x2=\"{F(X(percent))}\" y1=\"{F(Top)}\" y2=\"{F(height - Bottom)}\"/>");
@@ -51,12 +52,14 @@ internal sealed class ScoreChart(string title, string unit, IReadOnlyList<string
             var (name, value, low, high, published) = _rows[r];
             var y = Top + ((r + 0.5) * RowHeight);
             svg.Append($"<text text-anchor=\"end\" x=\"{F(Left - 10)}\" y=\"{F(y + 4)}\">{Html(name)}</text>");
-            svg.Append($"<line class=\"s0\" stroke-width=\"2\" x1=\"{F(X(100 * low))}\" x2=\"{F(X(100 * high))}\" y1=\"{F(y)}\" y2=\"{F(y)}\"/>");
+            svg.Append($"<line class=\"s0\" stroke-width=\"2\" x1=\"{F(X(100 * low))}\" x2=\"{F(X(100 * high))}\" ");
+            svg.Append($"y1=\"{F(y)}\" y2=\"{F(y)}\"/>");
             svg.Append($"<circle class=\"c0\" r=\"4\" cx=\"{F(X(100 * value))}\" cy=\"{F(y)}\"/>");
             foreach (var (mark, percent) in published)
             {
                 var x = X(percent);
-                svg.Append($"<line class=\"s{Colour(mark)}\" stroke-width=\"3\" x1=\"{F(x)}\" x2=\"{F(x)}\" y1=\"{F(y - 8)}\" y2=\"{F(y + 8)}\"><title>{Html(mark)}</title></line>");
+                svg.Append($"<line class=\"s{Colour(mark)}\" stroke-width=\"3\" x1=\"{F(x)}\" x2=\"{F(x)}\" y1=\"{F(y - 8)}\" ");
+                svg.Append($"y2=\"{F(y + 8)}\"><title>{Html(mark)}</title></line>");
             }
         }
 
@@ -72,6 +75,8 @@ internal sealed class ScoreChart(string title, string unit, IReadOnlyList<string
     private int Colour(string mark) => 1 + (Math.Max(0, marks.ToList().IndexOf(mark)) % 5);
 
     private static double X(double percent) => Left + (percent / 100 * (Width - Left - Right));
+
+    private sealed record Row(string Name, double Value, double Low, double High, IReadOnlyList<(string Mark, double Percent)> Published);
 
     private static string F(double value) => value.ToString("0.#", CultureInfo.InvariantCulture);
 }
