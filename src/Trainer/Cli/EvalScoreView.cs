@@ -70,7 +70,7 @@ internal sealed class EvalScoreView(TextWriter plain)
             var summary = score.Summary;
             var published = PublishedFigures.Of(score.Benchmark.Name);
             Row(table, score.Benchmark.Name, summary.PassAt1, summary.Interval, Tasks(score), m => Find(published, m)?.Percent);
-            foreach (var kind in summary.Kinds)
+            foreach (var kind in summary.Kinds.OrderBy(k => KindScore.Rank(k.Kind)))
             {
                 Row(table, $"  {kind.Kind}", kind.PassAt1, kind.Interval, $"{kind.Tasks}", m => Find(published, m)?.Of(kind.Kind));
             }
@@ -95,7 +95,7 @@ internal sealed class EvalScoreView(TextWriter plain)
         string Beside(Func<PublishedFigure, double?> figure) => published.Count == 0 ? ""
             : string.Join(", ", PublishedFigures.Models.Select(m => Find(published, m) is { } p && figure(p) is { } v ? Percent(v) : "-"));
         yield return Line(score.Benchmark.Name, summary.PassAt1, summary.Interval, Tasks(score), Beside(p => p.Percent));
-        foreach (var kind in summary.Kinds)
+        foreach (var kind in summary.Kinds.OrderBy(k => KindScore.Rank(k.Kind)))
         {
             yield return Line(
                 $"  {kind.Kind}", kind.PassAt1, kind.Interval, $"{kind.Tasks}",

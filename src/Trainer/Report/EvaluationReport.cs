@@ -70,7 +70,7 @@ public static class EvaluationReport
             Row(html, run.Name, score, tasks, models.Select(m => Find(published, m)?.Percent));
             var marks = published.Select(p => (p.Model, p.Percent)).ToList();
             chart.Add(run.Name, Number(score, "pass_at_1"), Number(score, "low"), Number(score, "high"), marks);
-            foreach (var kind in Objects(score, "kind_scores"))
+            foreach (var kind in Objects(score, "kind_scores").OrderBy(k => KindScore.Rank(Text(k, "kind"))))
             {
                 var name = Text(kind, "kind");
                 Row(html, $"– {name}", kind, Whole(Number(kind, "tasks")), models.Select(m => Find(published, m)?.Of(name)));
@@ -127,7 +127,7 @@ public static class EvaluationReport
 
     private static void Outcomes(StringBuilder html, Run run)
     {
-        var kinds = run.Verdicts.Select(v => run.KindOf(v.TaskId)).Distinct().ToList();
+        var kinds = run.Verdicts.Select(v => run.KindOf(v.TaskId)).Distinct().OrderBy(KindScore.Rank).ToList();
         var outcomes = run.Verdicts.SelectMany(v => v.Outcomes).Distinct()
             .OrderBy(o => Enum.TryParse<SandboxOutcome>(o, out var known) ? (int)known : int.MaxValue).ToList();
         html.Append("<div class=\"w\"><table class=\"outcomes\"><tr><th>samples</th>");
@@ -196,7 +196,7 @@ public static class EvaluationReport
         html.Append(verdicts.Passed.Count > 1 ? $", {passed} of {verdicts.Passed.Count} samples pass" : "");
         html.Append(Detail(run, verdicts, verdicts.Outcomes.ToList().IndexOf(verdicts.Outcome)) is { Error: { Length: > 0 } error }
             ? $" <small>{Html(error.TrimEnd().Split('\n')[^1])}</small></summary>" : "</summary>");
-        html.Append(answers is [{ Prompt.Length: > 0 }, ..] ? Pre(answers[0].Prompt, "q") : "");
+        html.Append(answers is [{ Prompt: { Length: > 0 } prompt }, ..] ? $"<details><summary>prompt</summary>{Pre(prompt, "q")}</details>" : "");
         for (var i = 0; i < Math.Min(SamplesShown, verdicts.Outcomes.Count); i++)
         {
             html.Append(verdicts.Outcomes.Count > 1 ? $"<p>{Html(verdicts.Outcomes[i])}</p>" : "");

@@ -49,7 +49,7 @@ internal static class HtmlPage
         h2{font-size:1.15rem;margin:2rem 0 .5rem;border-bottom:1px solid var(--line)}
         table{border-collapse:collapse}th{font-weight:500;white-space:nowrap}
         td,th{vertical-align:top;padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;font-variant-numeric:tabular-nums}
-        td.n{white-space:nowrap}
+        td.n{white-space:nowrap}.scores th{white-space:normal}
         .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:1rem}
         .two>div{min-width:0}details details{margin-left:1rem}
         .w{overflow-x:auto}pre{background:var(--box);padding:.7rem;overflow-x:auto;font-size:13px}

@@ -20,18 +20,22 @@ public sealed class EvalReportTests
         NeedSandbox();
         var folder = TinyBenchmarks.Folder("livecodebench_problems.jsonl");
         string[] runs = [Path.Combine(folder, "a"), Path.Combine(folder, "b")];
-        var first = Score(folder, runs[0], Answers("raise ValueError('</pre><script>')", Right), "--json").Json().GetProperty("benchmarks")[0];
+        var wrong = Answers("raise ValueError('</pre><script>')", Right);
+        var first = Score(folder, runs[0], wrong, "--json").Json().GetProperty("benchmarks")[0];
         Score(folder, runs[1], Answers("print(int(input()) ** 2)", Right)).Succeeded();
-        Assert.Equal((2, 1, JsonValueKind.Null), (I(first, "tasks_present"), I(first, "solved"), first.GetProperty("tasks_published").ValueKind));
-        Assert.Contains(first.GetProperty("caveats").EnumerateArray(), c => c.GetString() == "1 of the 2 tasks in the data are outside that window");
+        Assert.Equal((2, 1), (I(first, "tasks_present"), I(first, "solved")));
+        Assert.Equal(JsonValueKind.Null, first.GetProperty("tasks_published").ValueKind);
+        Assert.Contains("1 of the 2 tasks in the data are outside that window", first.GetProperty("caveats").EnumerateArray().Select(c => c.GetString()));
         Assert.Equal(4, first.GetProperty("published").GetArrayLength());
 
         var html = File.ReadAllText(Path.Combine(runs[0], "report.html"));
         Pages.IsSafe(html);
-        Assert.Equal([D(first, "pass_at_1"), D(first, "low"), D(first, "high"), 11.3, 8.7, 20.7, 18.4], Pages.Numbers(Pages.Row(html, "livecodebench")));
+        Assert.Equal(
+            [D(first, "pass_at_1"), D(first, "low"), D(first, "high"), 11.3, 8.7, 20.7, 18.4], Pages.Numbers(Pages.Row(html, "livecodebench")));
         var hard = first.GetProperty("kind_scores").EnumerateArray().Single(k => k.GetProperty("kind").GetString() == "hard");
         Assert.Equal([1, D(hard, "low"), D(hard, "high"), 0, 0, 0, 0], Pages.Numbers(Pages.Row(html, "– hard")));
-        Assert.Equal([0, D(first.GetProperty("kind_scores")[0], "low"), D(first.GetProperty("kind_scores")[0], "high"), 37.3, 24.6, 60.8, 60.4], Pages.Numbers(Pages.Row(html, "– easy")));
+        var easy = first.GetProperty("kind_scores")[0];
+        Assert.Equal([0, D(easy, "low"), D(easy, "high"), 37.3, 24.6, 60.8, 60.4], Pages.Numbers(Pages.Row(html, "– easy")));
         Assert.Contains("✗ 1_A (easy): Failed <small>ValueError: &lt;/pre&gt;&lt;script&gt;</small>", html);
         Assert.Contains("outside that window", html);
         using (var saved = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(runs[0], "livecodebench.score.json"))))
@@ -72,7 +76,8 @@ public sealed class EvalReportTests
             Z1.Run("eval", "score", "--benchmark", "mbpp", "--data", folder, "--reference", "--out", Path.Combine(folder, run)).Succeeded();
         }
 
-        Assert.Equal(File.ReadAllBytes(Path.Combine(folder, "a", "mbpp.answers.jsonl")), File.ReadAllBytes(Path.Combine(folder, "b", "mbpp.answers.jsonl")));
+        Assert.Equal(
+            File.ReadAllBytes(Path.Combine(folder, "a", "mbpp.answers.jsonl")), File.ReadAllBytes(Path.Combine(folder, "b", "mbpp.answers.jsonl")));
     }
 
     [Fact]
@@ -82,26 +87,34 @@ public sealed class EvalReportTests
         var benchmark = Benchmark.Find("humaneval-pro");
         var tasks = benchmark.Read([Path.Combine(TinyBenchmarks.Folder("humaneval_pro.json"), "humaneval_pro.json")]);
         using var sandbox = Sandbox.Create();
-        var options = new EvaluationOptions { Sandbox = sandbox, Limits = benchmark.Limits, FloorSeconds = benchmark.FloorSeconds, Reference = ReferenceCheck.Exclude };
-        var score = await BenchmarkScore.OfAsync(benchmark, tasks, [new Sample(tasks[0].TaskId, "x = ", CompletionMode.Program)], options, TestContext.Current.CancellationToken);
+        var options = new EvaluationOptions
+        {
+            Sandbox = sandbox, Limits = benchmark.Limits, FloorSeconds = benchmark.FloorSeconds, Reference = ReferenceCheck.Exclude,
+        };
+        Sample[] wrong = [new(tasks[0].TaskId, "x = ", CompletionMode.Program)];
+        var score = await BenchmarkScore.OfAsync(benchmark, tasks, wrong, options, TestContext.Current.CancellationToken);
         var lines = EvalScoreView.Lines(score, heading: true).ToList();
         Assert.Equal("humaneval-pro                    0.0      [0.0, 79.3]    1 of 164   51.2, 33.5, 69.5, 65.9", lines[1]);
         Assert.Equal("  the data hold 1 tasks of 164: the comparison is on a part of the benchmark", lines[2]);
         Assert.Contains("offset of a few points", lines[3]);
 
         using var text = new StringWriter();
-        var console = AnsiConsole.Create(new AnsiConsoleSettings { Ansi = AnsiSupport.No, Interactive = InteractionSupport.No, Out = new AnsiConsoleOutput(text) });
+        var console = AnsiConsole.Create(new AnsiConsoleSettings
+        {
+            Ansi = AnsiSupport.No, Interactive = InteractionSupport.No, Out = new AnsiConsoleOutput(text),
+        });
         console.Profile.Width = 200;
         console.Write(EvalScoreView.Table([score]));
-        var row = text.ToString().Split('\n').Single(l => l.Contains("humaneval-pro")).Split('│', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
-        Assert.Equal(["humaneval-pro", "0.0", "[0.0, 79.3]", "1 of 164", "51.2", "33.5", "69.5", "65.9"], row);
+        var row = text.ToString().Split('\n').Single(l => l.Contains("humaneval-pro")).Split('│', StringSplitOptions.TrimEntries);
+        Assert.Equal(["humaneval-pro", "0.0", "[0.0, 79.3]", "1 of 164", "51.2", "33.5", "69.5", "65.9"], row[1..^1]);
     }
 
     private static Z1Result Score(string folder, string output, string answers, params string[] more) => Z1.Run(
         ["eval", "score", "--benchmark", "livecodebench", "--data", folder, "--samples", answers, "--out", output, .. more]);
 
     private static string Answers(string script, string method) => TestFiles.Temporary(
-        JsonSerializer.Serialize((object[])[new { question_id = "1_A", code_list = (string[])[script] }, new { question_id = "abc", code_list = (string[])[method] }]), ".json");
+        JsonSerializer.Serialize(new (string Id, string Code)[] { ("1_A", script), ("abc", method) }
+            .Select(a => new { question_id = a.Id, code_list = (string[])[a.Code] })), ".json");
 
     private static int I(JsonElement element, string name) => element.GetProperty(name).GetInt32();
 

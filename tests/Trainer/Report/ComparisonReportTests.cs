@@ -9,7 +9,8 @@ namespace Z1Coder.Tests.Trainer.Report;
 public sealed class ComparisonReportTests
 {
     // By hand: 2 both, 1 only A, 5 only B, 1 neither; p = 2 (C(6,0) + C(6,1)) / 2^6 = 14 / 64.
-    private const string First = "t1:+ t2:+ t3:+ t4:- t5:- t6:- t7:- t8:- t9:- onlyhere:+", Second = "t9:- t8:+ t7:+ t6:+ t5:+ t4:+ t3:- t2:+ t1:+ onlythere:-";
+    private const string First = "t1:+ t2:+ t3:+ t4:- t5:- t6:- t7:- t8:- t9:- onlyhere:+";
+    private const string Second = "t9:- t8:+ t7:+ t6:+ t5:+ t4:+ t3:- t2:+ t1:+ onlythere:-";
 
     [Fact]
     public void The_page_says_what_the_json_says_and_what_a_hand_computed()
@@ -34,8 +35,8 @@ public sealed class ComparisonReportTests
         foreach (var comparison in json.GetProperty("comparisons").EnumerateArray())
         {
             var row = Pages.Row(html, comparison.GetProperty("benchmark").GetString()!);
-            Assert.Equal(
-                [D(comparison, "a"), D(comparison, "b"), D(comparison, "b") - D(comparison, "a"), D(comparison, "low"), D(comparison, "high"), D(comparison, "p")], Pages.Numbers(row));
+            var (share, other) = (D(comparison, "a"), D(comparison, "b"));
+            Assert.Equal([share, other, other - share, D(comparison, "low"), D(comparison, "high"), D(comparison, "p")], Pages.Numbers(row));
             Assert.Contains($"<td>{I(comparison, "only_a")}</td><td>{I(comparison, "only_b")}</td>", row);
         }
 
@@ -60,7 +61,8 @@ public sealed class ComparisonReportTests
         Pages.Verdicts(a, name, "</summary><script>1</script>:+ other:-", "<script>outcome</script>");
         Pages.Verdicts(b, name, "</summary><script>1</script>:- other:-", "<script>outcome</script>");
         Pages.Answers(a, name, ("</summary><script>1</script>", "h", "\nprompt of " + Pages.Hostile, "first\u0001 " + Pages.Hostile));
-        Pages.Answers(b, name, ("</summary><script>1</script>", "h", "prompt of " + Pages.Hostile, "second " + Pages.Hostile + new string('é', 30_000) + "the end"));
+        var longer = "second " + Pages.Hostile + new string('é', 30_000) + "the end";
+        Pages.Answers(b, name, ("</summary><script>1</script>", "h", "prompt of " + Pages.Hostile, longer));
         var (_, html) = Compare(a, b);
         Pages.IsSafe(html);
         Assert.True(html.IndexOf("first", StringComparison.Ordinal) < html.IndexOf("second", StringComparison.Ordinal));
@@ -92,7 +94,8 @@ public sealed class ComparisonReportTests
 
         // A file under another name says nothing about its benchmark.
         File.Copy(second, Path.Combine(none, "results.jsonl"));
-        Assert.Equal("humaneval", Z1.Run([.. Verb(first, Path.Combine(none, "results.jsonl")), "--json"]).Json().GetProperty("comparisons")[0].GetProperty("benchmark").GetString());
+        var compared = Z1.Run([.. Verb(first, Path.Combine(none, "results.jsonl")), "--json"]).Json().GetProperty("comparisons")[0];
+        Assert.Equal("humaneval", compared.GetProperty("benchmark").GetString());
         File.Delete(Path.Combine(none, "page.html"));
 
         File.WriteAllText(Path.Combine(a, "humaneval.score.json"), """{"limits": {"floor_seconds": 4, "reference_factor": 4}}""");

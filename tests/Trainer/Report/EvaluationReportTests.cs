@@ -11,10 +11,11 @@ namespace Z1Coder.Tests.Trainer.Report;
 public sealed class EvaluationReportTests
 {
     private const string Score = """
-        {"benchmark": "livecodebench", "reference": false, "pass_at_1": 0.3333333333333333, "low": 0.1234567890123, "high": 0.7, "tasks": 3, "tasks_present": 4,
-         "tasks_published": 880, "pass_at": {"1": 0.3333333333333333, "5": 0.625}, "outcomes": {"Passed": 1}, "excluded": ["x<1>"],
+        {"benchmark": "livecodebench", "reference": false, "pass_at_1": 0.3333333333333333, "low": 0.1234567890123, "high": 0.7,
+         "tasks": 3, "tasks_present": 4, "tasks_published": 880, "pass_at": {"1": 0.3333333333333333, "5": 0.625}, "outcomes": {"Passed": 1}, "excluded": ["x<1>"],
          "not_runnable": {"y": ["numpy"]}, "run_again_alone": 1, "changed_verdicts": 0, "caveats": ["a part <only>"],
-         "kind_scores": [{"kind": "easy", "tasks": 2, "pass_at_1": 0.5, "low": 0.1, "high": 0.9}, {"kind": "odd", "tasks": 1, "pass_at_1": 0, "low": 0, "high": 0.8}],
+         "kind_scores": [{"kind": "easy", "tasks": 2, "pass_at_1": 0.5, "low": 0.1, "high": 0.9},
+                         {"kind": "odd", "tasks": 1, "pass_at_1": 0, "low": 0, "high": 0.8}],
          "published": [{"model": "Z1-Coder-7B", "percent": 20.7, "source": "somewhere", "kinds": {"easy": 60.8}}]}
         """;
 
@@ -44,6 +45,31 @@ public sealed class EvaluationReportTests
         Assert.Contains("Not solved in every sample: 2", html);
         Assert.Contains("✗ t2 (easy): TimedOut", html);
         Assert.Contains("<summary>Solved: 1</summary>", html);
+        Assert.True(html.IndexOf("<tr><td>easy</td>", StringComparison.Ordinal) < html.IndexOf("<tr><td>no group</td>", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void Difficulties_stand_from_easy_to_hard_and_other_groups_after_them_as_they_come() =>
+        Assert.Equal(["easy", "medium", "hard", "z", "a"], ((string[])["z", "hard", "a", "easy", "medium"]).OrderBy(KindScore.Rank));
+
+    [Fact]
+    public void Answers_are_found_by_their_sample_number_however_the_file_is_ordered()
+    {
+        var folder = Pages.Folder();
+        Pages.Verdicts(folder, "humaneval", "t1:+-+");
+        File.WriteAllLines(Path.Combine(folder, "humaneval.answers.jsonl"),
+        [
+            """{"task_id": "t1", "sample": 2, "completion": "third", "finish": "length"}""",
+            """{"task_id": "t1", "sample": 0, "completion": "first", "finish": "end_token"}""",
+            """{"task_id": "t1", "sample": 0, "completion": "of an earlier way of asking"}""",
+        ]);
+        var html = EvaluationReport.Render(folder);
+        Assert.Matches("Passed</p><pre>\nfirst</pre><p><small>ended by end_token</small></p><p>Failed</p><p>Passed</p><pre>\nthird</pre>", html);
+        Assert.Contains("ended by length", html);
+        Assert.DoesNotContain("an earlier way", html);
+        File.AppendAllText(Path.Combine(folder, "humaneval.answers.jsonl"), """{"task_id": "t1", "sample": "0", "completion": "x"}""");
+        var error = Assert.Throws<InvalidInputException>(() => EvaluationReport.Render(folder));
+        Assert.Contains("humaneval.answers.jsonl:4", error.Message);
     }
 
     [Fact]
@@ -53,10 +79,11 @@ public sealed class EvaluationReportTests
         Pages.Verdicts(folder, "humaneval", "t1:- t2:- t3:-+--- t4:+");
         Pages.IsSafe(EvaluationReport.Render(folder));
         object Detail(string task, int sample, string run, string outcome, string stderr) =>
-            new { task_id = task, run, sample, outcome, exit_code = 1, limit_seconds = 4.0, wall_seconds = 0.25, cpu_seconds = 0.2, stderr };
+            new { task_id = task, run, sample, outcome, exit_code = 1, limit_seconds = 4.0, wall_seconds = 0.25, stderr };
         File.WriteAllLines(Path.Combine(folder, "humaneval.details.jsonl"), ((object[])[
             Detail("t1", 0, "reference", "Failed", "of the reference"), Detail("t1", 0, "sample", "TimedOut", "of the first try"),
-            Detail("t1", 0, "alone", "Failed", "line one\nAssertionError: " + Pages.Hostile), Detail("t2", 0, "sample", "Crashed", "of another program"),
+            Detail("t1", 0, "alone", "Failed", "line one\nAssertionError: " + Pages.Hostile),
+            Detail("t2", 0, "sample", "Crashed", "of another program"),
             Detail("t3", 4, "sample", "Failed", "of a sample that is not shown"),
         ]).Select(d => JsonSerializer.Serialize(d)));
         var html = EvaluationReport.Render(folder);
@@ -78,7 +105,7 @@ public sealed class EvaluationReportTests
         const string name = "<i>bench";
         Pages.Verdicts(folder, name, "<b>t1</b>:-", Pages.Hostile);
         Pages.Answers(folder, name, ("<b>t1</b>", "h", Pages.Hostile, Pages.Hostile));
-        File.WriteAllText(Path.Combine(folder, name + ".score.json"), Score.Replace("somewhere", "<script>", StringComparison.Ordinal).Replace("easy", "<script>", StringComparison.Ordinal));
+        File.WriteAllText(Path.Combine(folder, name + ".score.json"), Score.Replace("somewhere", "<script>").Replace("easy", "<script>"));
         var html = EvaluationReport.Render(folder);
         Pages.IsSafe(html);
         Assert.Contains("&lt;img src=x", html);
@@ -88,13 +115,17 @@ public sealed class EvaluationReportTests
     public void A_folder_that_is_no_evaluation_and_files_that_are_not_what_they_are_called_are_one_sentence()
     {
         var folder = Pages.Folder();
-        Assert.Contains("is no evaluation", Assert.Throws<InvalidInputException>(() => EvaluationReport.Render(folder)).Message);
-        Assert.Contains("is no evaluation", Assert.Throws<InvalidInputException>(() => EvaluationReport.Render(Path.Combine(folder, "none"))).Message);
+        foreach (var none in (string[])[folder, Path.Combine(folder, "none")])
+        {
+            Assert.Contains("is no evaluation", Assert.Throws<InvalidInputException>(() => EvaluationReport.Render(none)).Message);
+        }
+
         Z1.Run("report", folder).FailedWith("not a run");
         Pages.Verdicts(folder, "humaneval", "t1:+");
         Assert.Equal(Path.Combine(folder, "report.html") + "\n", Z1.Run("report", folder).Succeeded().Output);
         Pages.IsSafe(File.ReadAllText(Path.Combine(folder, "report.html")));
-        File.WriteAllText(Path.Combine(folder, "humaneval.details.jsonl"), """{"task_id": "t1", "run": "sample", "sample": "0", "outcome": "Failed"}""");
+        const string wrong = """{"task_id": "t1", "run": "sample", "sample": "0", "outcome": "Failed"}""";
+        File.WriteAllText(Path.Combine(folder, "humaneval.details.jsonl"), wrong);
         Z1.Run("report", folder).FailedWith("humaneval.details.jsonl:1", "\"sample\"");
         File.WriteAllText(Path.Combine(folder, "humaneval.score.json"), "<html>");
         Z1.Run("report", folder).FailedWith("humaneval.score.json is not a score");

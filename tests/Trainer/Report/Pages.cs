@@ -14,8 +14,8 @@ internal static partial class Pages
 
     private static readonly HashSet<string> s_tags =
     [
-        "html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p", "small", "b", "div", "table", "tr", "th", "td", "ul", "li", "pre", "details", "summary",
-        "data", "figure", "figcaption", "span", "svg", "text", "line", "circle", "rect", "polyline", "br",
+        "html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p", "small", "b", "div", "table", "tr", "th", "td", "ul", "li",
+        "pre", "details", "summary", "data", "figure", "figcaption", "span", "svg", "text", "line", "circle", "rect", "polyline", "br",
     ];
 
     /// <summary>A folder of its own below the temporary one.</summary>
@@ -34,8 +34,8 @@ internal static partial class Pages
     }
 
     /// <summary>Answers, one a task.</summary>
-    internal static void Answers(string folder, string benchmark, params (string Task, string Tests, string Prompt, string Text)[] answers) =>
-        File.WriteAllLines(EvaluationFiles.PathOf(folder, benchmark, EvaluationFiles.Answers), answers.Select(a => JsonSerializer.Serialize(new
+    internal static void Answers(string folder, string name, params (string Task, string Tests, string Prompt, string Text)[] answers) =>
+        File.WriteAllLines(EvaluationFiles.PathOf(folder, name, EvaluationFiles.Answers), answers.Select(a => JsonSerializer.Serialize(new
         {
             task_id = a.Task, sample = 0, kind = "easy", tests = a.Tests, prompt = a.Prompt, completion = a.Text,
         })));

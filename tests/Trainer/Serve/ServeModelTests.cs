@@ -1,5 +1,6 @@
 using Xunit;
 using Z1Coder.Trainer.Data;
+using Z1Coder.Trainer.Decode;
 using Z1Coder.Trainer.Serve;
 
 namespace Z1Coder.Tests.Trainer.Serve;
@@ -23,7 +24,8 @@ public sealed class ServeModelTests : IDisposable
     }
 
     [Fact]
-    public void A_model_that_does_not_sample_is_greedy() => Assert.Equal(0, Load("""{"do_sample": false, "temperature": 0.7}""").Temperature);
+    public void A_model_that_does_not_sample_is_greedy() =>
+        Assert.Equal(0, Load("""{"do_sample": false, "temperature": 0.7}""").Temperature);
 
     [Theory]
     [InlineData("""{"do_sample": "yes"}""", "do_sample is \"yes\"; it must be true or false")]
@@ -47,7 +49,7 @@ public sealed class ServeModelTests : IDisposable
         Assert.DoesNotContain('\n', error.Message);
     }
 
-    private Z1Coder.Trainer.Decode.Sampling Load(string file)
+    private Sampling Load(string file)
     {
         File.WriteAllText(Path.Combine(_served.Directory, "generation_config.json"), file);
         return ServeModel.Load(_served.Directory, null).Sampling;
