@@ -102,8 +102,8 @@ Task("demo").IsDependentOn("build").Does(() => Expect(Execute("artifacts/z1/z1",
 Task("perf").IsDependentOn("build").Does(() =>
     Expect(Execute("artifacts/z1/z1", ["perf", "run", .. word == "" ? [] : word.Split(' ')]), "perf"));
 
-void PublishTo(string folder) => Expect(Execute("dotnet", ["publish", "src/Trainer/Trainer.csproj", "-c", "Release", "-r", "linux-x64", "--self-contained",
-    "-p:PublishSingleFile=true", "-p:PublishTrimmed=true", "-p:PublishReadyToRun=true", "-p:DebugType=embedded", "--nologo", "-v", "quiet", "-o", folder]), "publish");
+void PublishTo(string folder, params string[] more) => Expect(Execute("dotnet", ["publish", "src/Trainer/Trainer.csproj", "-c", "Release", "-r", "linux-x64", "--self-contained",
+    "-p:PublishSingleFile=true", "-p:PublishTrimmed=true", "-p:PublishReadyToRun=true", "-p:DebugType=embedded", "--nologo", "-v", "quiet", "-o", folder, .. more]), "publish");
 
 Task("publish").IsDependentOn("build").Does(() =>
 {
@@ -116,7 +116,7 @@ Task("gpu-bundle").IsDependentOn("build").Does(() =>
 {
     const string bundle = "artifacts/gpu-bundle";
     if (DirectoryExists(bundle)) DeleteDirectory(bundle, new DeleteDirectorySettings { Recursive = true, Force = true });
-    PublishTo(bundle);
+    PublishTo(bundle, "-p:EnableCompressionInSingleFile=true");     // it is copied once and starts few times
     CopyDirectory("tests/golden", $"{bundle}/golden");
     CopyFile("perf/z1-gpu", $"{bundle}/z1-gpu");
     CopyFile("perf/peer/bench_gpu.py", $"{bundle}/bench_gpu.py");

@@ -18,5 +18,6 @@ public static class PerfSuite
         .. AdamWPerf.Cases(size),
         .. CastPerf.Cases(size),
         .. ArgmaxPerf.Cases(size),
+        .. SamplePerf.Cases(size),
     ];
 }

@@ -25,6 +25,12 @@ public static class MatmulPerf
     private static readonly (int M, int N, int K)[] s_decoding =
         [(1, 1152, 896), (1, 9728, 896), (1, 896, 4864), (1, 151936, 896), (4, 9728, 896), (8, 9728, 896)];
 
+    private static readonly (int M, int N, int K)[] s_rows =
+    [
+        (1, 2816, 512), (8, 2816, 512), (16, 2816, 512), (64, 2816, 512), (8, 512, 1408),
+        (8, 9728, 896), (32, 9728, 896), (64, 9728, 896), (64, 896, 4864),
+    ];
+
     /// <summary>Every case; both element types on a CPU. Two products may share the shape of their bias gradient: it is timed once.</summary>
     public static IEnumerable<PerfCase> Cases(PerfSize size) => All(size).DistinctBy(c => (c.Name, c.Shape));
 
@@ -43,6 +49,12 @@ public static class MatmulPerf
         {
             yield return Forward<BFloat16>("bf16", m, n, k);
             yield return Forward<float>("fp32", m, n, k);
+        }
+
+        foreach (var (m, n, k) in size == PerfSize.Cpu ? s_rows : [])
+        {
+            yield return ForwardRows<BFloat16>("bf16", m, n, k);
+            yield return ForwardRows<float>("fp32", m, n, k);
         }
     }
 
@@ -74,5 +86,13 @@ public static class MatmulPerf
         {
             var (x, w, y) = (p.Random<T>(m, k), p.Random<T>(n, k), p.Output<T>("y", m, n));
             return stream => Matmul.Forward(stream, x, w, default, y);
+        });
+
+    private static PerfCase ForwardRows<T>(string dtype, int m, int n, int k)
+        where T : unmanaged =>
+        new($"Matmul.ForwardRows {dtype}", $"{m}x{n}x{k}", Matmul.ForwardCost(m, n, k, dtype == "bf16" ? 2 : 4), p =>
+        {
+            var (x, w, y) = (p.Random<T>(m, k), p.Random<T>(n, k), p.Output<T>("y", m, n));
+            return stream => Matmul.ForwardRows(stream, x, w, default, y);
         });
 }

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.CompilerServices;
 using Z1Coder.Kernels;
 using Z1Coder.Runtime;
 using Z1Coder.Trainer.Model;
@@ -28,6 +29,12 @@ public static class DecodeSteps
         weights.Arena.Allocate();
         StepWeights.Fill(weights);
         var bytes = weights.Tensors.ToArray().Sum(t => t.Bytes);
+
+        // of the middle pass. A tied embedding is read once, as the head; its gather of a row per sequence is not counted.
+        var context = Prompt + (fresh / 2);
+        var cached = 2L * config.NumHiddenLayers * config.NumKeyValueHeads * config.HeadDim * context * batch * Unsafe.SizeOf<T>();
+        var products = weights.Tensors.ToArray().Where(t => t.Shape.Rank == 2).Sum(t => (long)t.Count);
+        var flops = batch * ((2.0 * products) + (4.0 * config.NumHiddenLayers * config.NumAttentionHeads * config.HeadDim * context));
         using var cache = new KvCache<T>(config, batch, Prompt + fresh + 1, stream);
         using var activations = new DecodeActivations<T>(config, Prompt * batch, batch, Prompt + fresh + 1, stream);
         var model = new Qwen2<T>(weights);
@@ -37,6 +44,7 @@ public static class DecodeSteps
         var (tokens, positions) = (new int[batch], new int[batch]);
         var (decode, prefill) = (new double[repeats], new double[repeats]);
         var (reads, shares) = (new double[repeats], new double[repeats]);
+        var (rates, arithmetic) = (new double[repeats], new double[repeats]);
         long allocated = 0;
         for (var r = -1; r < repeats; r++)
         {
@@ -45,7 +53,7 @@ public static class DecodeSteps
                 Thread.Sleep(120);                      // the tier-1 compiler works in the background
             }
 
-            var read = ReadRate(stream, weights);
+            var (read, rate) = (ReadRate(stream, weights), FmaRate(stream));
             var start = Stopwatch.GetTimestamp();
             model.Prefill(stream, activations, cache, prompts, lengths, slots);
             var middle = Stopwatch.GetTimestamp();
@@ -59,13 +67,15 @@ public static class DecodeSteps
 
             allocated = GC.GetTotalAllocatedBytes(precise: true) - before;
             var elapsed = Stopwatch.GetElapsedTime(middle).TotalSeconds;
-            read = Math.Max(read, ReadRate(stream, weights));
+            (read, rate) = (Math.Max(read, ReadRate(stream, weights)), Math.Max(rate, FmaRate(stream)));
             if (r >= 0)
             {
                 prefill[r] = Stopwatch.GetElapsedTime(start, middle).TotalSeconds;
                 decode[r] = elapsed;
                 reads[r] = read;
-                shares[r] = bytes * fresh / elapsed / read;
+                rates[r] = rate;
+                shares[r] = (bytes + cached) * fresh / elapsed / read;
+                arithmetic[r] = rate > 0 ? flops * fresh / elapsed / rate : 0;
             }
         }
 
@@ -73,12 +83,17 @@ public static class DecodeSteps
         Array.Sort(prefill);
         Array.Sort(reads);
         Array.Sort(shares);
+        Array.Sort(rates);
+        Array.Sort(arithmetic);
         var (median, passes) = (decode[repeats / 2], (double)fresh);
         return new DecodeResult(
             $"{size} {(typeof(T) == typeof(float) ? "fp32" : "bf16")} x{batch}", batch * passes / median, batch * passes / decode[0],
-            [decode[repeats / 5] / passes, median / passes, decode[Math.Min(repeats - 1, repeats * 4 / 5)] / passes], bytes, bytes * passes / median / 1e9,
-            reads[repeats / 2] / 1e9, shares[repeats / 2], batch * Prompt / prefill[repeats / 2], ProcStatus.PeakResidentBytes(), allocated / fresh);
+            [decode[repeats / 5] / passes, median / passes, decode[Math.Min(repeats - 1, repeats * 4 / 5)] / passes], bytes + cached, flops,
+            reads[repeats / 2] / 1e9, rates[repeats / 2] / 1e9, shares[repeats / 2], arithmetic[repeats / 2], batch * Prompt / prefill[repeats / 2], ProcStatus.PeakResidentBytes(), allocated / fresh);
     }
+
+    /// <summary>Of fp32 multiply-adds on a CPU, which both element types are computed with; 0, no floor, on a device.</summary>
+    private static double FmaRate(ComputeStream stream) => stream is CpuStream cpu ? Roofs.FmaRate(cpu, passes: 6) : 0;
 
     /// <summary>Of the same weights on a CPU; half of what a copy moves on a device.</summary>
     private static double ReadRate<T>(ComputeStream stream, ParameterSet<T> weights)

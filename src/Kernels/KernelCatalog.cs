@@ -32,6 +32,7 @@ public static class KernelCatalog
         .. PartialSums.CudaKernels,
         .. RmsNorm.CudaKernels,
         .. Rope.CudaKernels,
+        .. Sample.CudaKernels,
         .. SwiGlu.CudaKernels,
     ];
 }

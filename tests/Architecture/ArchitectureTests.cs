@@ -8,7 +8,7 @@ namespace Z1Coder.Tests.Architecture;
 public sealed partial class ArchitectureTests
 {
     private static readonly string[] s_folders =
-        ["Data", "Tokens", "Batches", "Model", "Optimize", "Checkpoints", "Decode", "Evaluate", "Curation", "Train", "Report", "Cli"];
+        ["Data", "Tokens", "Batches", "Model", "Optimize", "Checkpoints", "Decode", "Evaluate", "Curation", "Train", "Report", "Serve", "Cli"];
 
     private static string Root => Goldens.RepositoryRoot;
 

@@ -16,5 +16,6 @@ public sealed class RoofsTests
         Assert.InRange(roofs.ReadBytesPerSecond, 1e7, 1e13);
         Assert.InRange(roofs.GemmFlopsPerSecond<float>(), 1e7, 1e15);
         Assert.InRange(roofs.GemmFlopsPerSecond<BFloat16>(), 1e7, 1e15);
+        Assert.InRange(Roofs.FmaRate(stream, passes: 2), 1e6, 1e15);
     }
 }

@@ -6,14 +6,18 @@ using Z1Coder.Runtime;
 namespace Z1Coder.Kernels;
 
 /// <summary>
-/// y = x·wᵀ for a handful of rows of x, where the time goes into reading w: every element of w is loaded once per two rows of x, and
-/// rows of w are spread over the workers. Each element of y is 16 chains of fused multiply-adds, one per lane, folded in a fixed order.
-/// Elements are taken 32 at a time: of bfloat16 the even ones, then the odd ones, which a shift and a mask widen where they stand.
+/// y = x·wᵀ whose every element depends on its row of x and its row of w alone: 16 chains of fused multiply-adds, one per lane, folded as
+/// a tree of neighbours, whatever tile, worker or number of rows computes it. Elements are taken 32 at a time: of bfloat16 the even ones,
+/// then the odd ones, which a shift and a mask widen where they stand. Rows of w are spread over the workers. With one row of x the time
+/// goes into reading w; with more, four rows of x meet four of w in registers, and a block of x stays in the second-level cache while a
+/// stretch of w passes.
 /// </summary>
 internal static unsafe class FewRowsGemm
 {
     private const int Streams = 4;                  // places of w read side by side: 4 or 8 independent chains
     private const long BytesPerPart = 2L << 20;     // of w, read by one worker at a stretch: each start costs until the reads run ahead
+    private const long BytesOfX = 512 << 10;        // of x, kept in a second-level cache of 1 MiB beside the passing w
+    private const int TileRows = 4;                 // of x, by Streams of w: 16 sums, 10 operands and a mask in 32 registers
 
     /// <summary>C = A·B with contiguous K in both (A [M, K], B [N, K] read as its transpose).</summary>
     public static void Run<T>(CpuStream stream, in Gemm<T, T> gemm)
@@ -21,7 +25,9 @@ internal static unsafe class FewRowsGemm
     {
         if (gemm.M > 1)
         {
-            stream.For(gemm.N, Streams * (int)Math.Clamp(65536L / Math.Max(1, (long)gemm.K * Streams), 1, 64), new Job<T>(gemm));
+            var quads = Math.Clamp(65536L / Math.Max(1, (long)gemm.K * Streams), 1, 64);
+            var even = (gemm.N + (4L * stream.Workers * Streams) - 1) / (4L * stream.Workers * Streams);
+            stream.For(gemm.N, Streams * (int)Math.Min(quads, even), new Job<T>(gemm));
             return;
         }
 
@@ -41,14 +47,34 @@ internal static unsafe class FewRowsGemm
         /// </summary>
         public void Run(int begin, int end, int worker)
         {
+            if (gemm.M == 1)
+            {
+                Rows(0, 1, begin, end, (end - begin) / Streams, 1);
+                return;
+            }
+
+            var block = (int)Math.Clamp(BytesOfX / Math.Max(1, (long)gemm.K * sizeof(T)) / TileRows * TileRows, TileRows, 1 << 20);
+            for (var i = 0; i < gemm.M; i += block)
+            {
+                Rows(i, Math.Min(gemm.M, i + block), begin, end, 1, Streams);
+            }
+        }
+
+        /// <summary>Rows from .. to of x against rows begin .. end of w.</summary>
+        private void Rows(int from, int to, int begin, int end, int run, int step)
+        {
             var sums = stackalloc float[2 * Streams * Lanes.Count];
             var (k, blocks) = ((nuint)gemm.K, (end - begin) / Streams);
-            var (run, step) = gemm.M == 1 ? (blocks, 1) : (1, Streams);
             for (int b = 0, j = begin; b < blocks; b++, j += step)
             {
                 var w = gemm.B + (j * gemm.BColumn);
-                var i = 0;
-                for (; i <= gemm.M - 2; i += 2)
+                var i = from;
+                for (; Avx512F.IsSupported && i <= to - TileRows; i += TileRows)
+                {
+                    StoreTile(i, j, Sum4x4(gemm.A + (i * gemm.ARow), w, k, ahead: i == from));
+                }
+
+                for (; i <= to - 2; i += 2)
                 {
                     var x = gemm.A + (i * gemm.ARow);
                     Sum2x4(x, x + gemm.ARow, w, (nuint)run * k, k, sums);
@@ -56,7 +82,7 @@ internal static unsafe class FewRowsGemm
                     Finish(i + 1, j, run, sums + (Streams * Lanes.Count));
                 }
 
-                if (i < gemm.M)
+                if (i < to)
                 {
                     Sum1x4(gemm.A + (i * gemm.ARow), w, (nuint)run * k, k, sums);
                     Finish(i, j, run, sums);
@@ -65,11 +91,151 @@ internal static unsafe class FewRowsGemm
 
             for (var j = begin + (Streams * blocks); j < end; j++)
             {
-                for (var i = 0; i < gemm.M; i++)
+                for (var i = from; i < to; i++)
                 {
                     Single(i, j);
                 }
             }
+        }
+
+        /// <summary>Four neighbouring rows of x against four of w: lane 4·i + j is x_i·w_j, all K elements. A leaf, as below.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        private static Vector512<float> Sum4x4(T* x0, T* w0, nuint k, bool ahead)
+        {
+            var x1 = x0 + k;
+            var x2 = x1 + k;
+            var x3 = x2 + k;
+            var w1 = w0 + k;
+            var w2 = w1 + k;
+            var w3 = w2 + k;
+            var (s00, s01, s02, s03) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
+            var (s10, s11, s12, s13) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
+            var (s20, s21, s22, s23) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
+            var (s30, s31, s32, s33) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
+            nuint p = 0;
+            for (; p + Step <= k; p += Step)
+            {
+                Load(x0, p, out var v0, out var u0);
+                Load(x1, p, out var v1, out var u1);
+                Load(x2, p, out var v2, out var u2);
+                Load(x3, p, out var v3, out var u3);
+                if (ahead)
+                {
+                    Prefetch(w0 + p, k);
+                }
+
+                Load(w0, p, out var a0, out var b0);
+                s00 = Vector512.FusedMultiplyAdd(u0, b0, Vector512.FusedMultiplyAdd(v0, a0, s00));
+                s10 = Vector512.FusedMultiplyAdd(u1, b0, Vector512.FusedMultiplyAdd(v1, a0, s10));
+                s20 = Vector512.FusedMultiplyAdd(u2, b0, Vector512.FusedMultiplyAdd(v2, a0, s20));
+                s30 = Vector512.FusedMultiplyAdd(u3, b0, Vector512.FusedMultiplyAdd(v3, a0, s30));
+                Load(w1, p, out var a1, out var b1);
+                s01 = Vector512.FusedMultiplyAdd(u0, b1, Vector512.FusedMultiplyAdd(v0, a1, s01));
+                s11 = Vector512.FusedMultiplyAdd(u1, b1, Vector512.FusedMultiplyAdd(v1, a1, s11));
+                s21 = Vector512.FusedMultiplyAdd(u2, b1, Vector512.FusedMultiplyAdd(v2, a1, s21));
+                s31 = Vector512.FusedMultiplyAdd(u3, b1, Vector512.FusedMultiplyAdd(v3, a1, s31));
+                Load(w2, p, out var a2, out var b2);
+                s02 = Vector512.FusedMultiplyAdd(u0, b2, Vector512.FusedMultiplyAdd(v0, a2, s02));
+                s12 = Vector512.FusedMultiplyAdd(u1, b2, Vector512.FusedMultiplyAdd(v1, a2, s12));
+                s22 = Vector512.FusedMultiplyAdd(u2, b2, Vector512.FusedMultiplyAdd(v2, a2, s22));
+                s32 = Vector512.FusedMultiplyAdd(u3, b2, Vector512.FusedMultiplyAdd(v3, a2, s32));
+                Load(w3, p, out var a3, out var b3);
+                s03 = Vector512.FusedMultiplyAdd(u0, b3, Vector512.FusedMultiplyAdd(v0, a3, s03));
+                s13 = Vector512.FusedMultiplyAdd(u1, b3, Vector512.FusedMultiplyAdd(v1, a3, s13));
+                s23 = Vector512.FusedMultiplyAdd(u2, b3, Vector512.FusedMultiplyAdd(v2, a3, s23));
+                s33 = Vector512.FusedMultiplyAdd(u3, b3, Vector512.FusedMultiplyAdd(v3, a3, s33));
+            }
+
+            var sum = Fold(
+                s00, s01, s02, s03,
+                s10, s11, s12, s13,
+                s20, s21, s22, s23,
+                s30, s31, s32, s33);
+            return sum + (p == k ? Vector512<float>.Zero : Tail4x4(x0, w0, p, k));
+        }
+
+        /// <summary>What the steps of 32 left over, in the order of <see cref="Tail"/>.</summary>
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        private static Vector512<float> Tail4x4(T* x, T* w, nuint p, nuint k)
+        {
+            var sums = stackalloc float[TileRows * Streams];
+            for (nuint i = 0; i < TileRows; i++)
+            {
+                for (nuint j = 0; j < Streams; j++)
+                {
+                    sums[(i * Streams) + j] = Tail(x + (i * k), w + (j * k), p, k);
+                }
+            }
+
+            return Vector512.Load(sums);
+        }
+
+        /// <summary>Sixteen times what <see cref="Vector512.Sum{T}"/> gives: neighbours are added, then neighbouring pairs, and so on.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private static Vector512<float> Fold(
+            Vector512<float> s0, Vector512<float> s1, Vector512<float> s2, Vector512<float> s3,
+            Vector512<float> s4, Vector512<float> s5, Vector512<float> s6, Vector512<float> s7,
+            Vector512<float> s8, Vector512<float> s9, Vector512<float> s10, Vector512<float> s11,
+            Vector512<float> s12, Vector512<float> s13, Vector512<float> s14, Vector512<float> s15) =>
+            Quarters(
+                Quarters(Pairs(Pairs(s0, s1), Pairs(s2, s3)), Pairs(Pairs(s4, s5), Pairs(s6, s7))),
+                Quarters(Pairs(Pairs(s8, s9), Pairs(s10, s11)), Pairs(Pairs(s12, s13), Pairs(s14, s15))));
+
+        /// <summary>In each quarter the sums of neighbours, two of a, then two of b.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private static Vector512<float> Pairs(Vector512<float> a, Vector512<float> b) =>
+            Avx512F.Shuffle(a, b, 0b10_00_10_00) + Avx512F.Shuffle(a, b, 0b11_01_11_01);
+
+        /// <summary>Sums of neighbouring quarters, two of a, then two of b.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private static Vector512<float> Quarters(Vector512<float> a, Vector512<float> b) =>
+            Avx512F.Shuffle4x128(a, b, 0b10_00_10_00) + Avx512F.Shuffle4x128(a, b, 0b11_01_11_01);
+
+        /// <summary>Bias, old value and one rounding for four rows of four neighbours.</summary>
+        private void StoreTile(int i, int j, Vector512<float> sum)
+        {
+            var y = gemm.C + (i * gemm.CRow) + j;
+            if (gemm.Bias != null)
+            {
+                var bias = Load4(gemm.Bias + j);
+                sum += Vector512.Create(Vector256.Create(bias, bias), Vector256.Create(bias, bias));
+            }
+
+            if (gemm.Accumulate)
+            {
+                sum += Vector512.Create(
+                    Vector256.Create(Load4(y), Load4(y + gemm.CRow)),
+                    Vector256.Create(Load4(y + (2 * gemm.CRow)), Load4(y + (3 * gemm.CRow))));
+            }
+
+            if (typeof(T) == typeof(float))
+            {
+                for (var r = 0; r < TileRows; r++, y += gemm.CRow)
+                {
+                    Avx512F.ExtractVector128(sum, 0).Store((float*)y);
+                    sum = Avx512F.Shuffle4x128(sum, sum, 0b00_11_10_01);
+                }
+            }
+            else
+            {
+                var rounded = Lanes.Round(sum).AsUInt64();
+                for (var r = 0; r < TileRows; r++, y += gemm.CRow)
+                {
+                    *(ulong*)y = rounded.GetElement(r);
+                }
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private static Vector128<float> Load4(T* from)
+        {
+            if (typeof(T) == typeof(float))
+            {
+                return Vector128.Load((float*)from);
+            }
+
+            var packed = Vector128.CreateScalarUnsafe(*(ulong*)from).AsUInt16();
+            return Vector128.ShiftLeft(Vector128.WidenLower(packed), 16).AsSingle();
         }
 
         /// <summary>Lane sums of two rows of x against four of w. A leaf: calls behind the loop would put its sums into memory.</summary>
@@ -144,7 +310,7 @@ internal static unsafe class FewRowsGemm
             for (var r = 0; r < Streams; r++, j += run)
             {
                 var w = gemm.B + (j * gemm.BColumn);
-                Store(i, j, Vector512.Sum(Vector512.Load(sums + (r * Lanes.Count))) + Tail(x, w));
+                Store(i, j, Vector512.Sum(Vector512.Load(sums + (r * Lanes.Count))) + Tail(x, w, (nuint)gemm.K / Step * Step, (nuint)gemm.K));
             }
         }
 
@@ -161,19 +327,19 @@ internal static unsafe class FewRowsGemm
                 sum = Vector512.FusedMultiplyAdd(u, b, Vector512.FusedMultiplyAdd(v, a, sum));
             }
 
-            Store(i, j, Vector512.Sum(sum) + Tail(x, w));
+            Store(i, j, Vector512.Sum(sum) + Tail(x, w, (nuint)gemm.K / Step * Step, (nuint)gemm.K));
         }
 
-        private float Tail(T* x, T* w)
+        private static float Tail(T* x, T* w, nuint p, nuint k)
         {
-            var (p, sum) = ((nuint)gemm.K / Step * Step, 0f);
-            if (p + Lanes.Count <= (nuint)gemm.K)
+            var sum = 0f;
+            if (p + Lanes.Count <= k)
             {
                 sum = Vector512.Sum(Lanes.Load(ref *x, p) * Lanes.Load(ref *w, p));
                 p += Lanes.Count;
             }
 
-            for (; p < (nuint)gemm.K; p++)
+            for (; p < k; p++)
             {
                 sum = MathF.FusedMultiplyAdd(Lanes.Get(ref *x, p), Lanes.Get(ref *w, p), sum);
             }
@@ -188,14 +354,20 @@ internal static unsafe class FewRowsGemm
             if (Sse.IsSupported)
             {
                 var next = place + (Streams * k);
-                for (var r = 0; r < Streams; r++, next += k)
-                {
-                    Sse.Prefetch1(next);
-                    if (typeof(T) == typeof(float))
-                    {
-                        Sse.Prefetch1(next + Lanes.Count);
-                    }
-                }
+                PrefetchStep(next);
+                PrefetchStep(next + k);
+                PrefetchStep(next + (2 * k));
+                PrefetchStep(next + (3 * k));
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private static void PrefetchStep(T* place)
+        {
+            Sse.Prefetch1(place);
+            if (typeof(T) == typeof(float))
+            {
+                Sse.Prefetch1(place + Lanes.Count);
             }
         }
 

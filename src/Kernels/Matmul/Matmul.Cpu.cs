@@ -8,7 +8,7 @@ public static unsafe partial class Matmul
     internal const int MostFewRows = 8;
 
     private static void ForwardCpu<T>(
-        CpuStream stream, Tensor<T> x, Tensor<T> w, Tensor<T> bias, Tensor<T> y, int m, int n, int k, bool accumulate)
+        CpuStream stream, Tensor<T> x, Tensor<T> w, Tensor<T> bias, Tensor<T> y, int m, int n, int k, bool accumulate, bool byRows = false)
         where T : unmanaged
     {
         if (m == 0 || n == 0)
@@ -25,7 +25,7 @@ public static unsafe partial class Matmul
             M = m, N = n, K = k,
             Accumulate = accumulate,
         };
-        if (Backend == MatmulBackend.FewRows || (Backend == MatmulBackend.Auto && m <= MostFewRows))
+        if (byRows || Backend == MatmulBackend.FewRows || (Backend == MatmulBackend.Auto && m <= MostFewRows))
         {
             FewRowsGemm.Run(stream, gemm);
         }

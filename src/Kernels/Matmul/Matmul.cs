@@ -37,30 +37,25 @@ public static partial class Matmul
     /// <param name="accumulate">adds to y (a residual, say) before the one rounding</param>
     public static void Forward<T>(
         ComputeStream stream, Tensor<T> x, Tensor<T> w, Tensor<T> bias, Tensor<T> y, bool accumulate = false)
-        where T : unmanaged
-    {
-        var (m, n, k) = (RowsOf(x), RowsOf(w), ColumnsOf(w));
-        Expect.Shape(x, m, k);
-        Expect.Shape(y, m, n);
-        if (!bias.IsEmpty)
-        {
-            Expect.Shape(bias, n);
-        }
+        where T : unmanaged => ForwardAny(stream, x, w, bias, y, accumulate, byRows: false);
 
-        if (stream is CpuStream cpu)
-        {
-            ForwardCpu(cpu, x, w, bias, y, m, n, k, accumulate);
-        }
-        else if (stream is CudaStream cuda)
-        {
-            Expect.BFloat16<T>("Matmul.Forward");
-            ForwardCuda(cuda, x.As<BFloat16>(), w.As<BFloat16>(), bias.As<BFloat16>(), y.As<BFloat16>(), m, n, k, accumulate);
-        }
-        else
-        {
-            Expect.NoDevice(stream);
-        }
-    }
+    /// <summary>
+    /// y = x·wᵀ + bias, or y += x·wᵀ + bias, for rows that have nothing to do with each other (one token of each of M sequences). On a CPU
+    /// the bits of a row of y depend on that row of x, on w, bias and the old row alone: not on M, the row's place, its neighbours, the workers
+    /// or <see cref="Backend"/>. On CUDA this is <see cref="Forward"/>: a library picks its algorithm by shape, so a caller that needs such
+    /// rows there must always pass the same M.
+    /// </summary>
+    /// <param name="stream">where it runs</param>
+    /// <param name="x">[M, K]</param>
+    /// <param name="w">[N, K]</param>
+    /// <param name="bias">[N], or default for none</param>
+    /// <param name="y">[M, N]; no input</param>
+    /// <param name="accumulate">adds to y (a residual, say) before the one rounding</param>
+    /// <exception cref="ArgumentException">the shapes do not fit together</exception>
+    /// <exception cref="NotSupportedException">elements other than bfloat16 on CUDA, other than float or bfloat16 on a CPU</exception>
+    public static void ForwardRows<T>(
+        ComputeStream stream, Tensor<T> x, Tensor<T> w, Tensor<T> bias, Tensor<T> y, bool accumulate = false)
+        where T : unmanaged => ForwardAny(stream, x, w, bias, y, accumulate, byRows: true);
 
     /// <summary>dx = dy·w, or dx += dy·w.</summary>
     /// <param name="stream">where it runs</param>
@@ -158,6 +153,33 @@ public static partial class Matmul
     /// <summary>Cost of <see cref="BackwardBias"/> with inputs of <paramref name="elementBytes"/> bytes an element.</summary>
     public static Cost BackwardBiasCost(long m, long n, int elementBytes, bool accumulate) =>
         new((elementBytes * m * n) + (sizeof(float) * n * (accumulate ? 2 : 1)), m * n);
+
+    private static void ForwardAny<T>(
+        ComputeStream stream, Tensor<T> x, Tensor<T> w, Tensor<T> bias, Tensor<T> y, bool accumulate, bool byRows)
+        where T : unmanaged
+    {
+        var (m, n, k) = (RowsOf(x), RowsOf(w), ColumnsOf(w));
+        Expect.Shape(x, m, k);
+        Expect.Shape(y, m, n);
+        if (!bias.IsEmpty)
+        {
+            Expect.Shape(bias, n);
+        }
+
+        if (stream is CpuStream cpu)
+        {
+            ForwardCpu(cpu, x, w, bias, y, m, n, k, accumulate, byRows);
+        }
+        else if (stream is CudaStream cuda)
+        {
+            Expect.BFloat16<T>("Matmul.Forward");
+            ForwardCuda(cuda, x.As<BFloat16>(), w.As<BFloat16>(), bias.As<BFloat16>(), y.As<BFloat16>(), m, n, k, accumulate);
+        }
+        else
+        {
+            Expect.NoDevice(stream);
+        }
+    }
 
     private static int RowsOf<T>(Tensor<T> tensor)
         where T : unmanaged => tensor.Shape.Rank == 2 ? tensor.Shape[0] : NotTwoAxes(tensor.Shape);

@@ -1,3 +1,5 @@
+using Z1Coder.Trainer.Data;
+
 namespace Z1Coder.Trainer.Batches;
 
 /// <summary>
@@ -19,17 +21,10 @@ public static class EpochOrder
         for (var i = order.Length - 1; i > 0; i--)
         {
             // high half of a product: uniform over 0..i up to one part in 2^64 / (i + 1)
-            var j = (int)Math.BigMul(Mix(key + (0x9E3779B97F4A7C15UL * (ulong)i)), (ulong)i + 1, out _);
+            var j = (int)Math.BigMul(Mix(key + (SplitMix64.Step * (ulong)i)), (ulong)i + 1, out _);
             (order[i], order[j]) = (order[j], order[i]);
         }
     }
 
-    // the finaliser of SplitMix64 (Steele, Lea, Flood 2014): every input bit reaches every output bit
-    private static ulong Mix(ulong x)
-    {
-        x += 0x9E3779B97F4A7C15UL;
-        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9UL;
-        x = (x ^ (x >> 27)) * 0x94D049BB133111EBUL;
-        return x ^ (x >> 31);
-    }
+    private static ulong Mix(ulong x) => SplitMix64.Mix(x + SplitMix64.Step);
 }

@@ -87,7 +87,7 @@ public static class Cli
 
     private static IEnumerable<Command> Verbs() =>
     [
-        DemoCommand.Create(), CurateCommand.Create(), TrainCommand.Create(), LaunchCommand.Create(), GenerateCommand.Create(),
+        DemoCommand.Create(), CurateCommand.Create(), TrainCommand.Create(), LaunchCommand.Create(), GenerateCommand.Create(), ServeCommand.Create(),
         EvalCommand.Create(), ReportCommand.Create(), TokenizerCommand.Create(), PlanCommand.Create(), InspectCommand.Create(),
         DoctorCommand.Create(), PerfCommand.Create(), KernelsCommand.Create(), SelfTestCommand.Create(),
     ];

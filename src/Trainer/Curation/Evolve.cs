@@ -22,7 +22,7 @@ public static class Evolve
     {
         ArgumentNullException.ThrowIfNull(problem);
         ArgumentNullException.ThrowIfNull(operations);
-        return operations[(int)(Filters.WordHashes.Mix((ulong)problem.Key + (0x9E3779B97F4A7C15 * seed)) % (ulong)operations.Count)];
+        return operations[(int)(SplitMix64.Mix((ulong)problem.Key + (SplitMix64.Step * seed)) % (ulong)operations.Count)];
     }
 
     /// <summary>Asks for one evolved problem.</summary>

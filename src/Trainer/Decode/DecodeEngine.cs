@@ -1,8 +1,7 @@
 namespace Z1Coder.Trainer.Decode;
 
 /// <summary>
-/// Completes many sequences at once: a sequence that ends makes room for the next one (continuous batching; Yu et al. 2022, Orca). What a
-/// sequence gets, to the bit, depends on its own prompt, options and seed, not on what else is under way.
+/// Completes many sequences at once: a sequence that ends makes room for the next one (continuous batching; Yu et al. 2022, Orca).
 /// </summary>
 /// <remarks>Any thread may submit; one thread steps.</remarks>
 public abstract class DecodeEngine : IDisposable
@@ -19,42 +18,6 @@ public abstract class DecodeEngine : IDisposable
 
     /// <summary>One pass of the model over what is under way, after admitting what fits; false when there is nothing to do.</summary>
     public abstract bool Step();
-
-    /// <summary>Completes every request, in their order.</summary>
-    /// <param name="requests">their own updates are passed on</param>
-    /// <param name="finished">told the index and the completion as each one ends</param>
-    /// <param name="stop">ends early by throwing OperationCanceledException</param>
-    public Completion[] Generate(IReadOnlyList<DecodeRequest> requests, Action<int, Completion>? finished = null, CancellationToken stop = default)
-    {
-        var completions = new Completion[requests.Count];
-        for (var i = 0; i < requests.Count; i++)
-        {
-            var (index, updated) = (i, requests[i].Updated);
-            Submit(requests[i] with
-            {
-                Cancellation = stop.CanBeCanceled && !requests[i].Cancellation.CanBeCanceled ? stop : requests[i].Cancellation,
-                Updated = update =>
-                {
-                    updated?.Invoke(update);
-                    if (update.Completion is { } completion)
-                    {
-                        completions[index] = completion;
-                        if (completion.Finish != FinishReason.Cancelled)
-                        {
-                            finished?.Invoke(index, completion);
-                        }
-                    }
-                },
-            });
-        }
-
-        while (Step())
-        {
-        }
-
-        stop.ThrowIfCancellationRequested();
-        return completions;
-    }
 
     /// <inheritdoc/>
     public void Dispose()

@@ -62,7 +62,7 @@ public sealed class Generator<T> : IDisposable
             pending = Admit(prompts, pending, free, active, options);
             if (pending == next)
             {
-                Advance(active, options);
+                Advance(active);
             }
 
             for (var i = active.Count - 1; i >= 0; i--)
@@ -97,7 +97,7 @@ public sealed class Generator<T> : IDisposable
         var tokens = new List<int>();
         while (pending < prompts.Count && free.Count > 0 && tokens.Count + prompts[pending].Length <= _activations.Rows)
         {
-            admitted.Add(new Sequence(pending, free.Pop(), prompts[pending].Length, _tokenizer));
+            admitted.Add(new Sequence(pending, free.Pop(), prompts[pending].Length, options, _tokenizer));
             tokens.AddRange(prompts[pending]);
             pending++;
         }
@@ -106,14 +106,14 @@ public sealed class Generator<T> : IDisposable
         {
             _model.Prefill(
                 _stream, _activations, _cache, tokens.ToArray(), admitted.Select(s => s.Length).ToArray(), admitted.Select(s => s.Slot).ToArray());
-            Accept(admitted, options);
+            Accept(admitted);
             active.AddRange(admitted);
         }
 
         return pending;
     }
 
-    private void Advance(List<Sequence> active, GenerateOptions options)
+    private void Advance(List<Sequence> active)
     {
         Span<int> tokens = stackalloc int[active.Count], positions = stackalloc int[active.Count], slots = stackalloc int[active.Count];
         for (var i = 0; i < active.Count; i++)
@@ -123,78 +123,22 @@ public sealed class Generator<T> : IDisposable
         }
 
         _model.Decode(_stream, _activations, _cache, tokens, positions, slots);
-        Accept(active, options);
+        Accept(active);
     }
 
-    private void Accept(List<Sequence> sequences, GenerateOptions options)
+    private void Accept(List<Sequence> sequences)
     {
         Span<int> next = stackalloc int[sequences.Count];
         _activations.Next.Prefix(sequences.Count).CopyTo(next);
         for (var i = 0; i < sequences.Count; i++)
         {
-            sequences[i].Accept(next[i], options, _cache.Capacity);
+            sequences[i].Accept(next[i], _cache.Capacity);
         }
     }
 
-    private sealed class Sequence(int prompt, int slot, int length, Tokenizer? tokenizer)
+    private sealed class Sequence(int prompt, int slot, int length, GenerateOptions options, Tokenizer? tokenizer)
+        : SlotSequence(options, slot, length, tokenizer)
     {
-        private readonly TokenStream? _stream = tokenizer is null ? null : new TokenStream(tokenizer);
-        private readonly System.Text.StringBuilder _text = new();
-
         public int Prompt => prompt;
-
-        public int Slot => slot;
-
-        /// <summary>Tokens in the cache.</summary>
-        public int Length { get; set; } = length;
-
-        public List<int> Tokens { get; } = [];
-
-        public string Text => _text.ToString();
-
-        public FinishReason? Finish { get; private set; }
-
-        public void Accept(int token, GenerateOptions options, int capacity)
-        {
-            if (options.EndTokens.Contains(token))
-            {
-                End(FinishReason.EndToken);
-                return;
-            }
-
-            Tokens.Add(token);
-            var before = _text.Length;
-            _text.Append(_stream?.Append(token));
-            if (Tokens.Count >= options.MaxNewTokens || Length + 1 >= capacity)
-            {
-                End(FinishReason.Length);
-            }
-
-            CutAtStop(options.StopStrings, before);
-        }
-
-        private void End(FinishReason reason)
-        {
-            _text.Append(_stream?.Flush());
-            Finish = reason;
-        }
-
-        /// <summary>A stop string may begin in earlier text and end in the newest; of several at once the earliest counts.</summary>
-        private void CutAtStop(IReadOnlyList<string> stops, int before)
-        {
-            var first = int.MaxValue;
-            foreach (var stop in stops)
-            {
-                var from = Math.Max(0, before - stop.Length + 1);
-                var at = stop.Length == 0 ? -1 : _text.ToString(from, _text.Length - from).IndexOf(stop, StringComparison.Ordinal);
-                first = at >= 0 ? Math.Min(first, from + at) : first;
-            }
-
-            if (first < int.MaxValue)
-            {
-                _text.Length = first;
-                Finish = FinishReason.StopString;
-            }
-        }
     }
 }

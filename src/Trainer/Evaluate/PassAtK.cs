@@ -1,3 +1,5 @@
+using Z1Coder.Trainer.Data;
+
 namespace Z1Coder.Trainer.Evaluate;
 
 /// <summary>
@@ -81,7 +83,7 @@ public static class PassAtK
             var sum = 0.0;
             for (var j = 0; j < perTask.Length; j++)
             {
-                var random = Mix(Mix(seed + 0x9E3779B97F4A7C15 * ((ulong)r + 1)) + 0x9E3779B97F4A7C15 * ((ulong)j + 1));
+                var random = SplitMix64.Mix(SplitMix64.Mix(seed + SplitMix64.Step * ((ulong)r + 1)) + SplitMix64.Step * ((ulong)j + 1));
                 sum += perTask[(int)Math.BigMul(random, (ulong)perTask.Length, out _)];
             }
 
@@ -90,13 +92,5 @@ public static class PassAtK
 
         Array.Sort(means);
         return new Interval(means[(int)(Tail * (resamples - 1))], means[(int)Math.Ceiling((1 - Tail) * (resamples - 1))]);
-    }
-
-    // The finaliser of SplitMix64 (Steele, Lea, Flood 2014).
-    private static ulong Mix(ulong x)
-    {
-        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
-        x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
-        return x ^ (x >> 31);
     }
 }

@@ -1,4 +1,5 @@
 using Z1Coder.Runtime;
+using Z1Coder.Trainer.Data;
 
 namespace Z1Coder.Trainer.Model;
 
@@ -62,17 +63,6 @@ public static class RandomWeights
         }
     }
 
-    /// <summary>splitmix64's finalizer over (key, counter): Steele, Lea and Flood 2014.</summary>
-    private static ulong Mix(ulong key, ulong counter)
-    {
-        var z = unchecked((key * 0xD1342543DE82EF95) + ((counter + 1) * 0x9E3779B97F4A7C15));
-        for (var round = 0; round < 2; round++)
-        {
-            z = unchecked((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9);
-            z = unchecked((z ^ (z >> 27)) * 0x94D049BB133111EB);
-            z ^= z >> 31;
-        }
-
-        return z;
-    }
+    private static ulong Mix(ulong key, ulong counter) =>
+        SplitMix64.Mix(SplitMix64.Mix(unchecked((key * 0xD1342543DE82EF95) + ((counter + 1) * SplitMix64.Step))));
 }

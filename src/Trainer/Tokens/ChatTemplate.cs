@@ -33,7 +33,11 @@ public sealed class ChatTemplate
     /// Reads chat_template.jinja, or else "chat_template" of tokenizer_config.json, from a checkpoint's directory. The special tokens that
     /// the configuration names (bos_token, eos_token, …) are variables of the template.
     /// </summary>
-    public static ChatTemplate Load(string modelDirectory)
+    public static ChatTemplate Load(string modelDirectory) => Find(modelDirectory) ?? throw new InvalidInputException(
+        $"{modelDirectory} has no chat template; chat_template.jinja or \"chat_template\" in tokenizer_config.json is needed.");
+
+    /// <summary>As <see cref="Load"/>; null where the checkpoint has no template.</summary>
+    public static ChatTemplate? Find(string modelDirectory)
     {
         var jinja = Path.Combine(modelDirectory, "chat_template.jinja");
         var config = Path.Combine(modelDirectory, "tokenizer_config.json");
@@ -52,8 +56,7 @@ public sealed class ChatTemplate
                 return Parse(File.ReadAllText(jinja), jinja, tokens);
             }
 
-            return source is not null ? Parse(source, config + ": chat_template", tokens) : throw new InvalidInputException(
-                $"{modelDirectory} has no chat template; chat_template.jinja or \"chat_template\" in tokenizer_config.json is needed.");
+            return source is null ? null : Parse(source, config + ": chat_template", tokens);
         }
         catch (JsonException error)
         {

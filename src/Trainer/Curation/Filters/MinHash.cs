@@ -1,3 +1,5 @@
+using Z1Coder.Trainer.Data;
+
 namespace Z1Coder.Trainer.Curation.Filters;
 
 /// <summary>
@@ -22,7 +24,7 @@ public static class MinHash
         Array.Fill(signature, uint.MaxValue);
         foreach (var run in WordHashes.Runs(words, Math.Clamp(words.Count, 1, ShingleWords)))
         {
-            var shingle = WordHashes.Mix(run);
+            var shingle = SplitMix64.Mix(run);
             for (var i = 0; i < Size; i++)
             {
                 signature[i] = Math.Min(signature[i], (uint)(((shingle * s_factors[i]) + s_terms[i]) >> 32));
@@ -45,5 +47,5 @@ public static class MinHash
     }
 
     private static ulong[] Constants(int from) =>
-        [.. Enumerable.Range(from, Size).Select(i => WordHashes.Mix((ulong)i * 0x9E3779B97F4A7C15) | 1)];
+        [.. Enumerable.Range(from, Size).Select(i => SplitMix64.Mix((ulong)i * SplitMix64.Step) | 1)];
 }

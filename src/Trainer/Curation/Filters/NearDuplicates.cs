@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 using Z1Coder.Trainer.Curation.Journal;
+using Z1Coder.Trainer.Data;
 
 namespace Z1Coder.Trainer.Curation.Filters;
 
@@ -77,7 +78,7 @@ public sealed class NearDuplicates : IDisposable
         var (high, low) = ((ulong)band, (ulong)band);
         foreach (var value in signature.AsSpan(band * Rows, Rows))
         {
-            (high, low) = (WordHashes.Mix(high + value), WordHashes.Mix(low ^ (0x9E3779B97F4A7C15 * (value + 1UL))));
+            (high, low) = (SplitMix64.Mix(high + value), SplitMix64.Mix(low ^ (SplitMix64.Step * (value + 1UL))));
         }
 
         return new UInt128(high, low);

@@ -1,3 +1,5 @@
+using Z1Coder.Trainer.Data;
+
 namespace Z1Coder.Trainer.Curation.Filters;
 
 /// <summary>
@@ -29,17 +31,9 @@ internal static class WordHashes
                 hash = (hash ^ char.ToLowerInvariant(text[i])) * FnvPrime;
             }
 
-            words.Add(Mix(hash));
+            words.Add(SplitMix64.Mix(hash));
             at?.Add(start..i);
         }
-    }
-
-    /// <summary>Finaliser of splitmix64: every bit of the result depends on every bit of the argument.</summary>
-    public static ulong Mix(ulong x)
-    {
-        x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
-        x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
-        return x ^ (x >> 31);
     }
 
     /// <summary>Hashes of all runs of <paramref name="length"/> words, in order: Σ w·B^(length−1−i) mod 2^64, rolled from one run to the
