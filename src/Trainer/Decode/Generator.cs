@@ -137,8 +137,10 @@ public sealed class Generator<T> : IDisposable
     }
 
     private sealed class Sequence(int prompt, int slot, int length, GenerateOptions options, Tokenizer? tokenizer)
-        : SlotSequence(options, slot, length, tokenizer)
+        : DecodeSequence(options, length, tokenizer)
     {
+        public int Slot => slot;
+
         public int Prompt => prompt;
     }
 }

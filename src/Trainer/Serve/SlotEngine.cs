@@ -171,8 +171,10 @@ internal sealed class SlotEngine<T> : DecodeEngine
     }
 
     private sealed class Sequence(DecodeRequest request, int slot, Tokenizer tokenizer)
-        : SlotSequence(request.Options, slot, request.Prompt.Length, tokenizer)
+        : DecodeSequence(request.Options, request.Prompt.Length, tokenizer)
     {
+        public int Slot => slot;
+
         public DecodeRequest Request => request;
 
         /// <summary>Tells of new text, and at the end of the completion.</summary>
