@@ -11,7 +11,7 @@ namespace Z1Coder.Tests.Kernels;
 /// </summary>
 public sealed class AttentionPagedTests
 {
-    private const string Cpu = "cpu", HostCuda = "hostcuda";
+    private const string Cpu = "cpu";
     private static readonly int[] s_lengths = [1, 63, 64, 65, 130, 16, 33];
 
     [Theory]
@@ -63,7 +63,7 @@ public sealed class AttentionPagedTests
     }
 
     [Theory]
-    [MemberData(nameof(KernelDevices.All), MemberType = typeof(KernelDevices))]
+    [InlineData(Cpu)]
     public void Calls_allocate_nothing(string device)
     {
         using var bench = new KernelBench(device);
