@@ -35,6 +35,16 @@ public abstract class DecodeEngine : IDisposable
     /// <summary>One pass of the model over what is under way, after admitting what fits; false when there is nothing to do.</summary>
     public abstract bool Step();
 
+    /// <summary>Completes every prompt greedily.</summary>
+    /// <param name="prompts">token ids, at least one each</param>
+    /// <param name="options">limits and ends of all</param>
+    /// <param name="finished">told the index and the completion as each one ends</param>
+    /// <param name="stop">ends early by throwing OperationCanceledException; nothing is left under way</param>
+    /// <exception cref="InvalidInputException">A prompt is empty or leaves no room for an answer.</exception>
+    public Completion[] Generate(
+        IReadOnlyList<int[]> prompts, GenerateOptions options, Action<int, Completion>? finished = null, CancellationToken stop = default) =>
+        Generate([.. prompts.Select(p => new DecodeRequest { Prompt = p, Options = options })], finished, stop);
+
     /// <summary>Completes every request, in their order. Nothing else may step the engine meanwhile.</summary>
     /// <param name="requests">their own updates are passed on</param>
     /// <param name="finished">told the index and the completion as each one ends</param>

@@ -41,7 +41,7 @@ public sealed class PagedEngine<T> : DecodeEngine
 
     /// <summary>Allocates cache and buffers.</summary>
     /// <param name="stream">where it runs</param>
-    /// <param name="model">its weights are read at every step</param>
+    /// <param name="model">its weights must stay as they are: prompts stay in the cache</param>
     /// <param name="tokenizer">for text and stop strings; null gives tokens only</param>
     /// <param name="options">sizes</param>
     /// <param name="owned">freed with the engine; null for none</param>
