@@ -11,7 +11,7 @@ namespace Z1Coder.Tests.Kernels;
 /// </summary>
 public sealed class AttentionPagedTests
 {
-    private const string Cpu = "cpu";
+    private const string Cpu = "cpu", HostCuda = "hostcuda";
     private static readonly int[] s_lengths = [1, 63, 64, 65, 130, 16, 33];
 
     [Theory]
@@ -30,6 +30,28 @@ public sealed class AttentionPagedTests
     [InlineData(14, 2, 64, 16)]
     public void Chunks_and_batches_in_bfloat16_are_the_formula_and_one_row_alone(int n, int k, int h, int pageTokens) =>
         ChunksAndBatches<BFloat16>(Cpu, s_lengths, n, k, h, pageTokens);
+
+    [Theory]
+    [InlineData(4, 2, 64, 32)]
+    [InlineData(2, 1, 128, 16)]
+    [InlineData(17, 1, 16, 64)]
+    [InlineData(2, 2, 40, 1)]
+    public void Chunks_and_batches_on_a_device_are_the_formula_and_one_row_alone(int n, int k, int h, int pageTokens) =>
+        ChunksAndBatches<BFloat16>(HostCuda, [1, 63, 65, 130, 16], n, k, h, pageTokens);
+
+    [Fact]
+    public void A_long_context_in_all_splits_of_a_device_is_the_formula()
+    {
+        using var bench = new KernelBench(HostCuda);
+        var run = new Run<BFloat16>(bench, [2053, 200], 2, 1, 16, 32);
+        run.Pass([(0, 0, 2050), (1, 0, 197)], decode: false);
+        for (var t = 0; t < 3; t++)
+        {
+            run.Pass([(0, 2050 + t, 1), (1, 197 + t, 1)], decode: true);
+        }
+
+        run.IsTheFormula();
+    }
 
     [Fact]
     public void A_sum_of_minus_zero_does_not_show_its_neighbours()
@@ -63,7 +85,7 @@ public sealed class AttentionPagedTests
     }
 
     [Theory]
-    [InlineData(Cpu)]
+    [MemberData(nameof(KernelDevices.All), MemberType = typeof(KernelDevices))]
     public void Calls_allocate_nothing(string device)
     {
         using var bench = new KernelBench(device);

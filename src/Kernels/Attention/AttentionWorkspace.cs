@@ -399,7 +399,7 @@ public sealed class AttentionWorkspace
 
         if (MaxPagedRows > 0)
         {
-            PagedTiles = new(arena, tile, MaxPagedRows, MaxPagedSequences);
+            PagedTiles = new(arena, AttentionVariant.PagedTile, MaxPagedRows, MaxPagedSequences);
             PagedParts = arena.Declare<float>(MaxPagedSequences, Heads, Attention.PagedSplits, Attention.SplitFloats(HeadDim));
         }
     }
