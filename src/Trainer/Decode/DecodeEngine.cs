@@ -54,11 +54,11 @@ public abstract class DecodeEngine : IDisposable
     {
         using var end = CancellationTokenSource.CreateLinkedTokenSource(stop);
         var completions = new Completion[requests.Count];
-        try
+        for (var i = 0; i < requests.Count; i++)
         {
-            for (var i = 0; i < requests.Count; i++)
+            var (index, updated) = (i, requests[i].Updated);
+            try
             {
-                var (index, updated) = (i, requests[i].Updated);
                 Submit(requests[i] with
                 {
                     Cancellation = requests[i].Cancellation.CanBeCanceled ? requests[i].Cancellation : end.Token,
@@ -76,15 +76,15 @@ public abstract class DecodeEngine : IDisposable
                     },
                 });
             }
-        }
-        catch (InvalidInputException)
-        {
-            end.Cancel();
-            while (Step())
+            catch (InvalidInputException e)
             {
-            }
+                end.Cancel();
+                while (Step())
+                {
+                }
 
-            throw;
+                throw new InvalidInputException($"prompt {index}: {e.Message}");
+            }
         }
 
         while (Step())

@@ -74,7 +74,7 @@ public sealed class DecodeEngineTests : IDisposable
         var finished = 0;
         var message = Assert.Throws<InvalidInputException>(() => engine.Generate(
             [Tokenizer.Encode("a"), new int[length]], new GenerateOptions(3, [], []), (_, _) => finished++, Token)).Message;
-        Assert.Contains($"the prompt has {length} tokens", message);
+        Assert.Contains($"prompt 1: the prompt has {length} tokens", message);
         Assert.Equal(0, finished);
     }
 

@@ -14,7 +14,7 @@ internal sealed class StoryModel : IDisposable
 {
     public const string Story = "0123abcdé日fgh-ijkl𝄞mnopqrstuvwxyz.ABCDEFGHIJ";   // no byte twice
 
-    private readonly CpuStream _stream = new(2);
+    private readonly CpuStream _stream = new(1);
 
     public StoryModel()
     {

@@ -18,11 +18,9 @@ public sealed class PassTests
 
     private static readonly int[] s_prompts = [1, 17, 150, 64, 16, 90];
 
-    /// <summary>Devices, storages and golden models.</summary>
-    public static TheoryData<string, string, string> Cases => new(
-        from device in (string[])["cpu", "hostcuda"] from type in (string[])["fp32", "bf16"] from model in (string[])["a_tied", "b_untied"] select (device, type, model));
-
-    [Theory, MemberData(nameof(Cases))]
+    [Theory]
+    [InlineData("cpu", "fp32", "a_tied"), InlineData("cpu", "fp32", "b_untied"), InlineData("cpu", "bf16", "a_tied"), InlineData("cpu", "bf16", "b_untied")]
+    [InlineData("hostcuda", "bf16", "a_tied"), InlineData("hostcuda", "bf16", "b_untied")]
     public void Logits_are_the_same_bits_alone_in_a_crowd_and_in_pieces(string device, string type, string name)
     {
         using ComputeStream stream = device == "cpu" ? new CpuStream(2) : new CudaStream(KernelDevices.HostCuda);
