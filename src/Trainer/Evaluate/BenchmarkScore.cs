@@ -50,20 +50,7 @@ public sealed record BenchmarkScore
 
         var known = tasks.Select(t => t.TaskId).ToHashSet(StringComparer.Ordinal);
         List<Sample> within = [.. samples.Where(s => known.Contains(s.TaskId))];
-        var summary = await Grader.EvaluateAsync(benchmark, tasks, within, options, cancellation);
-        EvaluationSummary? sanitized = null;
-        List<Sample> cut = [.. within.Select(s => s with { Code = benchmark.Sanitize(s.Code) })];
-        if (benchmark.ScoresSanitized && !cut.SequenceEqual(within))
-        {
-            // What the cut left alone is in the journal; the files keep the verdicts of the score that counts.
-            var other = options with { ResultsPath = Beside(options.ResultsPath), DetailsPath = Beside(options.DetailsPath) };
-            sanitized = await Grader.EvaluateAsync(benchmark, tasks, cut, other, cancellation);
-            if (options.ResultsPath is { } path && sanitized.PassAt1 > summary.PassAt1)
-            {
-                File.Move(other.ResultsPath!, path, overwrite: true);
-            }
-        }
-
+        var (summary, sanitized) = await Grader.EvaluateAsync(benchmark, tasks, within, options, alsoCut: true, cancellation);
         return new BenchmarkScore { Benchmark = benchmark, OfReferences = false, Plain = summary, Sanitized = sanitized, WithoutReference = 0 };
     }
 
@@ -151,8 +138,6 @@ public sealed record BenchmarkScore
         json.WriteEndObject();
         json.WriteEndObject();
     }
-
-    private static string? Beside(string? path) => path is null ? null : path + ".cut";
 
     private static string Some(IReadOnlyList<string> all, int most) =>
         string.Join(", ", all.Take(most)) + (all.Count > most ? $" and {all.Count - most} more" : "");

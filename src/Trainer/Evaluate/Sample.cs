@@ -8,6 +8,9 @@ namespace Z1Coder.Trainer.Evaluate;
 /// <param name="Mode">How code and prompt go together.</param>
 public sealed record Sample(string TaskId, string Code, CompletionMode Mode = CompletionMode.Auto)
 {
+    /// <summary>True when the model was not asked because the prompt does not fit into its context: the sample fails without a run.</summary>
+    public bool IsUnanswered { get; init; }
+
     /// <summary>
     /// Reads saved answers: one object per line with task_id and either "completion" (continues the prompt) or "solution" (a whole program), any
     /// number per task, as HumanEval and EvalPlus write them. The n-th line of a task is its n-th sample.
