@@ -1,32 +1,43 @@
 using System.CommandLine;
 using System.Globalization;
-using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Evaluate;
+using Z1Coder.Trainer.Report;
 
 namespace Z1Coder.Trainer.Cli;
 
 /// <summary>z1 eval compare A B</summary>
 internal static class EvalCompareCommand
 {
-    private const string Suffix = ".results.jsonl";
-
     public static Command Create()
     {
         var a = new Argument<string>("A") { Description = "a results file, or a directory of z1 eval score --out" };
         var b = new Argument<string>("B") { Description = "the other" };
+        var html = new Option<string?>("--html") { Description = "the comparison as one page that opens with no network: answers side by side where the runs differ" };
         var json = new Option<bool>("--json") { Description = "the comparison as JSON" };
-        var command = new Command("compare", "Two runs over the same tasks: difference, McNemar's exact test, and the tasks that differ.") { a, b, json };
+        var command = new Command("compare", "Two runs over the same tasks: difference, McNemar's exact test, and the tasks that differ.") { a, b, html, json };
         command.SetAction(parsed =>
         {
-            var pairs = Pairs(parsed.GetValue(a)!, parsed.GetValue(b)!)
-                .Select(p => (p.Name, Comparison: PairedComparison.Of(TaskVerdicts.Read(p.A), TaskVerdicts.Read(p.B)))).ToList();
+            var (first, second) = (parsed.GetValue(a)!, parsed.GetValue(b)!);
+            var benchmarks = BenchmarkComparison.Read(first, second, out var alone);
+            if (parsed.GetValue(html) is { } page)
+            {
+                File.WriteAllText(page, ComparisonReport.Render(first, second, benchmarks, alone));
+            }
+
             if (parsed.GetValue(json))
             {
-                Write(pairs);
+                Write(benchmarks, alone);
+                return 0;
             }
-            else
+
+            foreach (var benchmark in benchmarks)
             {
-                pairs.ForEach(p => Print(p.Name, p.Comparison));
+                Print(benchmark.Benchmark, benchmark.Comparison);
+            }
+
+            foreach (var (benchmark, run) in alone)
+            {
+                Console.WriteLine($"{benchmark} is in {run} alone and is not compared");
             }
 
             return 0;
@@ -34,25 +45,12 @@ internal static class EvalCompareCommand
         return command;
     }
 
-    private static List<(string Name, string A, string B)> Pairs(string a, string b)
-    {
-        if (!Directory.Exists(a) || !Directory.Exists(b))
-        {
-            return [("", a, b)];
-        }
-
-        var pairs = new DirectoryInfo(a).EnumerateFiles("*" + Suffix).Select(f => f.Name).Order(StringComparer.Ordinal)
-            .Where(name => File.Exists(Path.Combine(b, name)))
-            .Select(name => (name[..^Suffix.Length], Path.Combine(a, name), Path.Combine(b, name))).ToList();
-        return pairs.Count > 0 ? pairs : throw new InvalidInputException($"{a} and {b} hold no results of one benchmark (NAME{Suffix}).");
-    }
-
     private static void Print(string name, PairedComparison c)
     {
         var title = name.Length > 0 ? name + ": " : "";
         Console.WriteLine(
             $"{title}A {Percent(c.A)} %, B {Percent(c.B)} %, B - A {Percent(c.B - c.A)} points [{Percent(c.Interval.Low)}, {Percent(c.Interval.High)}] on {c.Tasks} tasks");
-        Console.WriteLine($"only A {c.OnlyA}, only B {c.OnlyB}, McNemar exact p = {c.P.ToString("G3", CultureInfo.InvariantCulture)}");
+        Console.WriteLine($"both {c.Both}, only A {c.OnlyA}, only B {c.OnlyB}, neither {c.Neither}, McNemar exact p = {c.P.ToString("G3", CultureInfo.InvariantCulture)}");
         if (c.Unpaired.Count > 0)
         {
             Console.WriteLine($"{c.Unpaired.Count} tasks are in one run alone and do not count");
@@ -64,22 +62,32 @@ internal static class EvalCompareCommand
         }
     }
 
-    private static void Write(List<(string Name, PairedComparison Comparison)> pairs) => CliJson.Write(json =>
+    private static void Write(IReadOnlyList<BenchmarkComparison> benchmarks, IReadOnlyList<(string Benchmark, string Run)> alone) => CliJson.Write(json =>
     {
         json.WriteStartArray("comparisons");
-        foreach (var (name, c) in pairs)
+        foreach (var benchmark in benchmarks)
         {
+            var c = benchmark.Comparison;
             json.WriteStartObject();
-            json.WriteString("benchmark", name);
+            json.WriteString("benchmark", benchmark.Benchmark);
             json.WriteNumber("tasks", c.Tasks);
             json.WriteNumber("a", c.A);
             json.WriteNumber("b", c.B);
             json.WriteNumber("low", c.Interval.Low);
             json.WriteNumber("high", c.Interval.High);
+            json.WriteNumber("both", c.Both);
             json.WriteNumber("only_a", c.OnlyA);
             json.WriteNumber("only_b", c.OnlyB);
+            json.WriteNumber("neither", c.Neither);
             json.WriteNumber("p", c.P);
             json.WriteNumber("unpaired", c.Unpaired.Count);
+            json.WriteStartArray("unpaired_tasks");
+            foreach (var task in c.Unpaired)
+            {
+                json.WriteStringValue(task);
+            }
+
+            json.WriteEndArray();
             json.WriteStartArray("differences");
             foreach (var d in c.Differences)
             {
@@ -93,6 +101,16 @@ internal static class EvalCompareCommand
             }
 
             json.WriteEndArray();
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+        json.WriteStartArray("alone");
+        foreach (var (name, run) in alone)
+        {
+            json.WriteStartObject();
+            json.WriteString("benchmark", name);
+            json.WriteString("run", run);
             json.WriteEndObject();
         }
 

@@ -3,14 +3,13 @@ using System.Globalization;
 using System.Text.Json;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Evaluate;
+using Z1Coder.Trainer.Report;
 
 namespace Z1Coder.Trainer.Cli;
 
 /// <summary>z1 eval score: grades answers made elsewhere, or the benchmarks' own reference solutions.</summary>
 internal static class EvalScoreCommand
 {
-    private const int NamesShown = 20;
-
     public static Command Create()
     {
         var benchmark = new Option<string[]>("--benchmark") { Description = "name of a benchmark (see z1 eval list); several times for several", AllowMultipleArgumentsPerToken = false };
@@ -18,7 +17,8 @@ internal static class EvalScoreCommand
         var tasks = new Option<string[]>("--tasks") { Description = "the benchmark's file or files, for one --benchmark" };
         var samples = new Option<string?>("--samples") { Description = "answers to grade, for one --benchmark: JSONL or JSON of evalplus, bigcodebench, CodeEval-Pro or LiveCodeBench" };
         var reference = new Option<bool>("--reference") { Description = "grade the reference solutions: each must pass; exit code 1 otherwise" };
-        var output = new Option<string?>("--out") { Description = "directory for NAME.results.jsonl and what is needed to go on after an interruption" };
+        var output = new Option<string?>("--out") { Description = "directory for verdicts, answers, scores, report.html, and what is needed to go on after an interruption" };
+        var html = new Option<string?>("--html") { Description = "the page of the evaluation; default report.html in --out" };
         var from = new Option<string?>("--from") { Description = "first day of the problems that count (livecodebench), such as 2024-08-01" };
         var to = new Option<string?>("--to") { Description = "day before which they must be published" };
         var k = new Option<int[]>("--k") { Description = "k of pass@k; several times for several", DefaultValueFactory = _ => [1, 5, 10] };
@@ -30,7 +30,7 @@ internal static class EvalScoreCommand
         var json = new Option<bool>("--json") { Description = "the scores as JSON" };
         var command = new Command("score", "Grades answers made elsewhere, confined; prints pass@k with its interval beside the published figures.")
         {
-            benchmark, data, tasks, samples, reference, output, from, to, k, workers, missing, plain, seconds, json,
+            benchmark, data, tasks, samples, reference, output, html, from, to, k, workers, missing, plain, seconds, json,
         };
         command.Validators.Add(result =>
         {
@@ -60,11 +60,13 @@ internal static class EvalScoreCommand
                 Directory.CreateDirectory(folder);
                 using var sandbox = Sandbox.Create(sitePackages: true, reuse: true);
                 var scores = new List<BenchmarkScore>();
+                var view = new EvalScoreView(Console.Out);
                 foreach (var (which, files) in chosen)
                 {
                     var all = which.Read(files);
                     var read = parsed.GetValue(samples) is { } path ? SampleFile.Read(path, which, all, !parsed.GetValue(plain)) : null;
                     var used = all.Where(t => (first is null || t.Date >= first) && (end is null || t.Date < end)).ToList();
+                    string Of(string ending) => EvaluationFiles.PathOf(folder, which.Name, ending);
                     var options = new EvaluationOptions
                     {
                         Sandbox = sandbox,
@@ -77,18 +79,35 @@ internal static class EvalScoreCommand
                         CheckPackages = true,
                         Workers = parsed.GetValue(workers),
                         K = parsed.GetValue(k)!,
-                        JournalPath = Path.Combine(folder, $"{which.Name}.journal.jsonl"),
-                        ResultsPath = Path.Combine(folder, $"{which.Name}.results.jsonl"),
-                        DetailsPath = Path.Combine(folder, $"{which.Name}.details.jsonl"),
+                        JournalPath = Of(EvaluationFiles.Journal),
+                        ResultsPath = Of(EvaluationFiles.Results),
+                        DetailsPath = Of(EvaluationFiles.Details),
                     };
-                    var score = await BenchmarkScore.OfAsync(which, used, read, options, cancellation);
-                    scores.Add(score);
                     if (!parsed.GetValue(json))
                     {
-                        Print(score, scores.Count == 1);
+                        view.Starting(which, used.Count);
+                    }
+
+                    var score = await BenchmarkScore.OfAsync(which, used, read, options, cancellation);
+                    scores.Add(score);
+                    if (parsed.GetValue(output) is not null || parsed.GetValue(html) is not null)
+                    {
+                        EvaluationFiles.WriteAnswers(Of(EvaluationFiles.Answers), used, read ?? References(used));
+                        EvaluationFiles.WriteScore(Of(EvaluationFiles.Score), score);
+                    }
+
+                    if (!parsed.GetValue(json))
+                    {
+                        view.Ended(score);
                     }
                 }
 
+                if ((parsed.GetValue(html) ?? (parsed.GetValue(output) is null ? null : Path.Combine(folder, EvaluationFiles.Report))) is { } page)
+                {
+                    File.WriteAllText(page, EvaluationReport.Render(folder));
+                }
+
+                view.Finish();
                 if (parsed.GetValue(json))
                 {
                     CliJson.Write(writer => Write(writer, scores));
@@ -137,43 +156,8 @@ internal static class EvalScoreCommand
         : DateOnly.TryParseExact(text, "yyyy-MM-dd", CultureInfo.InvariantCulture, DateTimeStyles.None, out var day) ? day
         : throw new InvalidInputException($"{option} is \"{text}\"; it must be a day such as 2024-08-01.");
 
-    private static void Print(BenchmarkScore score, bool first)
-    {
-        if (first)
-        {
-            Console.WriteLine($"{"benchmark",-28} {"pass@1",7} {"95 %",16} {"tasks",6}   published (%): {string.Join(", ", PublishedFigures.Models)}");
-        }
-
-        var summary = score.Summary;
-        var published = PublishedFigures.Of(score.Benchmark.Name);
-        Line(score.Benchmark.Name, summary.PassAt1, summary.Interval, summary.Tasks.Count, string.Join(", ", published.Select(p => Percent(p.Percent))));
-        foreach (var kind in summary.Kinds)
-        {
-            Line($"  {kind.Kind}", kind.PassAt1, kind.Interval, kind.Tasks, string.Join(", ", published.Select(p => p.Kinds?.GetValueOrDefault(kind.Kind) is { } v ? Percent(v) : "")));
-        }
-
-        foreach (var (k, value) in summary.PassAt.Where(p => p.Key > 1))
-        {
-            Console.WriteLine($"  pass@{k,-21} {Fraction(value),7}");
-        }
-
-        if (score.Sanitized is { } cut)
-        {
-            Console.WriteLine($"  as answered {Fraction(score.Plain.PassAt1)}, cut after the solution {Fraction(cut.PassAt1)}; the higher counts");
-        }
-
-        foreach (var note in score.Notes(NamesShown))
-        {
-            Console.WriteLine($"  {note}");
-        }
-    }
-
-    private static void Line(string name, double value, Interval interval, int tasks, string published) =>
-        Console.WriteLine($"{name,-28} {Fraction(value),7} {$"[{Fraction(interval.Low)}, {Fraction(interval.High)}]",16} {tasks,6}   {published}".TrimEnd());
-
-    private static string Fraction(double value) => double.IsNaN(value) ? "-" : Percent(100 * value);
-
-    private static string Percent(double value) => value.ToString("F1", CultureInfo.InvariantCulture);
+    private static List<Sample> References(List<BenchmarkTask> tasks) =>
+        [.. tasks.Where(t => t.Reference is not null).Select(t => new Sample(t.TaskId, t.Reference!, CompletionMode.Program))];
 
     private static void Write(Utf8JsonWriter json, List<BenchmarkScore> scores)
     {

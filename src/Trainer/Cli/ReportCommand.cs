@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Z1Coder.Trainer.Evaluate;
 using Z1Coder.Trainer.Report;
 
 namespace Z1Coder.Trainer.Cli;
@@ -8,9 +9,9 @@ internal static class ReportCommand
 {
     public static Command Create()
     {
-        var run = new Argument<string>("run") { Description = "directory of a run (z1 train --out)" };
+        var run = new Argument<string>("run") { Description = "directory of a run (z1 train --out) or of an evaluation (z1 eval score --out)" };
         var output = new Option<string?>("--out") { Description = "the page to write; default RUN/report.html" };
-        var command = new Command("report", "One HTML page of a run: curves, figures, worked samples, recipe, environment. Opens with no network.")
+        var command = new Command("report", "One HTML page of a run (curves, figures, worked samples, recipe, environment) or of an evaluation. Opens with no network.")
         {
             run, output,
         };
@@ -18,7 +19,8 @@ internal static class ReportCommand
         {
             var directory = parsed.GetValue(run)!;
             var path = parsed.GetValue(output) ?? Path.Combine(directory, "report.html");
-            File.WriteAllText(path, HtmlReport.Render(directory));
+            var evaluation = Directory.Exists(directory) && EvaluationFiles.BenchmarksIn(directory).Count > 0;
+            File.WriteAllText(path, evaluation ? EvaluationReport.Render(directory) : HtmlReport.Render(directory));
             Console.WriteLine(path);
             return 0;
         });

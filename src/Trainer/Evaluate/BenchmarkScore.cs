@@ -24,6 +24,9 @@ public sealed record BenchmarkScore
     /// <summary>Tasks without a reference solution; they are absent from a run over the references.</summary>
     public required int WithoutReference { get; init; }
 
+    /// <summary>On which tasks and under which limits.</summary>
+    public required ScoreBasis Basis { get; init; }
+
     /// <summary>The one that counts: the higher.</summary>
     public EvaluationSummary Summary => Sanitized is { } cut && cut.PassAt1 > Plain.PassAt1 ? cut : Plain;
 
@@ -45,14 +48,23 @@ public sealed record BenchmarkScore
             return new BenchmarkScore
             {
                 Benchmark = benchmark, OfReferences = true, Plain = plain, Sanitized = null, WithoutReference = tasks.Count - withReference.Count,
+                Basis = ScoreBasis.Of(benchmark, tasks, options),
             };
         }
 
         var known = tasks.Select(t => t.TaskId).ToHashSet(StringComparer.Ordinal);
         List<Sample> within = [.. samples.Where(s => known.Contains(s.TaskId))];
         var (summary, sanitized) = await Grader.EvaluateAsync(benchmark, tasks, within, options, alsoCut: true, cancellation);
-        return new BenchmarkScore { Benchmark = benchmark, OfReferences = false, Plain = summary, Sanitized = sanitized, WithoutReference = 0 };
+        return Of(benchmark, tasks, options, summary, sanitized);
     }
+
+    /// <summary>Of graded answers.</summary>
+    internal static BenchmarkScore Of(
+        Benchmark benchmark, IReadOnlyList<BenchmarkTask> tasks, EvaluationOptions options, EvaluationSummary plain, EvaluationSummary? sanitized) => new()
+    {
+        Benchmark = benchmark, OfReferences = false, Plain = plain, Sanitized = sanitized, WithoutReference = 0,
+        Basis = ScoreBasis.Of(benchmark, tasks, options),
+    };
 
     /// <summary>What a reader must know beside the figure, one sentence each.</summary>
     /// <param name="names">Names of tasks shown at most.</param>
@@ -100,6 +112,16 @@ public sealed record BenchmarkScore
         json.WriteNumber("low", summary.Interval.Low);
         json.WriteNumber("high", summary.Interval.High);
         json.WriteNumber("tasks", summary.Tasks.Count);
+        json.WriteNumber("tasks_present", Basis.Present);
+        if (PublishedFigures.TasksOf(Benchmark.Name) is { } whole)
+        {
+            json.WriteNumber("tasks_published", whole);
+        }
+        else
+        {
+            json.WriteNull("tasks_published");
+        }
+
         json.WriteNumber("solved", summary.Tasks.Count(t => t.Passed == t.Samples));
         json.WriteStartObject("pass_at");
         foreach (var (k, value) in summary.PassAt)
@@ -136,6 +158,39 @@ public sealed record BenchmarkScore
         }
 
         json.WriteEndObject();
+        json.WriteStartArray("published");
+        foreach (var figure in PublishedFigures.Of(Benchmark.Name))
+        {
+            json.WriteStartObject();
+            json.WriteString("model", figure.Model);
+            json.WriteNumber("percent", figure.Percent);
+            json.WriteString("source", figure.Source);
+            json.WriteStartObject("kinds");
+            foreach (var (kind, percent) in figure.Kinds ?? new Dictionary<string, double>())
+            {
+                json.WriteNumber(kind, percent);
+            }
+
+            json.WriteEndObject();
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+        Names(json, "caveats", PublishedFigures.Caveats(Benchmark.Name, Basis, summary.Tasks.Count));
+        json.WriteStartArray("kind_scores");
+        foreach (var kind in summary.Kinds)
+        {
+            json.WriteStartObject();
+            json.WriteString("kind", kind.Kind);
+            json.WriteNumber("tasks", kind.Tasks);
+            json.WriteNumber("pass_at_1", kind.PassAt1);
+            json.WriteNumber("low", kind.Interval.Low);
+            json.WriteNumber("high", kind.Interval.High);
+            json.WriteEndObject();
+        }
+
+        json.WriteEndArray();
+        Basis.WriteLimits(json);
         json.WriteEndObject();
     }
 

@@ -23,6 +23,12 @@ public sealed record PairedComparison
     /// <summary>Tasks solved by the second run alone; with several samples those of which it solves a greater part.</summary>
     public required int OnlyB { get; init; }
 
+    /// <summary>Tasks that both runs solve; with several samples those of which they solve the same part, and not none.</summary>
+    public required int Both { get; init; }
+
+    /// <summary>Tasks of which neither run solves a sample.</summary>
+    public required int Neither { get; init; }
+
     /// <summary>
     /// Two-sided p of McNemar's exact test (Q. McNemar 1947): the chance of a split of the differing tasks at least as uneven as this one when each is
     /// equally likely to fall to either run. With several samples per task it is the sign test over tasks.
@@ -32,8 +38,11 @@ public sealed record PairedComparison
     /// <summary>Tasks that only one of the runs graded; they are left out.</summary>
     public required IReadOnlyList<string> Unpaired { get; init; }
 
-    /// <summary>Tasks that differ, in the order of the first run.</summary>
-    public required IReadOnlyList<TaskDifference> Differences { get; init; }
+    /// <summary>Tasks that both runs graded, in the order of the first run.</summary>
+    public required IReadOnlyList<TaskDifference> Paired { get; init; }
+
+    /// <summary>Those of them that differ.</summary>
+    public IReadOnlyList<TaskDifference> Differences => [.. Paired.Where(t => t.A != t.B)];
 
     /// <summary>Compares <paramref name="b"/> with <paramref name="a"/>.</summary>
     /// <exception cref="InvalidInputException">They have no task in common.</exception>
@@ -59,10 +68,11 @@ public sealed record PairedComparison
             Interval = PassAtK.Bootstrap(differences),
             OnlyA = onlyA,
             OnlyB = onlyB,
+            Both = pairs.Where((_, i) => differences[i] == 0 && left[i] > 0).Count(),
+            Neither = pairs.Where((_, i) => differences[i] == 0 && left[i] == 0).Count(),
             P = McNemar(onlyA, onlyB),
             Unpaired = [.. a.Concat(b).Select(v => v.TaskId).Where(id => !common.Contains(id))],
-            Differences = [.. pairs.Where((_, i) => differences[i] != 0)
-                .Select(p => new TaskDifference(p.A.TaskId, Fraction(p.A), Fraction(p.B), p.A.Outcome, p.B.Outcome))],
+            Paired = [.. pairs.Select(p => new TaskDifference(p.A.TaskId, Fraction(p.A), Fraction(p.B), p.A.Outcome, p.B.Outcome))],
         };
     }
 

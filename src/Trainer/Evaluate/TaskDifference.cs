@@ -1,6 +1,6 @@
 namespace Z1Coder.Trainer.Evaluate;
 
-/// <summary>A task on which two runs differ.</summary>
+/// <summary>A task in two runs.</summary>
 /// <param name="TaskId">The task.</param>
 /// <param name="A">Fraction of samples that passed in the first run.</param>
 /// <param name="B">The same in the second.</param>

@@ -9,13 +9,18 @@ namespace Z1Coder.Trainer.Evaluate;
 /// <param name="Outcome">How the first sample that did not pass ended; "Passed" when all did.</param>
 public sealed record TaskVerdicts(string TaskId, IReadOnlyList<bool> Passed, string Outcome)
 {
+    private const string Passes = nameof(SandboxOutcome.Passed);
+
+    /// <summary>How each sample ended.</summary>
+    public IReadOnlyList<string> Outcomes { get; init; } = [];
+
     /// <summary>Reads a results file, tasks in its order.</summary>
     /// <exception cref="InvalidInputException">Names the file, the line and the field.</exception>
     public static IReadOnlyList<TaskVerdicts> Read(string path)
     {
         var order = new List<string>();
         var passed = new Dictionary<string, List<bool>>(StringComparer.Ordinal);
-        var outcomes = new Dictionary<string, string>(StringComparer.Ordinal);
+        var outcomes = new Dictionary<string, List<string>>(StringComparer.Ordinal);
         foreach (var (where, row) in JsonRows.Read(path))
         {
             var id = JsonRows.Text(where, row, "task_id", required: true)!;
@@ -33,6 +38,7 @@ public sealed record TaskVerdicts(string TaskId, IReadOnlyList<bool> Passed, str
             {
                 order.Add(id);
                 passed.Add(id, list = []);
+                outcomes.Add(id, []);
             }
 
             if (number != list.Count)
@@ -41,14 +47,11 @@ public sealed record TaskVerdicts(string TaskId, IReadOnlyList<bool> Passed, str
             }
 
             list.Add(value.GetBoolean());
-            if (!value.GetBoolean())
-            {
-                outcomes.TryAdd(id, JsonRows.Text(where, row, "outcome", required: false) ?? "Failed");
-            }
+            outcomes[id].Add(value.GetBoolean() ? Passes : JsonRows.Text(where, row, "outcome", required: false) ?? "Failed");
         }
 
         return order.Count > 0
-            ? [.. order.Select(id => new TaskVerdicts(id, passed[id], outcomes.GetValueOrDefault(id, "Passed")))]
+            ? [.. order.Select(id => new TaskVerdicts(id, passed[id], outcomes[id].Where((_, i) => !passed[id][i]).FirstOrDefault(Passes)) { Outcomes = outcomes[id] })]
             : throw new InvalidInputException($"{path} holds no result; it must hold one JSON object per line.");
     }
 }

@@ -1,8 +1,8 @@
-using System.Net;
 using System.Text;
 using System.Text.Json;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Train;
+using static Z1Coder.Trainer.Report.HtmlPage;
 
 namespace Z1Coder.Trainer.Report;
 
@@ -25,8 +25,7 @@ public static class HtmlReport
             .OrderBy(d => d, StringComparer.Ordinal).ToList();
         var name = Path.GetFileName(Path.GetFullPath(directory));
         var html = new StringBuilder();
-        html.Append($"<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">");
-        html.Append($"<title>z1 report: {Html(name)}</title><style>{Style}</style></head><body><main><h1>{Html(name)}</h1>");
+        html.Append(HtmlPage.Begin($"z1 report: {name}", name));
         Summary(html, Path.Combine(directory, RunFiles.Summary));
         Curves(html, stages);
         foreach (var stage in stages)
@@ -41,7 +40,7 @@ public static class HtmlReport
 
         html.Append($"<h2>Recipe, resolved</h2><pre>{Html(File.ReadAllText(recipe))}</pre>");
         Json(html, "Environment", Path.Combine(directory, RunFiles.Environment));
-        return html.Append("</main></body></html>\n").ToString();
+        return html.Append(HtmlPage.End).ToString();
     }
 
     private static void Summary(StringBuilder html, string path)
@@ -195,22 +194,4 @@ public static class HtmlReport
         JsonValueKind.Object => string.Join(", ", value.EnumerateObject().Select(p => $"{Html(p.Name)}: {Value(p.Value)}")),
         _ => Html(value.ToString()),
     };
-
-    private static string Html(string text) => WebUtility.HtmlEncode(text);
-
-    private const string Style = """
-        :root{color-scheme:light dark;--fg:#1c1f24;--bg:#fff;--mute:#667;--line:#d9dde3;--box:#f5f6f8}
-        @media(prefers-color-scheme:dark){:root{--fg:#e6e8eb;--bg:#14171a;--mute:#9aa3ad;--line:#31363d;--box:#1d2126}}
-        body{margin:0;font:15px/1.5 system-ui,sans-serif;color:var(--fg);background:var(--bg)}main{max-width:72rem;margin:auto;padding:1rem}
-        h1{font-size:1.6rem}h2{font-size:1.15rem;margin:2rem 0 .5rem;border-bottom:1px solid var(--line)}
-        table{border-collapse:collapse}th{font-weight:500;white-space:nowrap}td,th{vertical-align:top;padding:.25rem .7rem;border-bottom:1px solid var(--line);text-align:left;font-variant-numeric:tabular-nums}
-        .w{overflow-x:auto}pre{background:var(--box);padding:.7rem;overflow-x:auto;font-size:13px;white-space:pre-wrap;overflow-wrap:anywhere}
-        pre.q{border-left:3px solid #4878cf}details{margin:.4rem 0}summary{cursor:pointer}small,figcaption{color:var(--mute)}
-        .charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,30rem),1fr));gap:1rem}figure{margin:0}svg{width:100%;height:auto}
-        svg text{fill:var(--fg);font-size:11px}svg .t{font-size:13px;font-weight:600}svg .a{fill:var(--mute)}svg .g{stroke:var(--line)}
-        polyline{fill:none;stroke-width:1.6}.s0{stroke:#4878cf}.s1{stroke:#e08a1e}.s2{stroke:#3a9a5b}.s3{stroke:#c44e52}.s4{stroke:#8b6bb1}.s5{stroke:#7a7a7a}
-        .c0{fill:#4878cf}.c1{fill:#e08a1e}.c2{fill:#3a9a5b}.c3{fill:#c44e52}.c4{fill:#8b6bb1}.c5{fill:#7a7a7a}
-        figcaption span{margin-right:.8rem}figcaption span::before{content:"";display:inline-block;width:.8em;height:.2em;margin-right:.3em;vertical-align:middle}
-        .k0::before{background:#4878cf}.k1::before{background:#e08a1e}.k2::before{background:#3a9a5b}.k3::before{background:#c44e52}.k4::before{background:#8b6bb1}.k5::before{background:#7a7a7a}
-        """;
 }

@@ -1,6 +1,6 @@
 using System.Globalization;
-using System.Net;
 using System.Text;
+using static Z1Coder.Trainer.Report.HtmlPage;
 
 namespace Z1Coder.Trainer.Report;
 
@@ -114,6 +114,4 @@ public sealed class LineChart(string title, string unit, bool logarithmic = fals
         < 1e-4 => value.ToString("0.##E-0", CultureInfo.InvariantCulture),
         _ => value.ToString("0.#####", CultureInfo.InvariantCulture),
     };
-
-    private static string Html(string text) => WebUtility.HtmlEncode(text);
 }
