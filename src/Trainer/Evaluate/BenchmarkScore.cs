@@ -102,7 +102,9 @@ public sealed record BenchmarkScore
     }
 
     /// <summary>Writes an object.</summary>
-    public void Write(Utf8JsonWriter json)
+    /// <param name="json">Where.</param>
+    /// <param name="withRun">With what <see cref="WriteRun"/> writes.</param>
+    public void Write(Utf8JsonWriter json, bool withRun = true)
     {
         var summary = Summary;
         json.WriteStartObject();
@@ -147,10 +149,11 @@ public sealed record BenchmarkScore
 
         json.WriteEndObject();
         json.WriteNumber("without_reference", OfReferences ? WithoutReference : summary.WithoutReference);
-        json.WriteNumber("run_again_alone", summary.RunAgainAlone);
-        json.WriteNumber("changed_verdicts", summary.ChangedVerdicts);
-        json.WriteNumber("from_journal", summary.FromJournal);
-        json.WriteNumber("seconds", Math.Round(summary.Seconds, 2));
+        if (withRun)
+        {
+            WriteRun(json);
+        }
+
         json.WriteStartObject("published_percent");
         foreach (var figure in PublishedFigures.Of(Benchmark.Name))
         {
@@ -192,6 +195,15 @@ public sealed record BenchmarkScore
         json.WriteEndArray();
         Basis.WriteLimits(json);
         json.WriteEndObject();
+    }
+
+    /// <summary>Writes the properties that differ from run to run into an open object: what was run again, found, and how long it took.</summary>
+    public void WriteRun(Utf8JsonWriter json)
+    {
+        json.WriteNumber("run_again_alone", Summary.RunAgainAlone);
+        json.WriteNumber("changed_verdicts", Summary.ChangedVerdicts);
+        json.WriteNumber("from_journal", Summary.FromJournal);
+        json.WriteNumber("seconds", Math.Round(Summary.Seconds, 2));
     }
 
     private static string Some(IReadOnlyList<string> all, int most) =>

@@ -3,7 +3,6 @@ using System.Globalization;
 using System.Runtime.ExceptionServices;
 using System.Threading.Channels;
 using Z1Coder.Trainer.Data;
-using Z1Coder.Trainer.Evaluate.Benchmarks;
 
 namespace Z1Coder.Trainer.Evaluate;
 
@@ -69,13 +68,6 @@ public sealed class Grader : IDisposable
     public int Graded => Volatile.Read(ref _graded);
 
     private string? CutPath => _options.DetailsPath is { } path ? path + ".cut" : null;
-
-    /// <summary>Grades <paramref name="samples"/> against <paramref name="tasks"/> in HumanEval's format.</summary>
-    /// <exception cref="InvalidInputException">A sample names no task, a task has no sample, or a reference fails and the options say stop.</exception>
-    /// <exception cref="SandboxException">Programs cannot be confined here.</exception>
-    public static Task<EvaluationSummary> EvaluateAsync(
-        IReadOnlyList<HumanEvalTask> tasks, IReadOnlyList<Sample> samples, EvaluationOptions options, CancellationToken cancellation = default) =>
-        EvaluateAsync(new HumanEvalBenchmark(), [.. tasks.Select(HumanEvalBenchmark.TaskOf)], samples, options, cancellation);
 
     /// <summary>Grades <paramref name="samples"/> against <paramref name="tasks"/> of a benchmark.</summary>
     /// <exception cref="InvalidInputException">A sample names no task, a task has no sample, or a reference fails and the options say stop.</exception>
