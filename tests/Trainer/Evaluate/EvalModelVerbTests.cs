@@ -12,7 +12,7 @@ namespace Z1Coder.Tests.Trainer.Evaluate;
 public sealed class EvalModelVerbTests : IDisposable
 {
     private static readonly string[] s_results = [EvaluationFiles.Answers, EvaluationFiles.Results, EvaluationFiles.Score, EvaluationFiles.Samples];
-    private static readonly string[] s_benchmarks = ["humaneval", "mbpp", "humaneval-pro", "livecodebench"];
+    private static readonly string[] s_benchmarks = ["mbpp", "humaneval-pro", "livecodebench"];
 
     private readonly ServedModel _model = new(new Qwen2Config
     {
