@@ -13,7 +13,7 @@ public static class AttentionPerf
         ("1280 = 1 doc", [1280]),
     ];
 
-    /// <summary>Forward and backward per shape and dtype, then decode.</summary>
+    /// <summary>Forward and backward per shape and dtype, then decode, from slots and from pages.</summary>
     public static IEnumerable<PerfCase> Cases(PerfSize size)
     {
         (int Heads, int KvHeads, int HeadDim)[] heads = size switch
@@ -43,6 +43,12 @@ public static class AttentionPerf
 
             yield return Decode<BFloat16>(1, size == PerfSize.Small ? 37 : 1000, shape);
             yield return Decode<BFloat16>(size == PerfSize.Small ? 3 : 16, size == PerfSize.Small ? 9 : 400, shape);
+            if (size == PerfSize.Cpu)
+            {
+                yield return Paged<BFloat16>("1 row at 1000", [1], [1000], decode: true, shape);
+                yield return Paged<BFloat16>("8 rows at 400", [.. Enumerable.Repeat(1, 8)], [.. Enumerable.Repeat(400, 8)], decode: true, shape);
+                yield return Paged<BFloat16>("128 = 28 at 384 + 100 at 0", [28, 100], [384, 0], decode: false, shape);
+            }
         }
     }
 
@@ -100,6 +106,29 @@ public static class AttentionPerf
             var present = inputs.Ints(lengths);
             var workspace = Workspace(inputs, [0], heads, backward: false);
             return stream => Attention.Decode(stream, q, keys, values, slots, present, o, n, k, h, workspace);
+        });
+    }
+
+    private static PerfCase Paged<T>(string name, int[] rows, int[] contexts, bool decode, (int N, int K, int H) heads)
+        where T : unmanaged
+    {
+        const int PageTokens = 64;
+        var (n, k, h) = heads;
+        var starts = Ends(rows);
+        var pagesEach = (rows.Zip(contexts, (r, c) => r + c).Max() + PageTokens - 1) / PageTokens;
+        var pages = rows.Length * pagesEach;
+        var cost = Attention.PagedCost(starts, contexts, n, k, h, Size<T>());
+        return new($"Attention.Paged {Dtype<T>()}", Shape(name, heads), cost, inputs =>
+        {
+            var q = inputs.Random<T>(starts[^1], n * h);
+            var keys = inputs.Random<T>(pages, PageTokens, k * h);
+            var values = inputs.Random<T>(pages, PageTokens, k * h);
+            var o = inputs.Output<T>("o", starts[^1], n * h);
+            var table = inputs.Ints([.. Enumerable.Range(0, pages).Select(i => pages - 1 - i)]).Reshape(rows.Length, pagesEach);
+            var workspace = inputs.Declare(arena => new AttentionWorkspace(
+                arena, (inputs.Stream as CpuStream)?.Workers ?? 1, 0, n, k, h, backward: false, pagedRows: starts[^1], pagedSequences: rows.Length));
+            workspace.LoadPaged(inputs.Stream, starts, contexts, decode);
+            return stream => Attention.Paged(stream, q, keys, values, table, o, n, k, h, workspace);
         });
     }
 

@@ -140,7 +140,8 @@ internal static class EvalCommand
     {
         var benchmark = new TaskFileBenchmark();
         var options = new EvaluationOptions { ResultsPath = EvaluationFiles.PathOf(folder, benchmark.Name, EvaluationFiles.Results) };
-        Print(await Grader.EvaluateAsync(benchmark, benchmark.Read([tasks]), Sample.Read(completions), options, stop), asJson);
+        var known = benchmark.Read([tasks]);
+        Print(await Grader.EvaluateAsync(benchmark, known, SampleFile.Read(completions, benchmark, known, calibrated: false), options, stop), asJson);
         return 0;
     }
 

@@ -25,6 +25,7 @@ internal sealed class EvalModel
     private readonly Option<int?> _tokens = new("--max-new-tokens") { Description = "longest answer instead of the benchmark's own" };
     private readonly Option<int> _context = new("--context") { Description = "longest sequence, prompt and answer, tokens; 0 takes the model's own" };
     private readonly Option<int> _slots = new("--slots") { Description = "sequences decoded at once", DefaultValueFactory = _ => 64 };
+    private readonly Option<int> _cache = new("--cache-tokens") { Description = "tokens that the cache holds, of all sequences; 0 gives every slot its longest" };
     private readonly Option<int> _workers = new("--workers") { Description = "programs at once; 0 takes one per core" };
     private readonly Option<double?> _floor = new("--floor-seconds") { Description = "least time limit of a program instead of the benchmark's own" };
     private readonly Option<bool> _allowChanged = new("--allow-changed") { Description = "go on with answers that were asked for in another way" };
@@ -41,6 +42,7 @@ internal sealed class EvalModel
         Within(_floor, 0.01, 1e6);
         PlanCommand.Within(_context, 0, 10_000_000);
         PlanCommand.Within(_slots, 1, 4096);
+        PlanCommand.Within(_cache, 0, int.MaxValue);
         PlanCommand.Within(_workers, 0, 1024);
     }
 
@@ -48,7 +50,7 @@ internal sealed class EvalModel
     {
         foreach (var option in new Option[]
         {
-            _directory, _alpaca, _samples, _temperature, _topP, _seed, _tokens, _context, _slots, _workers, _floor, _allowChanged, _dtype, _device,
+            _directory, _alpaca, _samples, _temperature, _topP, _seed, _tokens, _context, _slots, _cache, _workers, _floor, _allowChanged, _dtype, _device,
         })
         {
             command.Options.Add(option);
@@ -153,9 +155,11 @@ internal sealed class EvalModel
             if (engine is null)
             {
                 stream = Devices.Open(parsed.GetValue(_device)!);
-                engine = EvalEngine.Open(
-                    stream, directory, parsed.GetValue(_dtype)!, codec.Tokenizer, parsed.GetValue(_slots),
-                    Math.Min(context, evaluations.Max(e => e.LongestSequence)));
+                engine = DecodeEngine.Open(stream, directory, parsed.GetValue(_dtype) == "fp32", codec.Tokenizer, new DecodeEngineOptions
+                {
+                    Slots = parsed.GetValue(_slots), Capacity = Math.Min(context, evaluations.Max(e => e.LongestSequence)),
+                    CacheTokens = parsed.GetValue(_cache),
+                });
             }
 
             return engine;

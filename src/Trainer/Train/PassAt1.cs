@@ -41,8 +41,8 @@ public static class PassAt1
         var benchmark = new TaskFileBenchmark();
         var options = AnswerOptions.Of(benchmark) with { MaxNewTokens = maxNewTokens };
         using var evaluation = ModelEvaluation.Prepare(benchmark, [.. tasks.Select(TaskFileBenchmark.TaskOf)], codec, [codec.EndToken], options);
-        var capacity = Math.Min(model.Config.MaxPositionEmbeddings, evaluation.LongestSequence);
-        using var engine = new GeneratorEngine<T>(new Generator<T>(stream, model, codec.Tokenizer, Math.Min(Slots, tasks.Count), capacity), capacity);
+        using var engine = new PagedEngine<T>(
+            stream, model, codec.Tokenizer, new DecodeEngineOptions { Slots = Math.Min(Slots, tasks.Count), Capacity = evaluation.LongestSequence });
         var summary = evaluation.RunAsync(() => engine, new EvaluationOptions { Sandbox = sandbox, K = [1] }, stop).GetAwaiter().GetResult().Plain;
         if (answersPath is not null)
         {
