@@ -1,7 +1,7 @@
 using System.Diagnostics;
 using System.Text;
 using Z1Coder.Trainer.Curation;
-using Z1Coder.Trainer.Curation.Journal;
+using Z1Coder.Trainer.Data.Journal;
 using Z1Coder.Trainer.Curation.Teacher;
 using Z1Coder.Trainer.Data;
 
@@ -34,7 +34,7 @@ public static class CurateThroughput
         var fingerprint = new RequestFingerprint("trajectories", "loopback", TeacherApi.Completions, [prompt], decoding);
         var (micros, heap) = (new double[rounds], new long[rounds]);
         long commits;
-        using (var journal = new CurationJournal(Path.Combine(directory, "out.jsonl"), fingerprint, allowChanged: false))
+        using (var journal = new ItemJournal(Path.Combine(directory, "out.jsonl"), fingerprint, allowChanged: false))
         {
             for (var round = 0; round < rounds; round++)
             {

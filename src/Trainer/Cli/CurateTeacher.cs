@@ -1,6 +1,6 @@
 using System.CommandLine;
 using Z1Coder.Trainer.Curation;
-using Z1Coder.Trainer.Curation.Journal;
+using Z1Coder.Trainer.Data.Journal;
 using Z1Coder.Trainer.Curation.Teacher;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Train;
@@ -147,7 +147,7 @@ internal sealed class CurateTeacher
         var api = parsed.GetValue(_api) == ApiChat ? TeacherApi.Chat : TeacherApi.Completions;
         var model = parsed.GetValue(_model)!;
         using var teacher = new TeacherClient(Teacher(parsed), api, model, signal.Token);
-        using var journal = new CurationJournal(
+        using var journal = new ItemJournal(
             parsed.GetValue(_output)!, new RequestFingerprint(verb, model, api, prompts, Decoding(parsed), options),
             parsed.GetValue(_allowChanged));
         long total = 0, left = 0;
@@ -201,7 +201,7 @@ internal sealed class CurateTeacher
     }
 
     private static void Summary(
-        string verb, CurationProgress progress, CurateView view, CurationJournal journal, long total, long left, bool ended,
+        string verb, CurationProgress progress, CurateView view, ItemJournal journal, long total, long left, bool ended,
         string signal, bool asJson)
     {
         if (!asJson)

@@ -1,71 +1,148 @@
 using System.CommandLine;
-using Z1Coder.Runtime;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Evaluate;
+using Z1Coder.Trainer.Evaluate.Benchmarks;
+using Z1Coder.Trainer.Report;
 using Z1Coder.Trainer.Train;
 
 namespace Z1Coder.Trainer.Cli;
 
-/// <summary>z1 eval --tasks FILE (--model DIR | --completions FILE), and the verbs score, compare, list</summary>
+/// <summary>z1 eval --model DIR (--benchmark NAME… | --all) --data DIR, z1 eval --tasks FILE (--model DIR | --completions FILE), and the verbs below it.</summary>
 internal static class EvalCommand
 {
     public static Command Create()
     {
-        var tasks = new Option<string>("--tasks") { Description = "HumanEval-format JSONL: task_id, prompt, entry_point, test", Required = true };
-        var model = new Option<string?>("--model") { Description = "answer with this model (Hugging Face directory), greedily" };
-        var completions = new Option<string?>("--completions") { Description = "grade these instead: JSONL with task_id and completion or solution" };
-        var output = new Option<string?>("--out") { Description = "directory for results.jsonl (per task) and answers.jsonl" };
-        var alpaca = new Option<bool>("--alpaca") { Description = "the published run's prompt text instead of the chat template" };
-        var tokens = new Option<int>("--max-new-tokens") { Description = "longest answer", DefaultValueFactory = _ => 512 };
-        PlanCommand.Within(tokens, 1, 1_000_000);
-        var dtype = new Option<string>("--dtype") { Description = "bf16 or fp32", DefaultValueFactory = _ => "bf16" };
-        dtype.AcceptOnlyFromAmong("bf16", "fp32");
-        var device = Devices.Option();
-        var json = new Option<bool>("--json") { Description = "the summary as JSON" };
-        var command = new Command("eval", "pass@1 by running the programs, confined; reference solutions are checked first.")
+        var benchmark = new Option<string[]>("--benchmark") { Description = "benchmarks to answer (see z1 eval list)", AllowMultipleArgumentsPerToken = true };
+        var all = new Option<bool>("--all") { Description = "every benchmark of the published table whose files are in --data" };
+        var data = new Option<string?>("--data") { Description = "folder of benchmark files under their published names" };
+        var from = new Option<string?>("--from") { Description = "first day of the problems asked (livecodebench), such as 2024-08-01; --all asks those of the published window" };
+        var to = new Option<string?>("--to") { Description = "day before which they must be published" };
+        var tasks = new Option<string?>("--tasks") { Description = "tasks of your own instead: JSONL with task_id, prompt, entry_point, test" };
+        var completions = new Option<string?>("--completions") { Description = "with --tasks, grade these instead of a model: JSONL with task_id and completion or solution" };
+        var output = new Option<string?>("--out") { Description = "directory for answers, verdicts, scores, report.html, and what is needed to go on after an interruption" };
+        var json = new Option<bool>("--json") { Description = "the scores as JSON, and no progress" };
+        var model = new EvalModel();
+        var command = new Command(
+            "eval",
+            """
+            pass@1 of a model by running its programs, confined, while it still answers; reference solutions are checked first.
+
+            The published table:          z1 eval --model DIR --all --data benchmarks --out runs/eval
+            Some of it:                   z1 eval --model DIR --benchmark humaneval+ mbpp+ --data benchmarks --out runs/eval
+            Tasks of your own:            z1 eval --model DIR --tasks tasks.jsonl
+            Every answer is on disk at once: after a kill the same command goes on, and comes to the same bytes. See docs/eval.md.
+            """)
         {
-            tasks, model, completions, output, alpaca, tokens, dtype, device, json,
+            benchmark, all, data, from, to, tasks, completions, output, json,
         };
+        model.AddTo(command);
         command.Subcommands.Add(EvalScoreCommand.Create());
         command.Subcommands.Add(EvalCompareCommand.Create());
         command.Subcommands.Add(EvalListCommand.Create());
         command.Subcommands.Add(EvalSandboxCommand.Create());
         command.Validators.Add(result =>
         {
-            if (result.GetValue(model) is null == result.GetValue(completions) is null)
+            var names = result.GetValue(benchmark) ?? [];
+            var ways = (names.Length > 0 ? 1 : 0) + (result.GetValue(all) ? 1 : 0) + (result.GetValue(tasks) is null ? 0 : 1);
+            if (ways != 1)
+            {
+                result.AddError("give --benchmark NAME, --all or --tasks FILE, one of the three");
+            }
+            else if (result.GetValue(tasks) is null)
+            {
+                if (result.GetResult("--model") is null || result.GetValue(data) is null || result.GetValue(completions) is not null)
+                {
+                    result.AddError("--benchmark and --all need --model DIR and --data DIR; answers made elsewhere are for z1 eval score");
+                }
+            }
+            else if ((result.GetResult("--model") is null) == (result.GetValue(completions) is null))
             {
                 result.AddError("give --model DIR or --completions FILE, one of the two");
             }
+
+            if (names.Length != names.Distinct(StringComparer.OrdinalIgnoreCase).Count())
+            {
+                result.AddError("a benchmark stands twice in --benchmark");
+            }
         });
-        command.SetAction(parsed =>
+        command.SetAction(async (parsed, _) =>
         {
-            var list = HumanEvalTask.Read(parsed.GetValue(tasks)!);
-            var folder = parsed.GetValue(output);
-            if (folder is not null)
+            using var signal = new StopSignal();
+            var asJson = parsed.GetValue(json);
+            var given = parsed.GetValue(output);
+            var folder = given ?? Directory.CreateTempSubdirectory("z1-eval-").FullName;
+            try
             {
                 Directory.CreateDirectory(folder);
-            }
+                if (parsed.GetValue(completions) is { } file)
+                {
+                    return await ScoreAsync(parsed.GetValue(tasks)!, file, folder, asJson, signal.Token);
+                }
 
-            EvaluationSummary summary;
-            if (parsed.GetValue(completions) is { } file)
-            {
-                var options = new EvaluationOptions { ResultsPath = folder is null ? null : Path.Combine(folder, "results.jsonl") };
-                summary = Grader.EvaluateAsync(list, Sample.Read(file), options, CancellationToken.None).GetAwaiter().GetResult();
-            }
-            else
-            {
-                var answers = folder is null ? null : Path.Combine(folder, RunFiles.Answers);
-                var format = parsed.GetValue(alpaca) ? PromptFormat.Alpaca : PromptFormat.Chat;
-                using var stream = Devices.Open(parsed.GetValue(device)!);
-                summary = parsed.GetValue(dtype) == "fp32"
-                    ? PassAt1.Of<float>(stream, parsed.GetValue(model)!, format, list, parsed.GetValue(tokens), answers)
-                    : PassAt1.Of<BFloat16>(stream, parsed.GetValue(model)!, format, list, parsed.GetValue(tokens), answers);
-            }
+                var lines = asJson ? TextWriter.Null : Console.Out;
+                var own = parsed.GetValue(tasks);
+                var chosen = own is not null ? OwnTasks(own)
+                    : EvalData.Choose(parsed.GetValue(benchmark) ?? [], parsed.GetValue(data)!, parsed.GetValue(from), parsed.GetValue(to), lines);
+                using var sandbox = own is not null ? Sandbox.Create() : Sandbox.Create(sitePackages: true, reuse: true);
+                var view = new EvalScoreView(lines);
+                var scores = await model.RunAsync(
+                    parsed, chosen, folder, b => own is not null ? OfOwnTasks(sandbox) : OfBenchmark(b, sandbox), lines, own is null ? view.Ended : _ => { }, signal);
+                if (scores is null)
+                {
+                    return given is null ? Cli.Fail($"stopped by {signal.Name}; nothing is kept without --out DIR") : 0;
+                }
 
-            Print(summary, parsed.GetValue(json));
-            return 0;
+                if (given is not null)
+                {
+                    File.WriteAllText(Path.Combine(folder, EvaluationFiles.Report), EvaluationReport.Render(folder));
+                }
+
+                if (own is not null)
+                {
+                    Print(scores[0].Summary, asJson);
+                    return 0;
+                }
+
+                view.Finish();
+                if (asJson)
+                {
+                    CliJson.Write(writer => EvalScoreCommand.Write(writer, scores));
+                }
+
+                return 0;
+            }
+            finally
+            {
+                if (given is null)
+                {
+                    Directory.Delete(folder, recursive: true);
+                }
+            }
         });
         return command;
+    }
+
+    private static List<(Benchmark, IReadOnlyList<string>, IReadOnlyList<BenchmarkTask>)> OwnTasks(string file)
+    {
+        var benchmark = new TaskFileBenchmark();
+        return [(benchmark, [file], benchmark.Read([file]))];
+    }
+
+    private static EvaluationOptions OfOwnTasks(Sandbox sandbox) => new() { Sandbox = sandbox };
+
+    private static EvaluationOptions OfBenchmark(Benchmark benchmark, Sandbox sandbox) => new()
+    {
+        Sandbox = sandbox, Limits = benchmark.Limits, ReferenceFactor = benchmark.ReferenceFactor, ReferenceSeconds = Math.Max(60, benchmark.FloorSeconds),
+        Reference = ReferenceCheck.Exclude, CheckPackages = true, K = [1, 5, 10],
+    };
+
+    private static async Task<int> ScoreAsync(string tasks, string completions, string folder, bool asJson, CancellationToken stop)
+    {
+        var benchmark = new TaskFileBenchmark();
+        var options = new EvaluationOptions { ResultsPath = EvaluationFiles.PathOf(folder, benchmark.Name, EvaluationFiles.Results) };
+        var known = benchmark.Read([tasks]);
+        Print(await Grader.EvaluateAsync(benchmark, known, SampleFile.Read(completions, benchmark, known, calibrated: false), options, stop), asJson);
+        return 0;
     }
 
     private static void Print(EvaluationSummary summary, bool asJson)

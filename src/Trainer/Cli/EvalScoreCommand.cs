@@ -127,7 +127,8 @@ internal static class EvalScoreCommand
         return command;
     }
 
-    private static List<(Benchmark Benchmark, IReadOnlyList<string> Files)> Choose(string[] names, string? data, string[] files)
+    /// <summary>The benchmarks named, or every one of which a folder holds the files.</summary>
+    internal static List<(Benchmark Benchmark, IReadOnlyList<string> Files)> Choose(string[] names, string? data, string[] files)
     {
         var named = names.Select(Benchmark.Find).ToList();
         if (data is null)
@@ -152,7 +153,8 @@ internal static class EvalScoreCommand
         return there.Count > 0 ? there : throw new InvalidInputException($"{data} holds no file of a benchmark under a published name.");
     }
 
-    private static DateOnly? Day(string? text, string option) =>
+    /// <summary>A day given with an option.</summary>
+    internal static DateOnly? Day(string? text, string option) =>
         text is null ? null
         : DateOnly.TryParseExact(text, "yyyy-MM-dd", CultureInfo.InvariantCulture, DateTimeStyles.None, out var day) ? day
         : throw new InvalidInputException($"{option} is \"{text}\"; it must be a day such as 2024-08-01.");
@@ -160,7 +162,8 @@ internal static class EvalScoreCommand
     private static List<Sample> References(List<BenchmarkTask> tasks) =>
         [.. tasks.Where(t => t.Reference is not null).Select(t => new Sample(t.TaskId, t.Reference!, CompletionMode.Program))];
 
-    private static void Write(Utf8JsonWriter json, List<BenchmarkScore> scores)
+    /// <summary>Writes the property `benchmarks`.</summary>
+    internal static void Write(Utf8JsonWriter json, List<BenchmarkScore> scores)
     {
         json.WriteStartArray("benchmarks");
         foreach (var score in scores)

@@ -82,7 +82,7 @@ internal static class GenerateCommand
         }
 
         var codec = PromptCodec.Load(directory, chat ? PromptFormat.Chat : PromptFormat.Alpaca);
-        return ([.. texts.Select(codec.Prompt)], [codec.EndToken], codec.Tokenizer);
+        return ([.. texts.Select(t => codec.Prompt(t))], [codec.EndToken], codec.Tokenizer);
     }
 
     private static void Print(string[] prompts, Completion[] completions, bool asJson)

@@ -1,4 +1,4 @@
-using Z1Coder.Trainer.Curation.Journal;
+using Z1Coder.Trainer.Data.Journal;
 using Z1Coder.Trainer.Curation.Teacher;
 using Z1Coder.Trainer.Data;
 
@@ -24,7 +24,7 @@ public static class CurationRun
     public static async Task<bool> RunAsync<TItem>(
         IEnumerable<TItem> items, Func<TItem, UInt128> key, Func<TItem, string> id,
         Func<TItem, CancellationToken, Task<CurationOutcome>> work,
-        CurationJournal journal, CurationProgress progress, CurationOptions options, CancellationToken stop)
+        ItemJournal journal, CurationProgress progress, CurationOptions options, CancellationToken stop)
     {
         ArgumentNullException.ThrowIfNull(items);
         ArgumentNullException.ThrowIfNull(journal);

@@ -46,6 +46,15 @@ public abstract class Benchmark
     /// <summary>Longest answer in tokens.</summary>
     public virtual int MaxNewTokens => 1280;
 
+    /// <summary>Answers to each task in the published runs.</summary>
+    public virtual int Samples => 1;
+
+    /// <summary>Temperature of the published runs; 0 is greedy.</summary>
+    public virtual double Temperature => 0;
+
+    /// <summary>Share of the probability that the published runs drew from.</summary>
+    public virtual double TopP => 1;
+
     /// <summary>Memory and output of a program; its seconds come from <see cref="Seconds"/>.</summary>
     public virtual SandboxLimits Limits { get; } = new() { MemoryBytes = 4L << 30 };
 

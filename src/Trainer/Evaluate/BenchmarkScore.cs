@@ -54,26 +54,17 @@ public sealed record BenchmarkScore
 
         var known = tasks.Select(t => t.TaskId).ToHashSet(StringComparer.Ordinal);
         List<Sample> within = [.. samples.Where(s => known.Contains(s.TaskId))];
-        var summary = await Grader.EvaluateAsync(benchmark, tasks, within, options, cancellation);
-        EvaluationSummary? sanitized = null;
-        List<Sample> cut = [.. within.Select(s => s with { Code = benchmark.Sanitize(s.Code) })];
-        if (benchmark.ScoresSanitized && !cut.SequenceEqual(within))
-        {
-            // What the cut left alone is in the journal; the files keep the verdicts of the score that counts.
-            var other = options with { ResultsPath = Beside(options.ResultsPath), DetailsPath = Beside(options.DetailsPath) };
-            sanitized = await Grader.EvaluateAsync(benchmark, tasks, cut, other, cancellation);
-            if (options.ResultsPath is { } path && sanitized.PassAt1 > summary.PassAt1)
-            {
-                File.Move(other.ResultsPath!, path, overwrite: true);
-            }
-        }
-
-        return new BenchmarkScore
-        {
-            Benchmark = benchmark, OfReferences = false, Plain = summary, Sanitized = sanitized, WithoutReference = 0,
-            Basis = ScoreBasis.Of(benchmark, tasks, options),
-        };
+        var (summary, sanitized) = await Grader.EvaluateAsync(benchmark, tasks, within, options, alsoCut: true, cancellation);
+        return Of(benchmark, tasks, options, summary, sanitized);
     }
+
+    /// <summary>Of graded answers.</summary>
+    internal static BenchmarkScore Of(
+        Benchmark benchmark, IReadOnlyList<BenchmarkTask> tasks, EvaluationOptions options, EvaluationSummary plain, EvaluationSummary? sanitized) => new()
+    {
+        Benchmark = benchmark, OfReferences = false, Plain = plain, Sanitized = sanitized, WithoutReference = 0,
+        Basis = ScoreBasis.Of(benchmark, tasks, options),
+    };
 
     /// <summary>What a reader must know beside the figure, one sentence each.</summary>
     /// <param name="names">Names of tasks shown at most.</param>
@@ -111,7 +102,9 @@ public sealed record BenchmarkScore
     }
 
     /// <summary>Writes an object.</summary>
-    public void Write(Utf8JsonWriter json)
+    /// <param name="json">Where.</param>
+    /// <param name="withRun">With what <see cref="WriteRun"/> writes.</param>
+    public void Write(Utf8JsonWriter json, bool withRun = true)
     {
         var summary = Summary;
         json.WriteStartObject();
@@ -156,10 +149,11 @@ public sealed record BenchmarkScore
 
         json.WriteEndObject();
         json.WriteNumber("without_reference", OfReferences ? WithoutReference : summary.WithoutReference);
-        json.WriteNumber("run_again_alone", summary.RunAgainAlone);
-        json.WriteNumber("changed_verdicts", summary.ChangedVerdicts);
-        json.WriteNumber("from_journal", summary.FromJournal);
-        json.WriteNumber("seconds", Math.Round(summary.Seconds, 2));
+        if (withRun)
+        {
+            WriteRun(json);
+        }
+
         json.WriteStartObject("published_percent");
         foreach (var figure in PublishedFigures.Of(Benchmark.Name))
         {
@@ -203,7 +197,14 @@ public sealed record BenchmarkScore
         json.WriteEndObject();
     }
 
-    private static string? Beside(string? path) => path is null ? null : path + EvaluationFiles.Cut;
+    /// <summary>Writes the properties that differ from run to run into an open object: what was run again, found, and how long it took.</summary>
+    public void WriteRun(Utf8JsonWriter json)
+    {
+        json.WriteNumber("run_again_alone", Summary.RunAgainAlone);
+        json.WriteNumber("changed_verdicts", Summary.ChangedVerdicts);
+        json.WriteNumber("from_journal", Summary.FromJournal);
+        json.WriteNumber("seconds", Math.Round(Summary.Seconds, 2));
+    }
 
     private static string Some(IReadOnlyList<string> all, int most) =>
         string.Join(", ", all.Take(most)) + (all.Count > most ? $" and {all.Count - most} more" : "");

@@ -29,6 +29,12 @@ public static class EvaluationFiles
     /// <summary>After <see cref="Details"/>: of the answers cut after the solution, where a benchmark is scored with them too.</summary>
     public const string Cut = ".cut";
 
+    /// <summary>The code of each answer, one line per sample, as z1 eval score and other graders read it.</summary>
+    public const string Samples = ".samples.jsonl";
+
+    /// <summary>What an evaluation took, and what was run again: figures that differ from run to run.</summary>
+    public const string Times = ".times.json";
+
     /// <summary>The page of the whole evaluation.</summary>
     public const string Report = "report.html";
 
@@ -69,13 +75,19 @@ public static class EvaluationFiles
     }
 
     /// <summary>Writes a score.</summary>
-    public static void WriteScore(string path, BenchmarkScore score)
+    /// <param name="path">The file.</param>
+    /// <param name="score">The score.</param>
+    /// <param name="withRun">With the figures that differ from run to run.</param>
+    public static void WriteScore(string path, BenchmarkScore score, bool withRun = true) => WriteJson(path, json => score.Write(json, withRun));
+
+    /// <summary>Writes one indented JSON value, whole or not at all.</summary>
+    public static void WriteJson(string path, Action<Utf8JsonWriter> value)
     {
         using (var file = File.Create(path + ".partial"))
         {
             using (var json = new Utf8JsonWriter(file, new JsonWriterOptions { Indented = true }))
             {
-                score.Write(json);
+                value(json);
             }
 
             file.WriteByte((byte)'\n');

@@ -1,54 +1,212 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Runtime.ExceptionServices;
+using System.Threading.Channels;
 using Z1Coder.Trainer.Data;
-using Z1Coder.Trainer.Evaluate.Benchmarks;
 
 namespace Z1Coder.Trainer.Evaluate;
 
 /// <summary>
-/// Grades samples in the sandbox. First every reference solution takes the same path as the samples: a task whose reference fails says nothing
-/// about a model, and the reference's time on this machine, now, anchors the time limit. Then the samples run, one
-/// program per core. What timed out is run again alone, when no other program runs, and only that verdict counts: a slow or busy machine must not
-/// look like a worse model.
+/// Grades samples in the sandbox, while others may still be generated. First a task's reference solution takes the same path as its samples: a task whose
+/// reference fails says nothing about a model, and the reference's time on this machine, now, anchors the time limit. Then its samples run, one program
+/// per core. What timed out is run again alone, when nothing is generated any more and no other program runs, and only that verdict counts: a slow or busy
+/// machine must not look like a worse model.
 /// </summary>
-public sealed class Grader
+public sealed class Grader : IDisposable
 {
     private const int ErrorKept = 2000;                 // characters of standard error in the details, from its end
     private const int NamesShown = 10;
 
     private readonly Benchmark _benchmark;
     private readonly EvaluationOptions _options;
+    private readonly bool _alsoCut;
+    private readonly IReadOnlyList<BenchmarkTask> _tasks;
     private readonly Sandbox _sandbox;
-    private readonly Dictionary<string, BenchmarkTask> _tasks;
+    private readonly Dictionary<string, Check> _checks;
+    private readonly CancellationTokenSource _stop;
+    private readonly CancellationToken _given;
     private readonly StreamWriter? _details;
     private readonly OutcomeJournal? _journal;
-    private int _again;
-    private int _changed;
+    private readonly Stopwatch _clock = Stopwatch.StartNew();
+    private readonly Channel<Job> _queue = Channel.CreateUnbounded<Job>();
+    private readonly Lock _lock = new();
+    private readonly List<Job> _jobs = [];
+    private Task[] _workers = [];
+    private StreamWriter? _cutDetails;
+    private Exception? _fault;
+    private int _open = 1;                              // jobs in the queue or running, and one until no further sample comes
+    private int _unsettled, _graded, _again, _changed;
 
-    private Grader(Benchmark benchmark, IReadOnlyList<BenchmarkTask> tasks, EvaluationOptions options, StreamWriter? details, OutcomeJournal? journal)
+    private Grader(
+        Benchmark benchmark, IReadOnlyList<BenchmarkTask> tasks, EvaluationOptions options, bool alsoCut, CancellationToken cancellation)
     {
-        (_benchmark, _options, _details, _journal) = (benchmark, options, details, journal);
-        _tasks = tasks.ToDictionary(t => t.TaskId, StringComparer.Ordinal);
+        (_benchmark, _options, _alsoCut, _tasks, _given) = (benchmark, options, alsoCut, tasks, cancellation);
+        _checks = tasks.ToDictionary(t => t.TaskId, t => new Check(t), StringComparer.Ordinal);
         _sandbox = options.Sandbox ?? Sandbox.Create();
+        _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        try
+        {
+            _details = options.DetailsPath is null ? null : Create(options.DetailsPath);
+            _journal = options.JournalPath is null ? null : OutcomeJournal.Open(options.JournalPath);
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+
+        if (CutPath is { } stale)
+        {
+            File.Delete(stale);
+        }
     }
 
-    /// <summary>Grades <paramref name="samples"/> against <paramref name="tasks"/> in HumanEval's format.</summary>
-    /// <exception cref="InvalidInputException">A sample names no task, a task has no sample, or a reference fails and the options say stop.</exception>
-    /// <exception cref="SandboxException">Programs cannot be confined here.</exception>
-    public static Task<EvaluationSummary> EvaluateAsync(
-        IReadOnlyList<HumanEvalTask> tasks, IReadOnlyList<Sample> samples, EvaluationOptions options, CancellationToken cancellation = default) =>
-        EvaluateAsync(new HumanEvalBenchmark(), [.. tasks.Select(HumanEvalBenchmark.TaskOf)], samples, options, cancellation);
+    /// <summary>Cancelled when grading cannot go on; <see cref="FinishAsync"/> then throws the reason.</summary>
+    public CancellationToken Stopped => _stop.Token;
+
+    /// <summary>Samples that have their verdict, or wait for the end to be run again alone.</summary>
+    public int Graded => Volatile.Read(ref _graded);
+
+    private string? CutPath => _options.DetailsPath is { } path ? path + EvaluationFiles.Cut : null;
 
     /// <summary>Grades <paramref name="samples"/> against <paramref name="tasks"/> of a benchmark.</summary>
     /// <exception cref="InvalidInputException">A sample names no task, a task has no sample, or a reference fails and the options say stop.</exception>
     /// <exception cref="SandboxException">Programs cannot be confined here.</exception>
     public static async Task<EvaluationSummary> EvaluateAsync(
-        Benchmark benchmark, IReadOnlyList<BenchmarkTask> tasks, IReadOnlyList<Sample> samples, EvaluationOptions options, CancellationToken cancellation = default)
+        Benchmark benchmark, IReadOnlyList<BenchmarkTask> tasks, IReadOnlyList<Sample> samples, EvaluationOptions options, CancellationToken cancellation = default) =>
+        (await EvaluateAsync(benchmark, tasks, samples, options, alsoCut: false, cancellation)).Plain;
+
+    /// <summary>As the other; where the benchmark counts the higher of two scores and <paramref name="alsoCut"/> asks for it, both of them.</summary>
+    internal static async Task<(EvaluationSummary Plain, EvaluationSummary? Cut)> EvaluateAsync(
+        Benchmark benchmark, IReadOnlyList<BenchmarkTask> tasks, IReadOnlyList<Sample> samples, EvaluationOptions options, bool alsoCut,
+        CancellationToken cancellation)
     {
         CheckNames(tasks, samples, options);
-        await using var details = options.DetailsPath is null ? null : Create(options.DetailsPath);
-        using var journal = options.JournalPath is null ? null : OutcomeJournal.Open(options.JournalPath);
-        return await new Grader(benchmark, tasks, options, details, journal).RunAsync(tasks, samples, cancellation);
+        using var grader = await StartAsync(benchmark, tasks, options, alsoCut, cancellation);
+        var seen = new Dictionary<string, int>(StringComparer.Ordinal);
+        grader.Add(samples.Select((sample, i) => (sample, seen[sample.TaskId] = seen.TryGetValue(sample.TaskId, out var last) ? last + 1 : 0, i)));
+        return await grader.FinishAsync();
+    }
+
+    /// <summary>Looks for missing packages where the options say so, and is then ready for samples.</summary>
+    /// <param name="benchmark">How programs are made.</param>
+    /// <param name="tasks">Every task that may be answered.</param>
+    /// <param name="options">Limits, files, workers.</param>
+    /// <param name="alsoCut">Samples are graded a second time, cut by <see cref="Benchmark.Sanitize"/>, where the benchmark counts the higher score.</param>
+    /// <param name="cancellation">Ends it.</param>
+    /// <exception cref="SandboxException">Programs cannot be confined here.</exception>
+    internal static async Task<Grader> StartAsync(
+        Benchmark benchmark, IReadOnlyList<BenchmarkTask> tasks, EvaluationOptions options, bool alsoCut, CancellationToken cancellation)
+    {
+        var grader = new Grader(benchmark, tasks, options, alsoCut && benchmark.ScoresSanitized, cancellation);
+        try
+        {
+            if (options.CheckPackages)
+            {
+                var missing = await PackageProbe.MissingAsync(grader._sandbox, tasks, cancellation);
+                for (var i = 0; i < tasks.Count; i++)
+                {
+                    grader._checks[tasks[i].TaskId].Needs = missing[i].Count > 0 ? missing[i] : null;
+                }
+            }
+        }
+        catch
+        {
+            grader.Dispose();
+            throw;
+        }
+
+        grader._workers = [.. Enumerable.Range(0, grader.Workers).Select(_ => Task.Run(grader.WorkAsync, CancellationToken.None))];
+        return grader;
+    }
+
+    /// <summary>Runs the references of these tasks before any sample that comes later.</summary>
+    internal void CheckReferences(IEnumerable<BenchmarkTask> tasks)
+    {
+        lock (_lock)
+        {
+            foreach (var check in tasks.Select(t => _checks[t.TaskId]).Where(c => c.Needs is null && NeedsReference(c.Task)))
+            {
+                Begin(check);
+            }
+        }
+    }
+
+    /// <summary>Takes samples; any thread.</summary>
+    /// <param name="samples">Each with its number among the samples of its task, and its place in the file of results.</param>
+    internal void Add(IEnumerable<(Sample Sample, int Ordinal, int Position)> samples)
+    {
+        lock (_lock)
+        {
+            foreach (var (sample, ordinal, position) in samples)
+            {
+                Add(sample, ordinal, position, cut: false);
+                if (_alsoCut && sample with { Code = _benchmark.Sanitize(sample.Code) } is var cut && cut != sample)
+                {
+                    Add(cut, ordinal, position, cut: true);
+                }
+            }
+        }
+    }
+
+    /// <summary>No sample comes any more: runs what is left, what timed out alone, writes the results and counts.</summary>
+    /// <exception cref="InvalidInputException">A reference fails and the options say stop.</exception>
+    internal async Task<(EvaluationSummary Plain, EvaluationSummary? Cut)> FinishAsync()
+    {
+        Release();
+        await Task.WhenAll(_workers);
+        ThrowIfStopped();
+        var late = new List<Check>();
+        foreach (var check in Answered.Where(c => c.Needs is null && !c.Settled && NeedsReference(c.Task)))
+        {
+            if (check.Job is null)
+            {
+                // Every sample was found in the journal, so no limit and no expected output is wanted: an earlier outcome of the reference will do.
+                Begin(check, enqueue: false);
+                check.Job!.Entry = _journal?.Find(check.Job.Key);
+                if (check.Job.Entry is not null)
+                {
+                    Settle(check);
+                    continue;
+                }
+            }
+
+            late.Add(check);
+        }
+
+        await RunAllAsync([.. late.Select(c => c.Job!).Where(j => j.Entry is null)]);
+        foreach (var check in late)
+        {
+            if (check.Job!.Result!.Outcome == SandboxOutcome.TimedOut)
+            {
+                await RunOneAsync(check.Job, alone: true);
+            }
+
+            Settle(check);
+        }
+
+        ThrowIfStopped();
+        await RunAllAsync([.. late.SelectMany(c => c.Waiting)]);
+        foreach (var job in _jobs.Where(j => j.Result?.Outcome == SandboxOutcome.TimedOut).OrderBy(j => j.Position))
+        {
+            await RunOneAsync(job, alone: true);
+            _again++;
+            _changed += job.Result!.Outcome == SandboxOutcome.TimedOut ? 0 : 1;
+        }
+
+        return Conclude();
+    }
+
+    /// <summary>Ends what runs and closes the files.</summary>
+    public void Dispose()
+    {
+        _stop.Cancel();
+        _queue.Writer.TryComplete();
+        Task.WaitAll(_workers);
+        _details?.Dispose();
+        _cutDetails?.Dispose();
+        _journal?.Dispose();
+        _stop.Dispose();
     }
 
     private static void CheckNames(IReadOnlyList<BenchmarkTask> tasks, IReadOnlyList<Sample> samples, EvaluationOptions options)
@@ -83,136 +241,151 @@ public sealed class Grader
         }
     }
 
-    private async Task<EvaluationSummary> RunAsync(IReadOnlyList<BenchmarkTask> tasks, IReadOnlyList<Sample> samples, CancellationToken cancellation)
+    private int Workers => _options.Workers > 0 ? _options.Workers : Environment.ProcessorCount;
+
+    private IEnumerable<Check> Answered => _tasks.Select(t => _checks[t.TaskId]).Where(c => c.IsAnswered);
+
+    private bool NeedsReference(BenchmarkTask task) =>
+        task.Reference is not null && (task.Oracle is not null || _options.Reference != ReferenceCheck.Skip);
+
+    private void Add(Sample sample, int ordinal, int position, bool cut)
     {
-        var clock = Stopwatch.StartNew();
-        var answered = samples.Select(s => s.TaskId).ToHashSet(StringComparer.Ordinal);
-        var used = tasks.Where(t => answered.Contains(t.TaskId)).ToList();
-        var unable = await NotRunnableAsync(used, cancellation);
-        used.RemoveAll(t => unable.ContainsKey(t.TaskId));
-
-        var jobs = new List<Job>(samples.Count);
-        var seen = new Dictionary<string, int>(StringComparer.Ordinal);
-        foreach (var sample in samples)
+        var check = _checks[sample.TaskId];
+        check.IsAnswered = true;
+        if (check.Needs is not null)
         {
-            var ordinal = seen[sample.TaskId] = seen.TryGetValue(sample.TaskId, out var last) ? last + 1 : 0;
-            if (!unable.ContainsKey(sample.TaskId))
-            {
-                var task = _tasks[sample.TaskId];
-                var source = _benchmark.Compose(task, sample);
-                jobs.Add(new Job(task, ordinal, source, KeyOf(task, source, task.Tests)));
-            }
+            return;
         }
 
-        jobs.ForEach(j => j.Entry = _journal?.Find(j.Key));
-        var found = jobs.Count(j => j.Entry is not null);
-        var pending = jobs.Where(j => j.Entry is null).Select(j => j.Task.TaskId).ToHashSet(StringComparer.Ordinal);
-        var (references, failing) = await CheckReferencesAsync(used, pending, unable, cancellation);
-        (_again, _changed) = (0, 0);
-
-        // A task is found to lack a package only now when it imports it in the middle of a function.
-        used.RemoveAll(t => unable.ContainsKey(t.TaskId));
-        jobs.RemoveAll(j => unable.ContainsKey(j.Task.TaskId));
-        var excluded = _options.Reference == ReferenceCheck.Exclude ? failing : [];
-        jobs.RemoveAll(j => excluded.ContainsKey(j.Task.TaskId));
-        foreach (var job in jobs.Where(j => j.Entry is null))
+        var source = _benchmark.Compose(check.Task, sample);
+        var job = new Job(check.Task, ordinal, source, KeyOf(check.Task, source, check.Task.Tests)) { Position = position, IsCut = cut };
+        job.Entry = sample.IsUnanswered ? new JournalEntry(SandboxOutcome.PromptTooLong, 0, null) : _journal?.Find(job.Key);
+        job.IsFound = job.Entry is not null && !sample.IsUnanswered;
+        _jobs.Add(job);
+        if (job.Entry is not null)
         {
-            references.TryGetValue(job.Task.TaskId, out var reference);
-            job.Expected = reference.Expected;
-            job.Seconds = _options.Reference == ReferenceCheck.Skip
-                ? Math.Max(_options.ReferenceSeconds, _benchmark.Seconds(job.Task, 0, _options))
-                : _benchmark.Seconds(job.Task, reference.Seconds, _options);
-            job.Entry = failing.GetValueOrDefault(job.Task.TaskId);
+            Count(job);
         }
-
-        await RunAllAsync([.. jobs.Where(j => j.Entry is null)], cancellation);
-        if (_options.CheckPackages && _options.Reference == ReferenceCheck.Skip)
+        else if (!NeedsReference(check.Task) || check.Settled)
         {
-            // The samples are the references: what one lacks, its task needs.
-            foreach (var job in jobs.Where(j => j.Entry!.Needs is not null))
-            {
-                unable.TryAdd(job.Task.TaskId, [job.Entry!.Needs!]);
-            }
-
-            used.RemoveAll(t => unable.ContainsKey(t.TaskId));
-            jobs.RemoveAll(j => unable.ContainsKey(j.Task.TaskId));
+            Enqueue(job);
         }
-
-        WriteResults(jobs);
-        return Summarize([.. used.Where(t => !excluded.ContainsKey(t.TaskId))], jobs, clock.Elapsed.TotalSeconds) with
+        else
         {
-            Excluded = [.. excluded.Keys.Order(StringComparer.Ordinal)],
-            NotRunnable = [.. tasks.Where(t => unable.ContainsKey(t.TaskId)).Select(t => new NotRunnableTask(t.TaskId, unable[t.TaskId]))],
-            FromJournal = found,
-        };
+            Begin(check);
+            check.Waiting.Add(job);
+        }
     }
 
-    private async Task<Dictionary<string, List<string>>> NotRunnableAsync(List<BenchmarkTask> tasks, CancellationToken cancellation)
+    private void Begin(Check check, bool enqueue = true)
     {
-        var unable = new Dictionary<string, List<string>>(StringComparer.Ordinal);
-        if (_options.CheckPackages)
+        if (check.Job is not null)
         {
-            var missing = await PackageProbe.MissingAsync(_sandbox, tasks, cancellation);
-            for (var i = 0; i < tasks.Count; i++)
+            return;
+        }
+
+        var task = check.Task;
+        var (source, tests) = task.Oracle is null ? (task.Reference!, task.Tests) : (task.OracleProgram ?? task.Reference!, task.Oracle);
+        check.Job = new Job(task with { Tests = tests }, -1, source, KeyOf(task, source, "reference", tests)) { Seconds = _options.ReferenceSeconds };
+        _unsettled++;
+        if (enqueue)
+        {
+            Enqueue(check.Job);
+        }
+    }
+
+    private void Enqueue(Job job)
+    {
+        Interlocked.Increment(ref _open);
+        _queue.Writer.TryWrite(job);
+    }
+
+    private void Release()
+    {
+        if (Interlocked.Decrement(ref _open) == 0)
+        {
+            _queue.Writer.TryComplete();
+        }
+    }
+
+    private async Task WorkAsync()
+    {
+        try
+        {
+            await foreach (var job in _queue.Reader.ReadAllAsync(_stop.Token))
             {
-                if (missing[i].Count > 0)
+                await RunOneAsync(job, alone: false);
+                if (job.Ordinal < 0 && job.Result!.Outcome != SandboxOutcome.TimedOut)
                 {
-                    unable.Add(tasks[i].TaskId, missing[i]);
+                    Settle(_checks[job.Task.TaskId]);
                 }
+
+                Release();
             }
         }
-
-        return unable;
+        catch (Exception e)
+        {
+            Fail(e);
+        }
     }
 
-    private async Task<(Dictionary<string, (double Seconds, string? Expected)> References, Dictionary<string, JournalEntry> Failing)> CheckReferencesAsync(
-        List<BenchmarkTask> tasks, HashSet<string> pending, Dictionary<string, List<string>> unable, CancellationToken cancellation)
+    private void Fail(Exception e)
     {
-        var checks = new List<Job>();
-        foreach (var task in tasks)
-        {
-            if (task.Reference is { } reference && (task.Oracle is not null || _options.Reference != ReferenceCheck.Skip))
-            {
-                var (source, tests) = task.Oracle is null ? (reference, task.Tests) : (task.OracleProgram ?? reference, task.Oracle);
-                var job = new Job(task with { Tests = tests }, -1, source, KeyOf(task, source, "reference", tests)) { Seconds = _options.ReferenceSeconds };
+        Interlocked.CompareExchange(ref _fault, e, null);
+        _stop.Cancel();
+        _queue.Writer.TryComplete();
+    }
 
-                // An earlier run's outcome stands when nothing is left to grade: a limit or expected outputs need the reference again.
-                job.Entry = pending.Contains(task.TaskId) ? null : _journal?.Find(job.Key);
-                checks.Add(job);
-            }
+    private void ThrowIfStopped()
+    {
+        _given.ThrowIfCancellationRequested();
+        if (_fault is { } fault)
+        {
+            ExceptionDispatchInfo.Throw(fault);
         }
+    }
 
-        await RunAllAsync([.. checks.Where(c => c.Entry is null)], cancellation);
-        var references = new Dictionary<string, (double, string?)>(StringComparer.Ordinal);
-        var failing = new Dictionary<string, JournalEntry>(StringComparer.Ordinal);
-        string? first = null;
-        foreach (var check in checks)
+    /// <summary>What a reference's end says about its task; the samples that waited for it can run.</summary>
+    private void Settle(Check check)
+    {
+        lock (_lock)
         {
-            var name = check.Task.TaskId;
-            var entry = check.Entry!;
-            var expected = check.Task.Oracle is null || check.Result is null ? null : ExpectedIn(check.Result.Stdout);
+            var job = check.Job!;
+            var entry = job.Entry!;
+            check.Expected = check.Task.Oracle is null || job.Result is null ? null : ExpectedIn(job.Result.Stdout);
+            check.Seconds = entry.Seconds;
             if (_options.CheckPackages && entry.Needs is { } module)
             {
-                unable.Add(name, [module]);
+                check.Needs = [module];     // imported in the middle of a function: only running it shows that
             }
-            else if (entry.Outcome != SandboxOutcome.Passed || (check.Task.Oracle is not null && check.Result is not null && expected is null))
+            else if (entry.Outcome != SandboxOutcome.Passed || (check.Task.Oracle is not null && job.Result is not null && check.Expected is null))
             {
-                var outcome = entry.Outcome == SandboxOutcome.Passed ? SandboxOutcome.Failed : entry.Outcome;
-                failing.Add(name, entry with { Outcome = outcome });
-                first ??= $"{outcome}, {LastLine(check.Result?.Stderr ?? "")}";
+                check.Failing = entry with { Outcome = entry.Outcome == SandboxOutcome.Passed ? SandboxOutcome.Failed : entry.Outcome };
             }
 
-            references[name] = (entry.Seconds, expected);
-        }
+            check.Settled = true;
+            if (--_unsettled == 0 && _options.Reference == ReferenceCheck.Stop)
+            {
+                StopIfReferencesFail();
+            }
 
-        if (failing.Count > 0 && _options.Reference == ReferenceCheck.Stop)
+            if (!_queue.Reader.Completion.IsCompleted)
+            {
+                check.Waiting.ForEach(Enqueue);
+            }
+        }
+    }
+
+    private void StopIfReferencesFail()
+    {
+        var all = _tasks.Select(t => _checks[t.TaskId]).Where(c => c.Job is not null).ToList();
+        var failing = all.Where(c => c.Failing is not null).ToList();
+        if (failing.Count > 0)
         {
-            throw new InvalidInputException(
-                $"The reference solution fails its own tests in {failing.Count} of {checks.Count} tasks: {Names([.. failing.Keys])} "
-                + $"(the first: {first}); correct the tasks or exclude them.");
+            Fail(new InvalidInputException(
+                $"The reference solution fails its own tests in {failing.Count} of {all.Count} tasks: {Names([.. failing.Select(c => c.Task.TaskId)])} "
+                + $"(the first: {failing[0].Failing!.Outcome}, {LastLine(failing[0].Job!.Result?.Stderr ?? "")}); correct the tasks or exclude them."));
         }
-
-        return (references, failing);
     }
 
     // What the oracle printed last; only base64 may reach the text of the tests.
@@ -230,49 +403,78 @@ public sealed class Grader
         .. task.Cases.SelectMany(c => new[] { c.Stdin, c.Stdout }),
     ]);
 
-    private async Task RunAllAsync(List<Job> jobs, CancellationToken cancellation)
-    {
-        var workers = _options.Workers > 0 ? _options.Workers : Environment.ProcessorCount;
-        var parallel = new ParallelOptions { MaxDegreeOfParallelism = workers, CancellationToken = cancellation };
-        await Parallel.ForAsync(0, jobs.Count, parallel, async (i, token) => await RunOneAsync(jobs[i], alone: false, token));
-        foreach (var job in jobs.Where(j => j.Result!.Outcome == SandboxOutcome.TimedOut))
-        {
-            await RunOneAsync(job, alone: true, cancellation);
-            _again++;
-            _changed += job.Result!.Outcome == SandboxOutcome.TimedOut ? 0 : 1;
-        }
-    }
+    private Task RunAllAsync(List<Job> jobs) =>
+        Parallel.ForAsync(0, jobs.Count, new ParallelOptions { MaxDegreeOfParallelism = Workers, CancellationToken = _stop.Token }, async (i, _) =>
+            await RunOneAsync(jobs[i], alone: false));
 
-    private async Task RunOneAsync(Job job, bool alone, CancellationToken cancellation)
+    private async Task RunOneAsync(Job job, bool alone)
     {
+        if (job.Ordinal >= 0 && !IsRunnable(job))
+        {
+            Count(job);
+            return;
+        }
+
         var limits = _options.Limits with { WallSeconds = job.Seconds, CpuSeconds = job.Seconds };
-        var result = job.Task.Cases.Count == 0 ? await _sandbox.RunAsync(job.Program, limits, cancellation) : await RunCasesAsync(job, limits, cancellation);
-        job.Result = result;
+        var result = job.Task.Cases.Count == 0 ? await _sandbox.RunAsync(job.Program, limits, _stop.Token) : await RunCasesAsync(job, limits, _stop.Token);
+        _stop.Token.ThrowIfCancellationRequested();     // Ctrl-C also reaches the programs: verdicts made meanwhile do not count
         var reference = job.Ordinal < 0 || _options.Reference == ReferenceCheck.Skip;
+        job.Result = result;
         job.Entry = new JournalEntry(result.Outcome, result.WallSeconds, reference ? PackageProbe.MissingIn(job.Task, result) : PackageProbe.MissingIn(result));
         if (alone || result.Outcome != SandboxOutcome.TimedOut)
         {
             _journal?.Add(job.Key, job.Entry);
         }
 
-        if (_details is not null)
+        WriteDetails(job, result, alone);
+        if (job.Ordinal >= 0 && !alone)
         {
-            var line = JsonLine.Of(json =>
-            {
-                json.WriteString("task_id", job.Task.TaskId);
-                json.WriteString("run", job.Ordinal < 0 ? "reference" : alone ? "alone" : "sample");
-                json.WriteNumber("sample", Math.Max(0, job.Ordinal));
-                json.WriteString("outcome", result.Outcome.ToString());
-                json.WriteNumber("exit_code", result.ExitCode);
-                json.WriteNumber("limit_seconds", job.Seconds);
-                json.WriteNumber("wall_seconds", Math.Round(result.WallSeconds, 4));
-                json.WriteNumber("cpu_seconds", Math.Round(result.CpuSeconds, 4));
-                json.WriteString("stderr", End(result.Stderr));
-            });
-            lock (_details)
-            {
-                _details.WriteLine(line);
-            }
+            Count(job);
+        }
+    }
+
+    private void Count(Job job)
+    {
+        if (!job.IsCut)
+        {
+            Interlocked.Increment(ref _graded);
+        }
+    }
+
+    /// <summary>Gives a sample its limit and expected outputs; false when its task cannot be run here or its reference fails.</summary>
+    private bool IsRunnable(Job job)
+    {
+        var check = _checks[job.Task.TaskId];
+        job.Expected = check.Expected;
+        job.Seconds = _options.Reference == ReferenceCheck.Skip
+            ? Math.Max(_options.ReferenceSeconds, _benchmark.Seconds(job.Task, 0, _options))
+            : _benchmark.Seconds(job.Task, check.Seconds, _options);
+        job.Entry = check.Failing;
+        return check.Failing is null && check.Needs is null;
+    }
+
+    private void WriteDetails(Job job, SandboxResult result, bool alone)
+    {
+        if (_details is null)
+        {
+            return;
+        }
+
+        var line = JsonLine.Of(json =>
+        {
+            json.WriteString("task_id", job.Task.TaskId);
+            json.WriteString("run", job.Ordinal < 0 ? "reference" : alone ? "alone" : "sample");
+            json.WriteNumber("sample", Math.Max(0, job.Ordinal));
+            json.WriteString("outcome", result.Outcome.ToString());
+            json.WriteNumber("exit_code", result.ExitCode);
+            json.WriteNumber("limit_seconds", job.Seconds);
+            json.WriteNumber("wall_seconds", Math.Round(result.WallSeconds, 4));
+            json.WriteNumber("cpu_seconds", Math.Round(result.CpuSeconds, 4));
+            json.WriteString("stderr", End(result.Stderr));
+        });
+        lock (_details)
+        {
+            (job.IsCut ? _cutDetails ??= Create(CutPath!) : _details).WriteLine(line);
         }
     }
 
@@ -300,6 +502,37 @@ public sealed class Grader
         }
 
         return result! with { WallSeconds = wall, CpuSeconds = cpu };
+    }
+
+    private (EvaluationSummary Plain, EvaluationSummary? Cut) Conclude()
+    {
+        var checks = Answered.ToList();
+        if (_options.CheckPackages && _options.Reference == ReferenceCheck.Skip)
+        {
+            // The samples are the references: what one lacks, its task needs.
+            foreach (var job in _jobs.Where(j => j.Entry?.Needs is not null))
+            {
+                _checks[job.Task.TaskId].Needs ??= [job.Entry!.Needs!];
+            }
+        }
+
+        var excludes = _options.Reference == ReferenceCheck.Exclude;
+        var counted = checks.Where(c => c.Needs is null && !(excludes && c.Failing is not null)).ToList();
+        var ids = counted.Select(c => c.Task.TaskId).ToHashSet(StringComparer.Ordinal);
+        var jobs = _jobs.Where(j => ids.Contains(j.Task.TaskId)).OrderBy(j => j.Position).ToList();
+        List<Job> plain = [.. jobs.Where(j => !j.IsCut)];
+        var cut = jobs.Where(j => j.IsCut).ToDictionary(j => j.Position);
+        var summary = Summary(plain);
+        var other = _alsoCut && _jobs.Exists(j => j.IsCut) ? Summary([.. plain.Select(j => cut.GetValueOrDefault(j.Position, j))]) : null;
+        WriteResults(other is not null && other.PassAt1 > summary.PassAt1 ? [.. plain.Select(j => cut.GetValueOrDefault(j.Position, j))] : plain);
+        return (summary, other);
+
+        EvaluationSummary Summary(List<Job> of) => Summarize([.. counted.Select(c => c.Task)], of, _clock.Elapsed.TotalSeconds) with
+        {
+            Excluded = excludes ? [.. checks.Where(c => c.Needs is null && c.Failing is not null).Select(c => c.Task.TaskId).Order(StringComparer.Ordinal)] : [],
+            NotRunnable = [.. checks.Where(c => c.Needs is not null).Select(c => new NotRunnableTask(c.Task.TaskId, c.Needs!))],
+            FromJournal = of.Count(j => j.IsFound),
+        };
     }
 
     private void WriteResults(List<Job> jobs)
@@ -381,6 +614,12 @@ public sealed class Grader
 
     private sealed record Job(BenchmarkTask Task, int Ordinal, string Source, string Key)
     {
+        internal int Position { get; init; }
+
+        internal bool IsCut { get; init; }
+
+        internal bool IsFound { get; set; }
+
         internal double Seconds { get; set; }
 
         internal string? Expected { get; set; }
@@ -395,5 +634,27 @@ public sealed class Grader
 
         internal SandboxProgram Program =>
             new(Source, Expected is null ? Task.Tests : $"z1_expected = \"{Expected}\"\n{Task.Tests}") { Setup = Task.Setup };
+    }
+
+    /// <summary>What is known of a task before its samples run.</summary>
+    private sealed class Check(BenchmarkTask task)
+    {
+        internal BenchmarkTask Task => task;
+
+        internal bool IsAnswered { get; set; }
+
+        internal List<string>? Needs { get; set; }
+
+        internal Job? Job { get; set; }
+
+        internal bool Settled { get; set; }
+
+        internal JournalEntry? Failing { get; set; }
+
+        internal double Seconds { get; set; }
+
+        internal string? Expected { get; set; }
+
+        internal List<Job> Waiting { get; } = [];
     }
 }

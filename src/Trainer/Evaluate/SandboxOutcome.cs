@@ -23,4 +23,7 @@ public enum SandboxOutcome
 
     /// <summary>A signal ended the interpreter: a segmentation fault, abort, or kill.</summary>
     Crashed,
+
+    /// <summary>No program ran: the prompt does not fit into the model's context.</summary>
+    PromptTooLong,
 }

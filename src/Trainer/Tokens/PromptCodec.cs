@@ -39,9 +39,11 @@ public sealed class PromptCodec
     }
 
     /// <summary>The ids of a prompt: one user turn under the template with the assistant's turn opened, or the alpaca text.</summary>
-    public int[] Prompt(string instruction) => Template is null
-        ? Tokenizer.Encode(SampleTokenizer.Alpaca(instruction, ""))
-        : Tokenizer.Encode(Template.Render([new ChatMessage("user", instruction)], addGenerationPrompt: true));
+    /// <param name="instruction">the user's turn</param>
+    /// <param name="begun">text with which the answer begins</param>
+    public int[] Prompt(string instruction, string begun = "") => Tokenizer.Encode((Template is null
+        ? SampleTokenizer.Alpaca(instruction, "")
+        : Template.Render([new ChatMessage("user", instruction)], addGenerationPrompt: true)) + begun);
 
     /// <summary>The template as a function, for <see cref="SampleTokenizer"/>.</summary>
     public string Render(IReadOnlyList<ChatMessage> messages, bool addGenerationPrompt) => Template!.Render(messages, addGenerationPrompt);

@@ -4,12 +4,13 @@ using Z1Coder.Trainer.Checkpoints;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Decode;
 using Z1Coder.Trainer.Evaluate;
+using Z1Coder.Trainer.Evaluate.Benchmarks;
 using Z1Coder.Trainer.Model;
 using Z1Coder.Trainer.Tokens;
 
 namespace Z1Coder.Trainer.Train;
 
-/// <summary>pass@1 of weights in memory: greedy answers to every task, the code taken out of each, run confined against the task's tests.</summary>
+/// <summary>pass@1 of weights in memory: <see cref="ModelEvaluation"/> with greedy answers to tasks of one's own.</summary>
 public static class PassAt1
 {
     private const int Slots = 64;
@@ -37,39 +38,35 @@ public static class PassAt1
         CancellationToken stop = default)
         where T : unmanaged
     {
-        var prompts = tasks.Select(t => codec.Prompt(t.Prompt)).ToArray();
-        using var engine = new PagedEngine<T>(stream, model, codec.Tokenizer, new DecodeEngineOptions
-        {
-            Slots = Math.Min(Slots, tasks.Count), Capacity = prompts.Max(p => p.Length) + maxNewTokens + 1,
-        });
-        var completions = engine.Generate(prompts, new GenerateOptions(maxNewTokens, [codec.EndToken], []), finished: null, stop);
-        var samples = tasks.Select((task, i) => new Sample(task.TaskId, CodeExtractor.Extract(completions[i].Text, entryPoint: task.EntryPoint))).ToList();
-        var summary = Grader.EvaluateAsync(tasks, samples, new EvaluationOptions { Sandbox = sandbox, K = [1] }, stop)
-            .GetAwaiter().GetResult();
-        stop.ThrowIfCancellationRequested();      // Ctrl-C also reaches the programs: verdicts made meanwhile do not count
+        var benchmark = new TaskFileBenchmark();
+        var options = AnswerOptions.Of(benchmark) with { MaxNewTokens = maxNewTokens };
+        using var evaluation = ModelEvaluation.Prepare(benchmark, [.. tasks.Select(TaskFileBenchmark.TaskOf)], codec, [codec.EndToken], options);
+        using var engine = new PagedEngine<T>(
+            stream, model, codec.Tokenizer, new DecodeEngineOptions { Slots = Math.Min(Slots, tasks.Count), Capacity = evaluation.LongestSequence });
+        var summary = evaluation.RunAsync(() => engine, new EvaluationOptions { Sandbox = sandbox, K = [1] }, stop).GetAwaiter().GetResult().Plain;
         if (answersPath is not null)
         {
-            WriteAnswers(answersPath, tasks, completions, summary);
+            WriteAnswers(answersPath, evaluation, summary);
         }
 
         return summary;
     }
 
-    private static void WriteAnswers(string path, IReadOnlyList<HumanEvalTask> tasks, Completion[] completions, EvaluationSummary summary)
+    private static void WriteAnswers(string path, ModelEvaluation evaluation, EvaluationSummary summary)
     {
         var passed = summary.Tasks.ToDictionary(t => t.TaskId, t => t.Passed > 0);
         using var file = File.Create(path);
-        for (var i = 0; i < tasks.Count; i++)
+        foreach (var (task, answer) in evaluation.Tasks.Zip(evaluation.Answers))
         {
             using (var json = new Utf8JsonWriter(file))
             {
                 json.WriteStartObject();
-                json.WriteString("task_id", tasks[i].TaskId);
-                json.WriteString("kind", tasks[i].Kind ?? "");
-                json.WriteBoolean("passed", passed.GetValueOrDefault(tasks[i].TaskId));
-                json.WriteString("outcome", passed.GetValueOrDefault(tasks[i].TaskId) ? "all tests passed" : "failed");
-                json.WriteString("prompt", tasks[i].Prompt);
-                json.WriteString("completion", completions[i].Text);
+                json.WriteString("task_id", task.TaskId);
+                json.WriteString("kind", task.Kind ?? "");
+                json.WriteBoolean("passed", passed.GetValueOrDefault(task.TaskId));
+                json.WriteString("outcome", passed.GetValueOrDefault(task.TaskId) ? "all tests passed" : "failed");
+                json.WriteString("prompt", task.Prompt);
+                json.WriteString("completion", answer!.Text);
                 json.WriteEndObject();
             }
 

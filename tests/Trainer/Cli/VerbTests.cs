@@ -80,7 +80,7 @@ public sealed class VerbTests
         Assert.True(json.GetProperty("low").GetDouble() < 0.6 && json.GetProperty("high").GetDouble() > 0.6);
         Assert.Equal(2 / 3.0, json.GetProperty("kinds").GetProperty("even").GetDouble(), 12);
         Assert.Equal(0.5, json.GetProperty("kinds").GetProperty("odd").GetDouble(), 12);
-        Assert.Equal(5, File.ReadAllLines(Path.Combine(tiny["eval"], "results.jsonl")).Length);
+        Assert.Equal(5, File.ReadAllLines(Path.Combine(tiny["eval"], "tasks.results.jsonl")).Length);
     }
 
     [Fact]
@@ -91,7 +91,7 @@ public sealed class VerbTests
         Tasks.Write(tiny["tasks.jsonl"], 3);
         var json = Confined("eval", "--tasks", tiny["tasks.jsonl"], "--model", model, "--max-new-tokens", "8", "--out", tiny["eval"], "--json");
         Assert.Equal(0, json.GetProperty("pass_at_1").GetDouble());
-        Assert.Equal(["T/0", "T/1", "T/2"], File.ReadLines(Path.Combine(tiny["eval"], "answers.jsonl"))
+        Assert.Equal(["T/0", "T/1", "T/2"], File.ReadLines(Path.Combine(tiny["eval"], "tasks.answers.jsonl"))
             .Select(l => JsonDocument.Parse(l).RootElement.GetProperty("task_id").GetString()));
     }
 

@@ -2,6 +2,7 @@ using System.Diagnostics;
 using Xunit;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Evaluate;
+using Z1Coder.Trainer.Evaluate.Benchmarks;
 
 namespace Z1Coder.Tests.Trainer.Evaluate;
 
@@ -170,5 +171,7 @@ public sealed class GraderTests(ITestOutputHelper output)
     }
 
     private static Task<EvaluationSummary> Evaluate(IReadOnlyList<HumanEvalTask> tasks, IReadOnlyList<Sample> samples, EvaluationOptions options) =>
-        Grader.EvaluateAsync(tasks, samples, options with { Sandbox = s_found.Value.Sandbox }, TestContext.Current.CancellationToken);
+        Grader.EvaluateAsync(
+            new HumanEvalBenchmark(), [.. tasks.Select(HumanEvalBenchmark.TaskOf)], samples, options with { Sandbox = s_found.Value.Sandbox },
+            TestContext.Current.CancellationToken);
 }

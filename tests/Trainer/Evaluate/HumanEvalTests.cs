@@ -57,19 +57,6 @@ public sealed class HumanEvalTests
     }
 
     [Fact]
-    public void Saved_samples_are_read_in_order_with_their_mode()
-    {
-        var path = TestFiles.Temporary("""
-            {"task_id": "a", "completion": "    return 1\n", "other": [1]}
-            {"task_id": "a", "solution": "def f(): return 1"}
-            """);
-        Assert.Equal(
-            [new Sample("a", "    return 1\n", CompletionMode.Continuation), new Sample("a", "def f(): return 1", CompletionMode.Program)], Sample.Read(path));
-        var bad = TestFiles.Temporary("""{"task_id": "a", "code": "x"}""");
-        Assert.Contains(":1: neither", Assert.Throws<InvalidInputException>(() => Sample.Read(bad)).Message, StringComparison.Ordinal);
-    }
-
-    [Fact]
     public void Prompt_and_code_are_joined_as_the_mode_says()
     {
         const string body = "    return 1\n";

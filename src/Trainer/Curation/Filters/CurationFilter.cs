@@ -1,6 +1,6 @@
 using System.Buffers;
 using System.Text.Json;
-using Z1Coder.Trainer.Curation.Journal;
+using Z1Coder.Trainer.Data.Journal;
 using Z1Coder.Trainer.Curation.Teacher;
 using Z1Coder.Trainer.Data;
 

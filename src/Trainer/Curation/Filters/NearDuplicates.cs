@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
-using Z1Coder.Trainer.Curation.Journal;
+using Z1Coder.Trainer.Data.Journal;
 using Z1Coder.Trainer.Data;
 
 namespace Z1Coder.Trainer.Curation.Filters;

@@ -45,6 +45,15 @@ public sealed class LiveCodeBenchBenchmark : Benchmark
     public override int MaxNewTokens => 4096;
 
     /// <inheritdoc/>
+    public override int Samples => 10;
+
+    /// <inheritdoc/>
+    public override double Temperature => 0.2;
+
+    /// <inheritdoc/>
+    public override double TopP => 0.95;
+
+    /// <inheritdoc/>
     public override SandboxLimits Limits { get; } = new() { MemoryBytes = 4L << 30, OutputKeptBytes = 32 << 20, OutputBytes = 32 << 20 };
 
     /// <inheritdoc/>

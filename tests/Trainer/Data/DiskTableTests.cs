@@ -1,9 +1,9 @@
 using FsCheck;
 using FsCheck.Fluent;
 using Xunit;
-using Z1Coder.Trainer.Curation.Journal;
+using Z1Coder.Trainer.Data.Journal;
 
-namespace Z1Coder.Tests.Trainer.Curation;
+namespace Z1Coder.Tests.Trainer.Data;
 
 /// <summary>The table on disk against a dictionary.</summary>
 public sealed class DiskTableTests : IDisposable

@@ -1,6 +1,4 @@
-using Z1Coder.Trainer.Data;
-
-namespace Z1Coder.Trainer.Curation.Journal;
+namespace Z1Coder.Trainer.Data.Journal;
 
 /// <summary>
 /// Whole lines, appended. What a kill or a power failure left after the last line break is cut off when the file is opened (or kept, when
@@ -102,7 +100,7 @@ internal sealed class JournalFile : IDisposable
         _file.ReadExactly(start);
         if (!LineStart.StartsWith(start))
         {
-            throw new InvalidInputException($"{_path} is no file of z1 curate; name another --out");
+            throw new InvalidInputException($"{_path} is no file of records of a z1 run; name another --out");
         }
     }
 

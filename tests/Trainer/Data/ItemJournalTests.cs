@@ -2,14 +2,14 @@ using System.Text;
 using System.Text.Json;
 using Xunit;
 using Z1Coder.Trainer.Curation;
-using Z1Coder.Trainer.Curation.Journal;
+using Z1Coder.Trainer.Data.Journal;
 using Z1Coder.Trainer.Curation.Teacher;
 using Z1Coder.Trainer.Data;
 
-namespace Z1Coder.Tests.Trainer.Curation;
+namespace Z1Coder.Tests.Trainer.Data;
 
 /// <summary>What is on disk after appends, kills and changed minds.</summary>
-public sealed class CurationJournalTests : IDisposable
+public sealed class ItemJournalTests : IDisposable
 {
     private readonly string _folder = Directory.CreateTempSubdirectory("z1-journal-").FullName;
 
@@ -74,10 +74,10 @@ public sealed class CurationJournalTests : IDisposable
     {
         await AppendAsync(1);
         var other = new RequestFingerprint("verb", "m", TeacherApi.Chat, [], new DecodingParameters { Temperature = 0.6 });
-        var e = Assert.Throws<InvalidInputException>(() => new CurationJournal(Out, other, allowChanged: false));
+        var e = Assert.Throws<InvalidInputException>(() => new ItemJournal(Out, other, allowChanged: false));
         Assert.Contains("temperature was 0 and is 0.6", e.Message);
         Assert.Contains("--allow-changed", e.Message);
-        using (var journal = new CurationJournal(Out, other, allowChanged: true))
+        using (var journal = new ItemJournal(Out, other, allowChanged: true))
         {
             Assert.True(journal.IsDone(1));
             await journal.AppendAsync(2, Verdict.Keep, Record("b", "q", "r"));
@@ -87,7 +87,7 @@ public sealed class CurationJournalTests : IDisposable
         var prompts = new RequestFingerprint("verb", "m", TeacherApi.Chat, [PromptFile.Load("trajectory", null, "problem")],
             new DecodingParameters());
         Assert.Contains("prompt trajectory was absent",
-            Assert.Throws<InvalidInputException>(() => new CurationJournal(Out, prompts, false)).Message);
+            Assert.Throws<InvalidInputException>(() => new ItemJournal(Out, prompts, false)).Message);
     }
 
     [Theory]
@@ -109,7 +109,7 @@ public sealed class CurationJournalTests : IDisposable
     {
         using var first = Open();
         Assert.Contains("another z1", Assert.Throws<InvalidInputException>(Open).Message);
-        Assert.Throws<InvalidInputException>(() => new CurationJournal(Path.Combine(Out, "below.jsonl"), Fingerprint, false));
+        Assert.Throws<InvalidInputException>(() => new ItemJournal(Path.Combine(Out, "below.jsonl"), Fingerprint, false));
     }
 
     [Fact]
@@ -141,7 +141,7 @@ public sealed class CurationJournalTests : IDisposable
 
     private static RequestFingerprint Fingerprint => new("verb", "m", TeacherApi.Chat, [], new DecodingParameters());
 
-    private CurationJournal Open() => new(Out, Fingerprint, allowChanged: false);
+    private ItemJournal Open() => new(Out, Fingerprint, allowChanged: false);
 
     private async Task AppendAsync(params int[] keys)
     {

@@ -1,7 +1,7 @@
 using System.Buffers.Binary;
 using Microsoft.Win32.SafeHandles;
 
-namespace Z1Coder.Trainer.Curation.Journal;
+namespace Z1Coder.Trainer.Data.Journal;
 
 /// <summary>
 /// A hash table from 128-bit keys to numbers in a nameless file on disk: 24 bytes a slot, at most 60 % full, linear probing. What is

@@ -3,26 +3,24 @@ using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using System.Threading.Channels;
-using Z1Coder.Trainer.Curation.Teacher;
-using Z1Coder.Trainer.Data;
 
-namespace Z1Coder.Trainer.Curation.Journal;
+namespace Z1Coder.Trainer.Data.Journal;
 
 /// <summary>
-/// The finished items of a run: kept ones in OUT.jsonl, which is the data set itself, the others with their reasons in OUT.dropped.jsonl.
-/// There is no other state. A record begins with its item's key (128 bits of SHA-256 over what the item says) and the request's
-/// fingerprint.
+/// The finished items of a run of curation or evaluation: kept ones in OUT.jsonl, which is the result itself, the others with their reasons in
+/// OUT.dropped.jsonl. There is no other state. A record begins with its item's key (128 bits of SHA-256 over what the item says) and the
+/// request's fingerprint.
 /// <para>Policy: <see cref="AppendAsync"/> returns when the record is on the medium. One thread writes all records that wait, in one write
 /// and one fsync a file (group commit), so the cost of an fsync is shared by as many items as are in flight. A kill, or a power failure,
 /// loses no item whose append has returned.</para>
 /// <para>Memory: constant in the number of items. Keys that are done stand in a <see cref="DiskTable"/> (40 to 160 bytes a key of disk,
 /// while running).</para>
 /// </summary>
-public sealed class CurationJournal : IDisposable
+public sealed class ItemJournal : IDisposable
 {
     private const int QueuedRecords = 1024;
 
-    private readonly RequestFingerprint _fingerprint;
+    private readonly Fingerprint _fingerprint;
     private readonly JournalFile _kept;
     private readonly string _droppedPath;
     private readonly DiskTable _claimed;
@@ -35,7 +33,9 @@ public sealed class CurationJournal : IDisposable
     /// <param name="path">OUT.jsonl</param>
     /// <param name="fingerprint">of this run's requests</param>
     /// <param name="allowChanged">whether records of another fingerprint may stay in the file, their items counted as done</param>
-    public CurationJournal(string path, RequestFingerprint fingerprint, bool allowChanged)
+    /// <param name="found">told of each record that OUT.jsonl holds: its line number, its key, and itself</param>
+    public ItemJournal(
+        string path, Fingerprint fingerprint, bool allowChanged, Action<long, UInt128, ReadOnlyMemory<byte>>? found = null)
     {
         ArgumentNullException.ThrowIfNull(fingerprint);
         (_fingerprint, _droppedPath) = (fingerprint, DroppedPath(path));
@@ -53,11 +53,11 @@ public sealed class CurationJournal : IDisposable
         try
         {
             _claimed = new DiskTable(directory);
-            Kept = ReadBack(_kept, path, allowChanged);
+            Kept = ReadBack(_kept, path, allowChanged, found);
             if (File.Exists(_droppedPath))
             {
                 _dropped = new JournalFile(_droppedPath);
-                Dropped = ReadBack(_dropped, _droppedPath, allowChanged);
+                Dropped = ReadBack(_dropped, _droppedPath, allowChanged, null);
             }
         }
         catch
@@ -100,7 +100,7 @@ public sealed class CurationJournal : IDisposable
     {
         ArgumentNullException.ThrowIfNull(fields);
         var buffer = new ArrayBufferWriter<byte>(4096);
-        using (var json = new Utf8JsonWriter(buffer, TeacherJson.Plain))
+        using (var json = new Utf8JsonWriter(buffer, Fingerprint.Plain))
         {
             json.WriteStartObject();
             json.WriteString("key", key.ToString("x32", CultureInfo.InvariantCulture));
@@ -174,7 +174,7 @@ public sealed class CurationJournal : IDisposable
         }
     }
 
-    private long ReadBack(JournalFile file, string path, bool allowChanged)
+    private long ReadBack(JournalFile file, string path, bool allowChanged, Action<long, UInt128, ReadOnlyMemory<byte>>? found)
     {
         long count = 0;
         foreach (var line in file.Lines())
@@ -182,7 +182,7 @@ public sealed class CurationJournal : IDisposable
             count++;
             if (!TryKey(line.Span, out var key))
             {
-                throw new InvalidInputException($"{path} line {count} is no record of z1 curate; name another --out");
+                throw new InvalidInputException($"{path} line {count} is no record of a z1 run; name another --out");
             }
 
             // the usual record is recognised by its bytes; only another fingerprint is parsed
@@ -196,6 +196,7 @@ public sealed class CurationJournal : IDisposable
             }
 
             _claimed.TryAdd(key);
+            found?.Invoke(count, key, line);
         }
 
         return count;
