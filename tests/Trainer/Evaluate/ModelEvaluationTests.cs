@@ -114,17 +114,19 @@ public sealed class ModelEvaluationTests : IDisposable
     [Fact]
     public async Task A_time_out_is_run_again_alone_only_when_nothing_is_generated_any_more()
     {
-        // The program ends at a fixed time of day, after its first run's limit; the engine's last answer comes later still.
-        var done = DateTimeOffset.UtcNow.AddSeconds(4);
-        var late = $"def f():\n    import time\n    while time.time() < {done.ToUnixTimeMilliseconds() / 1e3:F3}: time.sleep(0.01)\n    return 1\n";
+        // The second program ends at a fixed time of day, long after its first run's limit, and the engine's last answer comes later still.
         ModelEvaluation? running = null;
+        var done = DateTimeOffset.MaxValue;
         using var engine = new AnsweringEngine((_, i) =>
         {
-            SpinWait.SpinUntil(() => i == 0 || (running!.Graded >= 1 && DateTimeOffset.UtcNow > done), TimeSpan.FromSeconds(60));
-            return i == 0 ? late : "def g(): return 2\ndef h(): return 3";
+            SpinWait.SpinUntil(() => running!.Graded >= i && (i < 2 || DateTimeOffset.UtcNow > done), TimeSpan.FromSeconds(60));
+            done = i == 1 ? DateTimeOffset.UtcNow.AddSeconds(7) : done;
+            return i != 1
+                ? "def g(): return 2\ndef h(): return 3"
+                : $"def f():\n    import time\n    while time.time() < {done.ToUnixTimeMilliseconds() / 1e3:F3}: time.sleep(0.01)\n    return 1\n";
         });
-        using var evaluation = running = Prepare();
-        var score = await evaluation.RunAsync(() => engine, Grading() with { FloorSeconds = 0.5, ReferenceFactor = 0 }, Token);
+        using var evaluation = running = Prepare(s_tasks[1], s_tasks[0], s_tasks[2]);
+        var score = await evaluation.RunAsync(() => engine, Grading() with { FloorSeconds = 1.5, ReferenceFactor = 0 }, Token);
         Assert.Equal((1, 1, 1.0), (score.Summary.RunAgainAlone, score.Summary.ChangedVerdicts, score.Summary.PassAt1));
     }
 
