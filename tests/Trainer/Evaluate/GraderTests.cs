@@ -136,6 +136,25 @@ public sealed class GraderTests(ITestOutputHelper output)
     }
 
     [Fact]
+    public async Task A_reference_that_times_out_is_run_again_alone_and_its_samples_wait_for_it()
+    {
+        NeedSandbox();
+
+        // Done at a fixed time of day, later than the first run's limit allows.
+        var done = DateTimeOffset.UtcNow.ToUnixTimeMilliseconds() / 1e3 + 5;
+        var late = s_tasks[0] with { CanonicalSolution = $"    import time\n    while time.time() < {done:F3}: time.sleep(0.01)\n    return 1\n" };
+        var details = TestFiles.Temporary("");
+        var summary = await Evaluate(
+            [late, s_tasks[1]], [new("T/0", "    return 1\n"), new("T/0", "    return 2\n"), new("T/1", "    return 2\n")],
+            new EvaluationOptions { ReferenceSeconds = 3, DetailsPath = details });
+        Assert.Equal([(2, 1), (1, 1)], summary.Tasks.Select(t => (t.Samples, t.Passed)));
+        var runs = File.ReadLines(details).Select(line => System.Text.Json.JsonDocument.Parse(line).RootElement)
+            .Where(r => r.GetProperty("task_id").GetString() == "T/0").Select(r => $"{r.GetProperty("run")} {r.GetProperty("outcome")}").ToList();
+        Assert.Equal(["reference TimedOut", "reference Passed"], runs.Take(2));
+        Assert.Equal(["sample Failed", "sample Passed"], runs.Skip(2).Order());
+    }
+
+    [Fact]
     public async Task The_reference_time_anchors_the_limit()
     {
         NeedSandbox();
