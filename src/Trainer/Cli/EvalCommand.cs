@@ -86,7 +86,7 @@ internal static class EvalCommand
                 using var sandbox = own is not null ? Sandbox.Create() : Sandbox.Create(sitePackages: true, reuse: true);
                 var view = new EvalScoreView(lines);
                 var scores = await model.RunAsync(
-                    parsed, chosen, folder, b => own is not null ? OfOwnTasks(sandbox) : OfBenchmark(b, sandbox), lines, own is null ? view.Ended : _ => { }, signal);
+                    parsed, chosen, folder, keep: given is not null, b => own is not null ? OfOwnTasks(sandbox) : OfBenchmark(b, sandbox), lines, own is null ? view.Ended : _ => { }, signal);
                 if (scores is null)
                 {
                     return given is null ? Cli.Fail($"stopped by {signal.Name}; nothing is kept without --out DIR") : 0;

@@ -63,13 +63,14 @@ internal sealed class EvalModel
     /// <param name="parsed">the command line</param>
     /// <param name="chosen">benchmarks with their files and the tasks asked</param>
     /// <param name="folder">where the files go</param>
+    /// <param name="keep">whether answers stay there when it ends early, so that the same command goes on</param>
     /// <param name="grading">how programs run, from a benchmark; paths and workers are filled in here</param>
     /// <param name="output">lines of progress</param>
     /// <param name="ended">told of each score</param>
     /// <param name="signal">ends it</param>
     public async Task<List<BenchmarkScore>?> RunAsync(
         ParseResult parsed, IReadOnlyList<(Benchmark Benchmark, IReadOnlyList<string> Files, IReadOnlyList<BenchmarkTask> Tasks)> chosen, string folder,
-        Func<Benchmark, EvaluationOptions> grading, TextWriter output, Action<BenchmarkScore> ended, StopSignal signal)
+        bool keep, Func<Benchmark, EvaluationOptions> grading, TextWriter output, Action<BenchmarkScore> ended, StopSignal signal)
     {
         var directory = Directory(parsed)!;
         var codec = PromptCodec.Load(directory, parsed.GetValue(_alpaca) ? PromptFormat.Alpaca : PromptFormat.Chat);
@@ -81,16 +82,23 @@ internal sealed class EvalModel
         try
         {
             int[] ends = [.. Qwen2Config.LoadEosTokenIds(directory).Append(codec.EndToken).Distinct().Order()];
-            var model = ModelFiles.HashOf(directory);
+            var model = keep ? ModelFiles.HashOf(directory) : "";
+            var device = parsed.GetValue(_device)!.Split(':')[0];
+
+            // On a device the library chooses a product's algorithm by its rows, which are the slots.
+            var slots = device == "cpu" ? 0 : parsed.GetValue(_slots);
             foreach (var (benchmark, files, tasks) in chosen)
             {
                 var evaluation = ModelEvaluation.Prepare(benchmark, tasks, codec, ends, Options(parsed, benchmark));
                 evaluations.Add(evaluation);
-                evaluation.Keep(
-                    EvaluationFiles.PathOf(folder, benchmark.Name, EvaluationFiles.Answers),
-                    evaluation.FingerprintOf(
-                        model, codec.Template?.Sha256 ?? "alpaca", ModelFiles.HashOf(files), parsed.GetValue(_dtype)!, parsed.GetValue(_device)!.Split(':')[0], context),
-                    parsed.GetValue(_allowChanged));
+                if (keep)
+                {
+                    evaluation.Keep(
+                        EvaluationFiles.PathOf(folder, benchmark.Name, EvaluationFiles.Answers),
+                        evaluation.FingerprintOf(
+                            model, codec.Template?.Sha256 ?? "alpaca", ModelFiles.HashOf(files), parsed.GetValue(_dtype)!, device, slots, context),
+                        parsed.GetValue(_allowChanged));
+                }
             }
 
             var scores = new List<BenchmarkScore>();
@@ -136,12 +144,12 @@ internal sealed class EvalModel
         }
         catch (OperationCanceledException) when (signal.Token.IsCancellationRequested)
         {
-            output.WriteLine($"eval: stopped by {signal.Name}; {evaluations.Sum(e => e.Answered)} answers so far");
+            output.WriteLine($"eval: stopped by {signal.Name}; {evaluations.Sum(e => e.Answered)} answers so far{(keep ? ", the same command goes on from there" : "")}");
             return null;
         }
-        catch (Exception e) when (e is InvalidInputException or SandboxException && evaluations.Sum(x => x.Answered) is > 0 and var kept)
+        catch (Exception e) when (keep && e is InvalidInputException or SandboxException && evaluations.Sum(x => x.Answered - x.Found) is > 0 and var made)
         {
-            throw new InvalidInputException($"{e.Message} [{kept} answers are kept; the same command goes on from there]", e);
+            throw new InvalidInputException($"{e.Message} [{made} answers of this run are kept; the same command goes on from there]", e);
         }
         finally
         {

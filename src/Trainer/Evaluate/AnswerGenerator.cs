@@ -5,7 +5,9 @@ namespace Z1Coder.Trainer.Evaluate;
 /// <summary>Has an engine answer.</summary>
 internal static class AnswerGenerator
 {
-    /// <summary>Submits every request in order and steps the engine until all have ended.</summary>
+    private const int Backlog = 256;                    // requests that wait in the engine: more would only be looked through at every step
+
+    /// <summary>Submits the requests in order and steps the engine until all have ended.</summary>
     /// <param name="engine">Empty, and stepped by nobody else.</param>
     /// <param name="requests">What is wanted; samples of one task stand together, so that an engine can share their prompt.</param>
     /// <param name="options">How to decode.</param>
@@ -17,12 +19,25 @@ internal static class AnswerGenerator
         Action<AnswerRequest, Answer> finished, CancellationToken stop)
     {
         var ends = new GenerateOptions(options.MaxNewTokens, endTokens, options.Stops);
-        foreach (var request in requests)
+        var next = 0;
+        do
+        {
+            for (; next < requests.Count && engine.Stats.Waiting < Backlog; next++)
+            {
+                Submit(requests[next]);
+            }
+
+            stop.ThrowIfCancellationRequested();
+        }
+        while (engine.Step() || next < requests.Count);
+        stop.ThrowIfCancellationRequested();
+
+        void Submit(AnswerRequest request)
         {
             if (request.Prompt.Length >= engine.Capacity)
             {
                 finished(request, new Answer(request.Task.TaskId, request.Sample, "", Answer.PromptTooLong, 0));
-                continue;
+                return;
             }
 
             engine.Submit(new DecodeRequest
@@ -40,12 +55,5 @@ internal static class AnswerGenerator
                 },
             });
         }
-
-        do
-        {
-            stop.ThrowIfCancellationRequested();
-        }
-        while (engine.Step());
-        stop.ThrowIfCancellationRequested();
     }
 }

@@ -89,8 +89,9 @@ public sealed class ModelEvaluation : IDisposable
     /// <param name="data">hash of the benchmark's files</param>
     /// <param name="dtype">storage of the weights</param>
     /// <param name="device">kind of device</param>
+    /// <param name="slots">sequences at once; 0 where they do not change a bit</param>
     /// <param name="context">longest sequence, tokens</param>
-    public Fingerprint FingerprintOf(string model, string template, string data, string dtype, string device, int context) => new(json =>
+    public Fingerprint FingerprintOf(string model, string template, string data, string dtype, string device, int slots, int context) => new(json =>
     {
         json.WriteString("verb", "eval");
         json.WriteString("benchmark", Benchmark.Name);
@@ -99,6 +100,7 @@ public sealed class ModelEvaluation : IDisposable
         json.WriteString("template", template);
         json.WriteString("dtype", dtype);
         json.WriteString("device", device);
+        json.WriteNumber("slots", slots);
         json.WriteNumber("context", context);
         json.WriteNumber("temperature", _options.Temperature);
         json.WriteNumber("top_p", _options.TopP);
