@@ -37,8 +37,11 @@
 // allows forward 630 TFLOP/s (1.5 cycles an mma); expected is what FlashAttention-2 reaches there with the same
 // instructions, 260 to 300 at lengths of 1k to 2k. AttentionHopper.cu is the path for H = 64 and 128 there. Decode: the
 // bytes of the cache at 80 % of the copy bandwidth, once rows · K · splits fill the SMs twice.
-// Registers at H = 128 (NVRTC 12.4, sm_80 / sm_90a): forward 254 / 232, dQ 224 / 228, dK/dV 242 / 254, decode 187/198,
-// no spills; with 64 to 69 KB of shared memory that is two blocks an SM.
+// Paged prompts: 256 bytes an mma at H = 128 (q in registers, 16 rows a warp), so 2 cycles: what the tensor cores take on
+// A100, and on H100, where shared memory bounds both, three quarters of forward's rate. What looking up pages costs is
+// not known.
+// Registers at H = 128 (NVRTC 12.4, sm_80 / sm_90a): forward 254 / 232, dQ 224 / 228, dK/dV 242 / 254, decode 189/200,
+// paged 203/207, its decode 168/184, no spills; with 48 to 69 KB of shared memory that is two blocks an SM.
 //
 // Rounding points: p and ds to bf16 before their products, o, dq, dk, dv at the store. All else is fp32; exp is
 // ex2.approx.
@@ -48,13 +51,13 @@
 #define kHeadDim 128       // H
 #endif
 #ifndef kTileM
-#define kTileM 128         // forward: queries of a block, 64 or 128; paged: always 64
+#define kTileM 128         // forward: queries of a block, 64 or 128
 #endif
 #ifndef kTileN
-#define kTileN 32          // forward, paged: keys of a step
+#define kTileN 32          // forward: keys of a step
 #endif
 #ifndef kStages
-#define kStages 4          // forward, paged: tiles of keys or values in the ring
+#define kStages 4          // forward: tiles of keys or values in the ring
 #endif
 #ifndef kStepM
 #define kStepM 32          // dK/dV: queries of a step
@@ -316,11 +319,14 @@ struct BackwardKeysShared {
   float rows[kBackwardStages][2][kStepM];   // lse and delta
 };
 
-constexpr int kPagedTile = 16 * kWarps;   // rows of a block of the paged prompt
+// Paged prompts have sizes that no search changes: with them the bits of a row would change too.
+constexpr int kPagedTile = 16 * kWarps;               // rows of a block
+constexpr int kPagedKeys = kHeadDim > 64 ? 32 : 64;   // keys of a step
+constexpr int kPagedStages = kHeadDim > 64 ? 4 : 3;   // tiles of keys or values in the ring
 
 struct PagedShared {
   Tile<kPagedTile> q;
-  Tile<kTileN> ring[kStages];
+  Tile<kPagedKeys> ring[kPagedStages];
 };
 
 constexpr int kDecodeKeys = 16;     // keys of a warp's step
@@ -893,7 +899,7 @@ __device__ __forceinline__ int64_t page_row(const AttentionPagedParams& p, const
 }
 
 // Prompts. Grid: tiles of kPagedTile rows × N; as attention_forward, but that a row stands at a position of its own.
-// Steps of kTileN keys begin at multiples of kTileN in the sequence, whatever row the tile begins with, each row's
+// Steps of kPagedKeys keys begin at multiples of kPagedKeys in the sequence, whatever row the tile begins with, each row's
 // maximum is raised by its own scores, and a key that it does not see adds 0 to its sums: so its bits depend on its
 // query and the keys up to its position. Pages of keys after the tile's last row are not read.
 Z1_KERNEL(kThreads, 2, attention_paged, AttentionPagedParams) {
@@ -905,32 +911,32 @@ Z1_KERNEL(kThreads, 2, attention_paged, AttentionPagedParams) {
   const int offset = head / (p.heads / p.kv_heads) * kHeadDim;
   const int* table = p.table + int64_t(tile.sequence) * p.table_stride;
   const int end = tile.position + tile.rows;
-  const int steps = (end + kTileN - 1) / kTileN;
+  const int steps = (end + kPagedKeys - 1) / kPagedKeys;
 
   // The ring takes the tiles of keys and values in turn: k0, v0, k1, v1, …
   int next = 0, next_slot = 0;
   const auto load_next = [&] {
     if (next < 2 * steps) {
       const bf16* pages = (next % 2 == 0 ? p.k_pages : p.v_pages) + offset;
-      Tile<kTileN>& to = s.ring[next_slot];
-      constexpr int kTotal = kTileN * kChunks;
+      Tile<kPagedKeys>& to = s.ring[next_slot];
+      constexpr int kTotal = kPagedKeys * kChunks;
 #pragma unroll
       for (int i = 0; i < (kTotal + kThreads - 1) / kThreads; i++) {
         const int at = i * kThreads + int(threadIdx.x);
         if (kTotal % kThreads != 0 && at >= kTotal) break;
-        const int row = at / kChunks, chunk = at % kChunks, key = next / 2 * kTileN + row;
+        const int row = at / kChunks, chunk = at % kChunks, key = next / 2 * kPagedKeys + row;
         const bool valid = key < end && chunk * 8 < kHeadDim;
         const bf16* from = valid ? pages + page_row(p, table, key) * stride + chunk * 8 : pages;
         ptx::cp_async_16_zfill(to.at(row, chunk), from, valid);
       }
     }
     next++;
-    next_slot = next_slot + 1 == kStages ? 0 : next_slot + 1;
+    next_slot = next_slot + 1 == kPagedStages ? 0 : next_slot + 1;
     ptx::cp_async_commit();   // an empty group at the end, so that the count of groups stays that of tiles
   };
   load_tile(s.q, p.q + tile.row * p.q_stride + head * kHeadDim, p.q_stride, tile.rows);
 #pragma unroll
-  for (int i = 0; i < kStages - 1; i++) load_next();
+  for (int i = 0; i < kPagedStages - 1; i++) load_next();
 
   const int warp_row = threadIdx.x / kWarp * 16;   // in the tile
   const int row = tile.position + warp_row;        // in the sequence
@@ -938,7 +944,7 @@ Z1_KERNEL(kThreads, 2, attention_paged, AttentionPagedParams) {
   float out[kDim / 8][4], max[2] = {-kInfinity, -kInfinity}, sum[2] = {0.f, 0.f};
   clear(out);
 
-  ptx::cp_async_wait<kStages - 2>();
+  ptx::cp_async_wait<kPagedStages - 2>();
   ptx::sync_threads();
   uint32_t q[kDim / 16][4];
 #pragma unroll
@@ -946,28 +952,28 @@ Z1_KERNEL(kThreads, 2, attention_paged, AttentionPagedParams) {
 
   int slot = 0;
   for (int step = 0; step < steps; step++) {
-    const int key = step * kTileN;
+    const int key = step * kPagedKeys;
     const bool active = warp_row < tile.rows && key < row + 16;   // else: no row, or every score is masked
-    float score[kTileN / 8][4];
-    ptx::cp_async_wait<kStages - 2>();
+    float score[kPagedKeys / 8][4];
+    ptx::cp_async_wait<kPagedStages - 2>();
     ptx::sync_threads();
     load_next();
     if (active) {
       scores(score, q, s.ring[slot]);
-      if (key + kTileN - 1 > row) mask<false>(score, key - row);   // rows after the last see keys of zeros too
+      if (key + kPagedKeys - 1 > row) mask<false>(score, key - row);   // rows after the last see keys of zeros too
     }
-    slot = slot + 1 == kStages ? 0 : slot + 1;
-    ptx::cp_async_wait<kStages - 2>();
+    slot = slot + 1 == kPagedStages ? 0 : slot + 1;
+    ptx::cp_async_wait<kPagedStages - 2>();
     ptx::sync_threads();
     load_next();
     if (active) {
       softmax_step<true>(score, max, sum, out, scale_log2);
-      uint32_t prob[kTileN / 16][4];
+      uint32_t prob[kPagedKeys / 16][4];
 #pragma unroll
-      for (int k = 0; k < kTileN / 16; k++) to_a(prob[k], score[2 * k], score[2 * k + 1]);
+      for (int k = 0; k < kPagedKeys / 16; k++) to_a(prob[k], score[2 * k], score[2 * k + 1]);
       add_product(out, prob, s.ring[slot]);
     }
-    slot = slot + 1 == kStages ? 0 : slot + 1;
+    slot = slot + 1 == kPagedStages ? 0 : slot + 1;
   }
 
 #pragma unroll

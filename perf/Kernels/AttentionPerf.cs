@@ -43,12 +43,23 @@ public static class AttentionPerf
 
             yield return Decode<BFloat16>(1, size == PerfSize.Small ? 37 : 1000, shape);
             yield return Decode<BFloat16>(size == PerfSize.Small ? 3 : 16, size == PerfSize.Small ? 9 : 400, shape);
-            if (size == PerfSize.Cpu)
+            foreach (var (rows, context) in size switch
             {
-                yield return Paged<BFloat16>("1 row at 1000", [1], [1000], decode: true, shape);
-                yield return Paged<BFloat16>("8 rows at 400", [.. Enumerable.Repeat(1, 8)], [.. Enumerable.Repeat(400, 8)], decode: true, shape);
-                yield return Paged<BFloat16>("128 = 28 at 384 + 100 at 0", [28, 100], [384, 0], decode: false, shape);
+                PerfSize.Small => ((int, int)[])[(2, 150), (3, 9)],
+                PerfSize.Cpu => [(1, 1000), (8, 400)],
+                _ => [(1, 1000), (8, 1000), (64, 1000)],
+            })
+            {
+                yield return Paged<BFloat16>(
+                    $"{rows} new at {context}", [.. Enumerable.Repeat(1, rows)], [.. Enumerable.Repeat(context, rows)], decode: true, shape);
             }
+
+            yield return size switch
+            {
+                PerfSize.Small => Paged<BFloat16>("69 at 3, 5 at 0", [69, 5], [3, 0], decode: false, shape),
+                PerfSize.Cpu => Paged<BFloat16>("28 at 384, 100 at 0", [28, 100], [384, 0], decode: false, shape),
+                _ => Paged<BFloat16>("624 at 1024, 400 at 0", [624, 400], [1024, 0], decode: false, shape),
+            };
         }
     }
 

@@ -65,7 +65,7 @@ public static partial class Attention
         }
     }
 
-    private readonly struct PagedJob<T>(
+    private readonly partial struct PagedJob<T>(
         Tensor<T> q, Tensor<T> kPages, Tensor<T> vPages, Tensor<int> pageTable, Tensor<T> o, AttentionWorkspace workspace) : ICpuJob
         where T : unmanaged
     {
@@ -79,7 +79,15 @@ public static partial class Attention
                 for (var first = 0; first < group; first += Tile)              // a group of more than a tile comes one row at a time
                 {
                     var heads = Math.Min(Tile, group - first);
-                    RunTile(row, rows, position, sequence, item % kvHeads, (item % kvHeads * group) + first, heads, worker);
+                    var (keyHead, head) = (item % kvHeads, (item % kvHeads * group) + first);
+                    if (rows == 1 && heads <= RowHeads)
+                    {
+                        RunRow(row, position, sequence, keyHead, head, heads, worker);
+                    }
+                    else
+                    {
+                        RunTile(row, rows, position, sequence, keyHead, head, heads, worker);
+                    }
                 }
             }
         }
@@ -103,6 +111,13 @@ public static partial class Attention
                 AddValues(in scratch, ref positions, begin, keys, columns, padded);
             }
 
+            StoreSums(in scratch, firstRow, head, heads, columns, padded);
+        }
+
+        /// <summary>Sums over norms; column c is head c mod heads of row c / heads.</summary>
+        private void StoreSums(in Scratch scratch, int firstRow, int head, int heads, int columns, int padded)
+        {
+            var headDim = workspace.HeadDim;
             for (var c = 0; c < columns; c++)
             {
                 // Sums are multiplied by 1/norm with 0 added: whether keys that were not seen added +0 or −0 to a sum of −0 is lost.
@@ -172,20 +187,7 @@ public static partial class Attention
         {
             if (begin != 0)
             {
-                for (var c = 0; c < columns; c++)
-                {
-                    var rescale = Unsafe.Add(ref scratch.Rescale, c);
-                    if (rescale == 1)
-                    {
-                        continue;
-                    }
-
-                    ref var row = ref Unsafe.Add(ref scratch.Sum, c * padded);
-                    for (var h = 0; h < padded; h += Lanes.Count)
-                    {
-                        (Vector512.LoadUnsafe(ref row, (nuint)h) * rescale).StoreUnsafe(ref row, (nuint)h);
-                    }
-                }
+                RescaleSums(in scratch, columns, padded);
             }
 
             for (var c = 0; c < columns; c += RowBlock)
@@ -196,6 +198,24 @@ public static partial class Attention
                     Multiply(
                         ref Unsafe.Add(ref scratch.P, c), 1, Tile, ref scratch.RowsB, padded, ref Unsafe.Add(ref scratch.Sum, c * padded),
                         padded, count, padded / Lanes.Count, accumulate: begin != 0);
+                }
+            }
+        }
+
+        private static void RescaleSums(in Scratch scratch, int columns, int padded)
+        {
+            for (var c = 0; c < columns; c++)
+            {
+                var rescale = Unsafe.Add(ref scratch.Rescale, c);
+                if (rescale == 1)
+                {
+                    continue;
+                }
+
+                ref var row = ref Unsafe.Add(ref scratch.Sum, c * padded);
+                for (var h = 0; h < padded; h += Lanes.Count)
+                {
+                    (Vector512.LoadUnsafe(ref row, (nuint)h) * rescale).StoreUnsafe(ref row, (nuint)h);
                 }
             }
         }

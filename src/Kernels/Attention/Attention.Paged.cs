@@ -14,7 +14,8 @@ public static partial class Attention
     /// <remarks>
     /// The bits of a row depend on its query and on the keys and values of its sequence up to its position, and on nothing else: not on how
     /// a prompt was cut into passes, the other rows and sequences of the pass, the page numbers or the number of workers. On a device they also
-    /// depend on the form that was loaded, prompt or decode. Nothing beyond the last position of a sequence is read, so pages may hold anything
+    /// depend on the form that was loaded, prompt or decode. All this where keys and values are finite: a value that a row does not see is
+    /// multiplied by 0 in company of one that sees it. Nothing beyond the last position of a sequence is read, so pages may hold anything
     /// there. Rows of q that belong to no sequence are not read, and those of o are left as they are.
     /// </remarks>
     /// <param name="stream">where it runs</param>

@@ -32,7 +32,7 @@ internal sealed class AttentionVariant
         ForwardBytes = (tileM + (stages * tileN)) * row;
         BackwardQueriesBytes = ((2 * BackwardTile) + (2 * backwardStages * stepN)) * row;
         BackwardKeysBytes = ((2 * BackwardTile) + (2 * backwardStages * stepM)) * row + (2 * backwardStages * stepM * sizeof(float));
-        PagedBytes = (PagedTile + (stages * tileN)) * row;
+        PagedBytes = (PagedTile + (headDim > 64 ? 4 * 32 : 3 * 64)) * row;
         var padded = (headDim + 15) / 16 * 16;
         DecodeBytes = (DecodeHeads * row) + Math.Max(4 * 2 * 2 * 16 * row, 4 * 16 * (padded + 4) * sizeof(float)) + (2 * 4 * 16 * sizeof(float));
         Constants =
@@ -65,6 +65,7 @@ internal sealed class AttentionVariant
 
     public int BackwardKeysBytes { get; }
 
+    /// <summary>Of a paged prompt, whose tiles of keys depend on the head dim alone.</summary>
     public int PagedBytes { get; }
 
     /// <summary>Of decode, from slots and from pages.</summary>

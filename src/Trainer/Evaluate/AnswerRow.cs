@@ -25,7 +25,7 @@ public sealed record AnswerRow(string TaskId, int Sample, string? Kind, string? 
         var answers = new Dictionary<string, SortedDictionary<int, AnswerRow>>(StringComparer.Ordinal);
         if (File.Exists(path))
         {
-            foreach (var (where, row) in JsonRows.Read(path))
+            foreach (var (where, row) in JsonRows.Read(path, growing: true))
             {
                 var id = JsonRows.Text(where, row, "task_id", required: true)!;
                 if (!answers.TryGetValue(id, out var samples))

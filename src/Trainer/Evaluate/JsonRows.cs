@@ -10,9 +10,13 @@ namespace Z1Coder.Trainer.Evaluate;
 /// </summary>
 internal static class JsonRows
 {
-    internal static IEnumerable<(string Where, JsonElement Row)> Read(string path)
+    /// <summary>Reads them one by one.</summary>
+    /// <param name="path">The file.</param>
+    /// <param name="growing">A line at the end without its line feed counts only when it is whole: whoever writes the file may have been killed.</param>
+    internal static IEnumerable<(string Where, JsonElement Row)> Read(string path, bool growing = false)
     {
         using var reader = Open(path);
+        var cut = growing && !EndsInLineFeed(path);
         if (path.EndsWith(".json", StringComparison.OrdinalIgnoreCase) || path.EndsWith(".json.gz", StringComparison.OrdinalIgnoreCase))
         {
             foreach (var row in Whole(path, All(path, reader)))
@@ -45,8 +49,20 @@ internal static class JsonRows
                 yield break;
             }
 
-            using var document = Parse(line, $"{path}:{number}", "is not a JSON object on one line");
-            yield return (Object($"{path}:{number}", document.RootElement), document.RootElement);
+            JsonDocument document;
+            try
+            {
+                document = Parse(line, $"{path}:{number}", "is not a JSON object on one line");
+            }
+            catch (InvalidInputException) when (cut && reader.Peek() < 0)
+            {
+                yield break;
+            }
+
+            using (document)
+            {
+                yield return (Object($"{path}:{number}", document.RootElement), document.RootElement);
+            }
         }
     }
 
@@ -118,6 +134,12 @@ internal static class JsonRows
         {
             yield return (Object(path, root), root);
         }
+    }
+
+    private static bool EndsInLineFeed(string path)
+    {
+        using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
+        return file.Length == 0 || (file.Seek(-1, SeekOrigin.End) >= 0 && file.ReadByte() == '\n');
     }
 
     private static string All(string path, StreamReader reader)

@@ -15,7 +15,7 @@ public sealed record RunDetail(string Outcome, string Error, double WallSeconds,
     public static IReadOnlyDictionary<(string TaskId, int Sample), RunDetail> Read(params IEnumerable<string> paths)
     {
         var details = new Dictionary<(string, int), RunDetail>();
-        foreach (var (where, row) in paths.Where(File.Exists).SelectMany(JsonRows.Read))
+        foreach (var (where, row) in paths.Where(File.Exists).SelectMany(p => JsonRows.Read(p, growing: true)))
         {
             if (JsonRows.Text(where, row, "run", required: true) != "reference")
             {

@@ -213,6 +213,10 @@ public static class EvaluationReport
                     ? $"<details><summary>standard error, {times}</summary>{Pre(detail.Error)}</details>"
                     : $"<p><small>{times}</small></p>");
             }
+            else if (!verdicts.Passed[i] && run.Details.Count > 0)
+            {
+                html.Append("<p><small>graded in an earlier run, whose error text is not kept</small></p>");
+            }
         }
 
         var more = verdicts.Outcomes.Count - SamplesShown;

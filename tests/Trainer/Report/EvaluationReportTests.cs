@@ -67,9 +67,29 @@ public sealed class EvaluationReportTests
         Assert.Matches("Passed</p><pre>\nfirst</pre><p><small>ended by end_token</small></p><p>Failed</p><p>Passed</p><pre>\nthird</pre>", html);
         Assert.Contains("ended by length", html);
         Assert.DoesNotContain("an earlier way", html);
-        File.AppendAllText(Path.Combine(folder, "humaneval.answers.jsonl"), """{"task_id": "t1", "sample": "0", "completion": "x"}""");
+        File.AppendAllText(Path.Combine(folder, "humaneval.answers.jsonl"), """{"task_id": "t1", "sample": "0", "completion": "x"}""" + "\n");
         var error = Assert.Throws<InvalidInputException>(() => EvaluationReport.Render(folder));
         Assert.Contains("humaneval.answers.jsonl:4", error.Message);
+    }
+
+    [Fact]
+    public void Half_a_last_line_of_a_killed_run_is_left_out_and_half_a_line_before_it_is_an_error()
+    {
+        var folder = Pages.Folder();
+        Pages.Verdicts(folder, "humaneval", "t1:- t2:-");
+        var answers = Path.Combine(folder, "humaneval.answers.jsonl");
+        File.WriteAllText(answers, "{\"task_id\": \"t1\", \"completion\": \"first\"}\n{\"task_id\": \"t2\", \"compl");
+        var detail = """{"task_id": "t1", "run": "sample", "sample": 0, "outcome": "Failed", "limit_seconds": 4, "wall_seconds": 1, "stderr": "why"}""";
+        File.WriteAllText(Path.Combine(folder, "humaneval.details.jsonl"), detail + "\n" + detail[..40]);
+        var html = EvaluationReport.Render(folder);
+        Assert.Contains("<pre>\nfirst</pre>", html);
+        Assert.Contains("<pre>\nwhy</pre>", html);
+
+        // A whole line counts without its line feed; half a line that has one was not cut by a kill.
+        File.WriteAllText(Path.Combine(folder, "humaneval.details.jsonl"), detail);
+        Assert.Contains("<pre>\nwhy</pre>", EvaluationReport.Render(folder));
+        File.AppendAllText(answers, "\n");
+        Assert.Contains("humaneval.answers.jsonl:2", Assert.Throws<InvalidInputException>(() => EvaluationReport.Render(folder)).Message);
     }
 
     [Fact]
@@ -93,6 +113,7 @@ public sealed class EvaluationReportTests
         Assert.DoesNotContain("of the reference", html);
         Assert.DoesNotContain("of the first try", html);
         Assert.DoesNotContain("of another program", html);
+        Assert.Contains("✗ t2: Failed</summary><p><small>graded in an earlier run", html);
         Assert.Contains("✗ t3: Failed, 1 of 5 samples pass", html);
         Assert.DoesNotContain("of a sample that is not shown", html);
         Assert.Contains("and 2 more samples", html);
