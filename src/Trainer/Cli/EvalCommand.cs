@@ -7,19 +7,35 @@ using Z1Coder.Trainer.Train;
 
 namespace Z1Coder.Trainer.Cli;
 
-/// <summary>z1 eval --model DIR (--benchmark NAME… | --all) --data DIR, z1 eval --tasks FILE (--model DIR | --completions FILE), and the verbs below it.</summary>
+/// <summary>z1 eval --model DIR (--benchmark NAME… | --all) --data DIR, z1 eval --tasks FILE (--model DIR | --completions FILE), and the
+/// verbs below it.</summary>
 internal static class EvalCommand
 {
     public static Command Create()
     {
-        var benchmark = new Option<string[]>("--benchmark") { Description = "benchmarks to answer (see z1 eval list)", AllowMultipleArgumentsPerToken = true };
+        var benchmark = new Option<string[]>("--benchmark")
+        {
+            Description = "benchmarks to answer (see z1 eval list)", AllowMultipleArgumentsPerToken = true,
+        };
         var all = new Option<bool>("--all") { Description = "every benchmark of the published table whose files are in --data" };
         var data = new Option<string?>("--data") { Description = "folder of benchmark files under their published names" };
-        var from = new Option<string?>("--from") { Description = "first day of the problems asked (livecodebench), such as 2024-08-01; --all asks those of the published window" };
+        var from = new Option<string?>("--from")
+        {
+            Description = "first day of the problems asked (livecodebench), such as 2024-08-01; --all asks those of the published window",
+        };
         var to = new Option<string?>("--to") { Description = "day before which they must be published" };
-        var tasks = new Option<string?>("--tasks") { Description = "tasks of your own instead: JSONL with task_id, prompt, entry_point, test" };
-        var completions = new Option<string?>("--completions") { Description = "with --tasks, grade these instead of a model: JSONL with task_id and completion or solution" };
-        var output = new Option<string?>("--out") { Description = "directory for answers, verdicts, scores, report.html, and what is needed to go on after an interruption" };
+        var tasks = new Option<string?>("--tasks")
+        {
+            Description = "tasks of your own instead: JSONL with task_id, prompt, entry_point, test",
+        };
+        var completions = new Option<string?>("--completions")
+        {
+            Description = "with --tasks, grade these instead of a model: JSONL with task_id and completion or solution",
+        };
+        var output = new Option<string?>("--out")
+        {
+            Description = "directory for answers, verdicts, scores, report.html, and what is needed to go on after an interruption",
+        };
         var json = new Option<bool>("--json") { Description = "the scores as JSON, and no progress" };
         var model = new EvalModel();
         var command = new Command(
@@ -81,12 +97,14 @@ internal static class EvalCommand
 
                 var lines = asJson ? TextWriter.Null : Console.Out;
                 var own = parsed.GetValue(tasks);
+                var names = parsed.GetValue(benchmark) ?? [];
                 var chosen = own is not null ? OwnTasks(own)
-                    : EvalData.Choose(parsed.GetValue(benchmark) ?? [], parsed.GetValue(data)!, parsed.GetValue(from), parsed.GetValue(to), lines);
+                    : EvalData.Choose(names, parsed.GetValue(data)!, parsed.GetValue(from), parsed.GetValue(to), lines);
                 using var sandbox = own is not null ? Sandbox.Create() : Sandbox.Create(sitePackages: true, reuse: true);
                 var view = new EvalScoreView(lines);
                 var scores = await model.RunAsync(
-                    parsed, chosen, folder, keep: given is not null, b => own is not null ? OfOwnTasks(sandbox) : OfBenchmark(b, sandbox), lines, own is null ? view.Ended : _ => { }, signal);
+                    parsed, chosen, folder, keep: given is not null,
+                    b => own is not null ? OfOwnTasks(sandbox) : OfBenchmark(b, sandbox), lines, own is null ? view.Ended : _ => { }, signal);
                 if (scores is null)
                 {
                     return given is null ? Cli.Fail($"stopped by {signal.Name}; nothing is kept without --out DIR") : 0;
@@ -132,8 +150,8 @@ internal static class EvalCommand
 
     private static EvaluationOptions OfBenchmark(Benchmark benchmark, Sandbox sandbox) => new()
     {
-        Sandbox = sandbox, Limits = benchmark.Limits, ReferenceFactor = benchmark.ReferenceFactor, ReferenceSeconds = Math.Max(60, benchmark.FloorSeconds),
-        Reference = ReferenceCheck.Exclude, CheckPackages = true, K = [1, 5, 10],
+        Sandbox = sandbox, Limits = benchmark.Limits, ReferenceFactor = benchmark.ReferenceFactor,
+        ReferenceSeconds = Math.Max(60, benchmark.FloorSeconds), Reference = ReferenceCheck.Exclude, CheckPackages = true, K = [1, 5, 10],
     };
 
     private static async Task<int> ScoreAsync(string tasks, string completions, string folder, bool asJson, CancellationToken stop)
@@ -141,7 +159,8 @@ internal static class EvalCommand
         var benchmark = new TaskFileBenchmark();
         var options = new EvaluationOptions { ResultsPath = EvaluationFiles.PathOf(folder, benchmark.Name, EvaluationFiles.Results) };
         var known = benchmark.Read([tasks]);
-        Print(await Grader.EvaluateAsync(benchmark, known, SampleFile.Read(completions, benchmark, known, calibrated: false), options, stop), asJson);
+        var samples = SampleFile.Read(completions, benchmark, known, calibrated: false);
+        Print(await Grader.EvaluateAsync(benchmark, known, samples, options, stop), asJson);
         return 0;
     }
 
@@ -151,10 +170,10 @@ internal static class EvalCommand
         {
             foreach (var kind in summary.Kinds)
             {
-                Console.WriteLine($"{kind.Kind,-16} pass@1 {kind.PassAt1,7:P1}  [{kind.Interval.Low:P1}, {kind.Interval.High:P1}]  {kind.Tasks} tasks");
+                Line(kind.Kind, kind.PassAt1, kind.Interval, kind.Tasks);
             }
 
-            Console.WriteLine($"{"all",-16} pass@1 {summary.PassAt1,7:P1}  [{summary.Interval.Low:P1}, {summary.Interval.High:P1}]  {summary.Tasks.Count} tasks");
+            Line("all", summary.PassAt1, summary.Interval, summary.Tasks.Count);
             Console.WriteLine(string.Join(", ", summary.Outcomes.Where(o => o.Value > 0).Select(o => $"{o.Key} {o.Value}")));
             Console.WriteLine($"time-outs run again alone: {summary.RunAgainAlone}, verdicts changed by it: {summary.ChangedVerdicts}");
             return;
@@ -170,5 +189,8 @@ internal static class EvalCommand
             json.WriteNumber("changed_verdicts", summary.ChangedVerdicts);
             summary.WriteGroups(json);
         });
+
+        static void Line(string name, double passAt1, Interval interval, int tasks) =>
+            Console.WriteLine($"{name,-16} pass@1 {passAt1,7:P1}  [{interval.Low:P1}, {interval.High:P1}]  {tasks} tasks");
     }
 }

@@ -6,7 +6,8 @@ namespace Z1Coder.Trainer.Cli;
 /// <summary>Which benchmarks, from which files, and which of their tasks.</summary>
 internal static class EvalData
 {
-    /// <summary>The benchmarks named; without a name every one of the published table whose files are there, and a line about those that are not.</summary>
+    /// <summary>The benchmarks named; without a name every one of the published table whose files are there, and a line about those that
+    /// are not.</summary>
     /// <param name="names">as given with --benchmark; none for --all</param>
     /// <param name="folder">of the files</param>
     /// <param name="from">first day of the problems asked; null for no limit</param>
@@ -31,7 +32,9 @@ internal static class EvalData
             }
             else if (everything)
             {
-                output.WriteLine($"left out: {benchmark.Name}, no task of {Path.GetFileName(files[0])} is in the window of dates; --from and --to choose another");
+                output.WriteLine(
+                    $"left out: {benchmark.Name}, no task of {Path.GetFileName(files[0])} is in the window of dates; "
+                    + "--from and --to choose another");
             }
             else
             {
@@ -46,7 +49,8 @@ internal static class EvalData
     {
         var there = EvalScoreCommand.Choose([], folder, []).Where(c => PublishedFigures.Of(c.Benchmark.Name).Count > 0).ToList();
         var absent = Benchmark.All.Where(b => PublishedFigures.Of(b.Name).Count > 0 && there.TrueForAll(t => t.Benchmark != b)).ToList();
-        var list = string.Join(", ", absent.Select(b => $"{b.Name} ({string.Join(" or ", b.Files.Select(set => string.Join(" with ", set)))})"));
+        var list = string.Join(", ", absent.Select(b =>
+            $"{b.Name} ({string.Join(" or ", b.Files.Select(set => string.Join(" with ", set)))})"));
         if (there.Count == 0)
         {
             throw new InvalidInputException($"{folder} holds no file of the published table: {list}.");

@@ -17,18 +17,36 @@ internal sealed class EvalModel
     private const int SecondsBetweenLines = 10;
 
     private readonly Option<string?> _directory = new("--model") { Description = "answer with this model (Hugging Face directory)" };
-    private readonly Option<bool> _alpaca = new("--alpaca") { Description = "the published run's prompt text instead of the chat template" };
+    private readonly Option<bool> _alpaca = new("--alpaca")
+    {
+        Description = "the published run's prompt text instead of the chat template",
+    };
     private readonly Option<int?> _samples = new("--n") { Description = "answers to each task instead of the benchmark's own number" };
     private readonly Option<double?> _temperature = new("--temperature") { Description = "0 is greedy; instead of the benchmark's own" };
-    private readonly Option<double?> _topP = new("--top-p") { Description = "share of the probability that is drawn from; instead of the benchmark's own" };
+    private readonly Option<double?> _topP = new("--top-p")
+    {
+        Description = "share of the probability that is drawn from; instead of the benchmark's own",
+    };
     private readonly Option<ulong> _seed = new("--seed") { Description = "decides, with task and number of the sample, what is drawn" };
     private readonly Option<int?> _tokens = new("--max-new-tokens") { Description = "longest answer instead of the benchmark's own" };
-    private readonly Option<int> _context = new("--context") { Description = "longest sequence, prompt and answer, tokens; 0 takes the model's own" };
+    private readonly Option<int> _context = new("--context")
+    {
+        Description = "longest sequence, prompt and answer, tokens; 0 takes the model's own",
+    };
     private readonly Option<int> _slots = new("--slots") { Description = "sequences decoded at once", DefaultValueFactory = _ => 64 };
-    private readonly Option<int> _cache = new("--cache-tokens") { Description = "tokens that the cache holds, of all sequences; 0 gives every slot its longest" };
+    private readonly Option<int> _cache = new("--cache-tokens")
+    {
+        Description = "tokens that the cache holds, of all sequences; 0 gives every slot its longest",
+    };
     private readonly Option<int> _workers = new("--workers") { Description = "programs at once; 0 takes one per core" };
-    private readonly Option<double?> _floor = new("--floor-seconds") { Description = "least time limit of a program instead of the benchmark's own" };
-    private readonly Option<bool> _allowChanged = new("--allow-changed") { Description = "go on with answers that were asked for in another way" };
+    private readonly Option<double?> _floor = new("--floor-seconds")
+    {
+        Description = "least time limit of a program instead of the benchmark's own",
+    };
+    private readonly Option<bool> _allowChanged = new("--allow-changed")
+    {
+        Description = "go on with answers that were asked for in another way",
+    };
     private readonly Option<string> _dtype = new("--dtype") { Description = "bf16 or fp32", DefaultValueFactory = _ => "bf16" };
     private readonly Option<string> _device = Devices.Option();
 
@@ -50,7 +68,8 @@ internal sealed class EvalModel
     {
         foreach (var option in new Option[]
         {
-            _directory, _alpaca, _samples, _temperature, _topP, _seed, _tokens, _context, _slots, _cache, _workers, _floor, _allowChanged, _dtype, _device,
+            _directory, _alpaca, _samples, _temperature, _topP, _seed, _tokens, _context, _slots, _cache, _workers, _floor, _allowChanged,
+            _dtype, _device,
         })
         {
             command.Options.Add(option);
@@ -69,8 +88,9 @@ internal sealed class EvalModel
     /// <param name="ended">told of each score</param>
     /// <param name="signal">ends it</param>
     public async Task<List<BenchmarkScore>?> RunAsync(
-        ParseResult parsed, IReadOnlyList<(Benchmark Benchmark, IReadOnlyList<string> Files, IReadOnlyList<BenchmarkTask> Tasks)> chosen, string folder,
-        bool keep, Func<Benchmark, EvaluationOptions> grading, TextWriter output, Action<BenchmarkScore> ended, StopSignal signal)
+        ParseResult parsed, IReadOnlyList<(Benchmark Benchmark, IReadOnlyList<string> Files, IReadOnlyList<BenchmarkTask> Tasks)> chosen,
+        string folder, bool keep, Func<Benchmark, EvaluationOptions> grading, TextWriter output, Action<BenchmarkScore> ended,
+        StopSignal signal)
     {
         var directory = Directory(parsed)!;
         var codec = PromptCodec.Load(directory, parsed.GetValue(_alpaca) ? PromptFormat.Alpaca : PromptFormat.Chat);
@@ -87,6 +107,7 @@ internal sealed class EvalModel
 
             // On a device the library chooses a product's algorithm by its rows, which are the slots.
             var slots = device == "cpu" ? 0 : parsed.GetValue(_slots);
+            var (template, dtype) = (codec.Template?.Sha256 ?? "alpaca", parsed.GetValue(_dtype)!);
             foreach (var (benchmark, files, tasks) in chosen)
             {
                 var evaluation = ModelEvaluation.Prepare(benchmark, tasks, codec, ends, Options(parsed, benchmark));
@@ -95,8 +116,7 @@ internal sealed class EvalModel
                 {
                     evaluation.Keep(
                         EvaluationFiles.PathOf(folder, benchmark.Name, EvaluationFiles.Answers),
-                        evaluation.FingerprintOf(
-                            model, codec.Template?.Sha256 ?? "alpaca", ModelFiles.HashOf(files), parsed.GetValue(_dtype)!, device, slots, context),
+                        evaluation.FingerprintOf(model, template, ModelFiles.HashOf(files), dtype, device, slots, context),
                         parsed.GetValue(_allowChanged));
                 }
             }
@@ -107,7 +127,9 @@ internal sealed class EvalModel
                 string PathOf(string ending) => EvaluationFiles.PathOf(folder, evaluation.Benchmark.Name, ending);
                 var clock = Stopwatch.StartNew();
                 var name = evaluation.Benchmark.Name;
-                output.WriteLine($"{name}: {evaluation.Wanted} answers to {evaluation.Tasks.Count} tasks, {evaluation.Found} found, {evaluation.Wanted - evaluation.Found} to do");
+                output.WriteLine(
+                    $"{name}: {evaluation.Wanted} answers to {evaluation.Tasks.Count} tasks, {evaluation.Found} found, "
+                    + $"{evaluation.Wanted - evaluation.Found} to do");
                 output.Flush();
                 var options = grading(evaluation.Benchmark) with
                 {
@@ -144,11 +166,14 @@ internal sealed class EvalModel
         }
         catch (OperationCanceledException) when (signal.Token.IsCancellationRequested)
         {
-            output.WriteLine($"eval: stopped by {signal.Name}; {evaluations.Sum(e => e.Answered)} answers so far{(keep ? ", the same command goes on from there" : "")}");
+            output.WriteLine(
+                $"eval: stopped by {signal.Name}; {evaluations.Sum(e => e.Answered)} answers so far"
+                + (keep ? ", the same command goes on from there" : ""));
             return null;
         }
-        catch (Exception e) when (keep && e is InvalidInputException or SandboxException && evaluations.Sum(x => x.Answered - x.Found) is > 0 and var made)
+        catch (Exception e) when (keep && e is InvalidInputException or SandboxException && evaluations.Exists(x => x.Answered > x.Found))
         {
+            var made = evaluations.Sum(x => x.Answered - x.Found);
             throw new InvalidInputException($"{e.Message} [{made} answers of this run are kept; the same command goes on from there]", e);
         }
         finally
@@ -188,11 +213,13 @@ internal sealed class EvalModel
     }
 
     private static string Line(ModelEvaluation e, double seconds) => string.Create(
-        CultureInfo.InvariantCulture, $"{e.Answered}/{e.Wanted} answered, {e.Graded} graded, {e.NewTokens} tokens, {e.NewTokens / seconds:0.#} tokens/s");
+        CultureInfo.InvariantCulture,
+        $"{e.Answered}/{e.Wanted} answered, {e.Graded} graded, {e.NewTokens} tokens, {e.NewTokens / seconds:0.#} tokens/s");
 
     private static void Within(Option option, double least, double most) => option.Validators.Add(result =>
     {
-        if (result.Tokens.Count > 0 && double.TryParse(result.Tokens[0].Value, NumberStyles.Float, CultureInfo.InvariantCulture, out var value)
+        if (result.Tokens.Count > 0
+            && double.TryParse(result.Tokens[0].Value, NumberStyles.Float, CultureInfo.InvariantCulture, out var value)
             && !(value >= least && value <= most))
         {
             result.AddError(string.Create(CultureInfo.InvariantCulture, $"{option.Name} {value}: must be from {least} to {most}"));

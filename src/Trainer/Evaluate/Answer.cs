@@ -15,12 +15,16 @@ public sealed record Answer(string TaskId, int Sample, string Text, string Finis
     public const string PromptTooLong = "prompt_too_long";
 
     /// <summary>A completion as an answer.</summary>
-    internal static Answer Of(AnswerRequest request, Completion completion) => new(request.Task.TaskId, request.Sample, completion.Text, completion.Finish switch
+    internal static Answer Of(AnswerRequest request, Completion completion)
     {
-        FinishReason.EndToken => "end_token",
-        FinishReason.StopString => "stop",
-        _ => "length",
-    }, completion.Tokens.Length);
+        var finish = completion.Finish switch
+        {
+            FinishReason.EndToken => "end_token",
+            FinishReason.StopString => "stop",
+            _ => "length",
+        };
+        return new Answer(request.Task.TaskId, request.Sample, completion.Text, finish, completion.Tokens.Length);
+    }
 
     /// <summary>The code that is graded.</summary>
     internal Sample ToSample(Benchmark benchmark, BenchmarkTask task) => Finish == PromptTooLong

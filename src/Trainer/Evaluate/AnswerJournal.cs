@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using Z1Coder.Trainer.Data;
@@ -6,8 +7,8 @@ using Z1Coder.Trainer.Data.Journal;
 namespace Z1Coder.Trainer.Evaluate;
 
 /// <summary>
-/// The answers of a model on disk: each is durable when it is finished (<see cref="ItemJournal"/>), so a kill loses what was being written. When all are
-/// there the file is put into the order of the tasks: it then has the same bytes however often it was interrupted.
+/// The answers of a model on disk: each is durable when it is finished (<see cref="ItemJournal"/>), so a kill loses what was being
+/// written. When all are there the file is put into the order of the tasks: it then has the same bytes however often it was interrupted.
 /// </summary>
 internal sealed class AnswerJournal : IDisposable
 {
@@ -21,7 +22,8 @@ internal sealed class AnswerJournal : IDisposable
     /// <param name="fingerprint">of model, template, decoding and benchmark</param>
     /// <param name="allowChanged">whether answers of another fingerprint count</param>
     /// <param name="requests">every answer that is wanted</param>
-    /// <exception cref="InvalidInputException">It holds answers that were asked for in another way, one answer twice, or something else.</exception>
+    /// <exception cref="InvalidInputException">It holds answers that were asked for in another way, one answer twice, or something
+    /// else.</exception>
     internal AnswerJournal(string path, Fingerprint fingerprint, bool allowChanged, IReadOnlyList<AnswerRequest> requests)
     {
         _path = path;
@@ -51,11 +53,13 @@ internal sealed class AnswerJournal : IDisposable
     /// <summary>Closes the file.</summary>
     public void Dispose() => _items.Dispose();
 
-    /// <summary>Writes the file anew in the order of the answers; lines that nobody wants now come after them in their own order. Closed before.</summary>
+    /// <summary>Writes the file anew in the order of the answers; lines that nobody wants now come after them in their own order. Closed
+    /// before.</summary>
     internal void PutInOrder()
     {
         var lines = File.ReadAllLines(_path, Encoding.UTF8);
-        var places = lines.Select((line, i) => (Line: line, Place: _wanted.TryGetValue(KeyOf(line), out var request) ? request.Position : _wanted.Count + i)).ToList();
+        var places = lines
+            .Select((line, i) => (Line: line, Place: _wanted.GetValueOrDefault(KeyOf(line))?.Position ?? _wanted.Count + i)).ToList();
         if (places.Zip(places.Skip(1)).All(p => p.First.Place < p.Second.Place))
         {
             return;
@@ -78,7 +82,7 @@ internal sealed class AnswerJournal : IDisposable
     }
 
     private static UInt128 KeyOf(string line) =>
-        UInt128.Parse(line.AsSpan(JournalFile.LineStart.Length, 32), System.Globalization.NumberStyles.AllowHexSpecifier, System.Globalization.CultureInfo.InvariantCulture);
+        UInt128.Parse(line.AsSpan(JournalFile.LineStart.Length, 32), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture);
 
     private static Answer Read(string where, AnswerRequest request, ReadOnlyMemory<byte> record)
     {
@@ -86,10 +90,12 @@ internal sealed class AnswerJournal : IDisposable
         {
             using var json = JsonDocument.Parse(record);
             var row = json.RootElement;
-            return new Answer(
-                request.Task.TaskId, request.Sample, JsonRows.Text(where, row, "completion", required: true)!, JsonRows.Text(where, row, "finish", required: true)!,
-                row.TryGetProperty("tokens", out var tokens) && tokens.ValueKind == JsonValueKind.Number && tokens.TryGetInt32(out var count)
-                    ? count : throw new InvalidInputException($"{where}: the field \"tokens\" is missing or not a whole number."));
+            var text = JsonRows.Text(where, row, "completion", required: true)!;
+            var finish = JsonRows.Text(where, row, "finish", required: true)!;
+            return row.TryGetProperty("tokens", out var tokens) && tokens.ValueKind == JsonValueKind.Number
+                && tokens.TryGetInt32(out var count)
+                ? new Answer(request.Task.TaskId, request.Sample, text, finish, count)
+                : throw new InvalidInputException($"{where}: the field \"tokens\" is missing or not a whole number.");
         }
         catch (JsonException e)
         {

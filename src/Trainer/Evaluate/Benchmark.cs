@@ -4,8 +4,8 @@ using Z1Coder.Trainer.Evaluate.Benchmarks;
 namespace Z1Coder.Trainer.Evaluate;
 
 /// <summary>
-/// A published benchmark: how its files are read, what a model is asked, where its answer ends, which code counts, how it is graded, and within which
-/// limits. One class and one file each in Benchmarks/; the grader knows none of them.
+/// A published benchmark: how its files are read, what a model is asked, where its answer ends, which code counts, how it is graded, and
+/// within which limits. One class and one file each in Benchmarks/; the grader knows none of them.
 /// </summary>
 public abstract class Benchmark
 {

@@ -197,7 +197,8 @@ public sealed record BenchmarkScore
         json.WriteEndObject();
     }
 
-    /// <summary>Writes the properties that differ from run to run into an open object: what was run again, found, and how long it took.</summary>
+    /// <summary>Writes the properties that differ from run to run into an open object: what was run again, found, and how long it
+    /// took.</summary>
     public void WriteRun(Utf8JsonWriter json)
     {
         json.WriteNumber("run_again_alone", Summary.RunAgainAlone);

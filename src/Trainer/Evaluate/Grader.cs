@@ -7,10 +7,10 @@ using Z1Coder.Trainer.Data;
 namespace Z1Coder.Trainer.Evaluate;
 
 /// <summary>
-/// Grades samples in the sandbox, while others may still be generated. First a task's reference solution takes the same path as its samples: a task whose
-/// reference fails says nothing about a model, and the reference's time on this machine, now, anchors the time limit. Then its samples run, one program
-/// per core. What timed out is run again alone, when nothing is generated any more and no other program runs, and only that verdict counts: a slow or busy
-/// machine must not look like a worse model.
+/// Grades samples in the sandbox, while others may still be generated. First a task's reference solution takes the same path as its
+/// samples: a task whose reference fails says nothing about a model, and the reference's time on this machine, now, anchors the time
+/// limit. Then its samples run, one program per core. What timed out is run again alone, when nothing is generated any more and no other
+/// program runs, and only that verdict counts: a slow or busy machine must not look like a worse model.
 /// </summary>
 public sealed class Grader : IDisposable
 {
@@ -70,13 +70,16 @@ public sealed class Grader : IDisposable
     private string? CutPath => _options.DetailsPath is { } path ? path + EvaluationFiles.Cut : null;
 
     /// <summary>Grades <paramref name="samples"/> against <paramref name="tasks"/> of a benchmark.</summary>
-    /// <exception cref="InvalidInputException">A sample names no task, a task has no sample, or a reference fails and the options say stop.</exception>
+    /// <exception cref="InvalidInputException">A sample names no task, a task has no sample, or a reference fails and the options say
+    /// stop.</exception>
     /// <exception cref="SandboxException">Programs cannot be confined here.</exception>
     public static async Task<EvaluationSummary> EvaluateAsync(
-        Benchmark benchmark, IReadOnlyList<BenchmarkTask> tasks, IReadOnlyList<Sample> samples, EvaluationOptions options, CancellationToken cancellation = default) =>
+        Benchmark benchmark, IReadOnlyList<BenchmarkTask> tasks, IReadOnlyList<Sample> samples, EvaluationOptions options,
+        CancellationToken cancellation = default) =>
         (await EvaluateAsync(benchmark, tasks, samples, options, alsoCut: false, cancellation)).Plain;
 
-    /// <summary>As the other; where the benchmark counts the higher of two scores and <paramref name="alsoCut"/> asks for it, both of them.</summary>
+    /// <summary>As the other; where the benchmark counts the higher of two scores and <paramref name="alsoCut"/> asks for it, both of
+    /// them.</summary>
     internal static async Task<(EvaluationSummary Plain, EvaluationSummary? Cut)> EvaluateAsync(
         Benchmark benchmark, IReadOnlyList<BenchmarkTask> tasks, IReadOnlyList<Sample> samples, EvaluationOptions options, bool alsoCut,
         CancellationToken cancellation)
@@ -84,7 +87,7 @@ public sealed class Grader : IDisposable
         CheckNames(tasks, samples, options);
         using var grader = await StartAsync(benchmark, tasks, options, alsoCut, cancellation);
         var seen = new Dictionary<string, int>(StringComparer.Ordinal);
-        grader.Add(samples.Select((sample, i) => (sample, seen[sample.TaskId] = seen.TryGetValue(sample.TaskId, out var last) ? last + 1 : 0, i)));
+        grader.Add(samples.Select((sample, i) => (sample, seen[sample.TaskId] = seen.GetValueOrDefault(sample.TaskId, -1) + 1, i)));
         return await grader.FinishAsync();
     }
 
@@ -92,7 +95,8 @@ public sealed class Grader : IDisposable
     /// <param name="benchmark">How programs are made.</param>
     /// <param name="tasks">Every task that may be answered.</param>
     /// <param name="options">Limits, files, workers.</param>
-    /// <param name="alsoCut">Samples are graded a second time, cut by <see cref="Benchmark.Sanitize"/>, where the benchmark counts the higher score.</param>
+    /// <param name="alsoCut">Samples are graded a second time, cut by <see cref="Benchmark.Sanitize"/>, where the benchmark counts the
+    /// higher score.</param>
     /// <param name="cancellation">Ends it.</param>
     /// <exception cref="SandboxException">Programs cannot be confined here.</exception>
     internal static async Task<Grader> StartAsync(
@@ -161,7 +165,8 @@ public sealed class Grader : IDisposable
         {
             if (check.Job is null)
             {
-                // Every sample was found in the journal, so no limit and no expected output is wanted: an earlier outcome of the reference will do.
+                // Every sample was found in the journal, so no limit and no expected output is wanted: an earlier outcome of the reference
+                // will do.
                 Begin(check, enqueue: false);
                 check.Job!.Entry = _journal?.Find(check.Job.Key);
                 if (check.Job.Entry is not null)
@@ -214,7 +219,8 @@ public sealed class Grader : IDisposable
         var known = tasks.Select(t => t.TaskId).ToHashSet(StringComparer.Ordinal);
         if (samples.FirstOrDefault(s => !known.Contains(s.TaskId)) is { } stray)
         {
-            throw new InvalidInputException($"A sample answers \"{stray.TaskId}\", which is not among the {tasks.Count} tasks; check that both are of one benchmark.");
+            throw new InvalidInputException(
+                $"A sample answers \"{stray.TaskId}\", which is not among the {tasks.Count} tasks; check that both are of one benchmark.");
         }
 
         var answered = samples.Select(s => s.TaskId).ToHashSet(StringComparer.Ordinal);
@@ -222,7 +228,8 @@ public sealed class Grader : IDisposable
         if (answered.Count == 0 || (missing.Count > 0 && !options.AllowMissing))
         {
             throw new InvalidInputException(
-                $"{missing.Count} of {tasks.Count} tasks have no sample ({Names(missing)}); every task needs one, or a partial run must be allowed.");
+                $"{missing.Count} of {tasks.Count} tasks have no sample ({Names(missing)}); every task needs one, or a partial run must be "
+                + "allowed.");
         }
     }
 
@@ -286,7 +293,8 @@ public sealed class Grader : IDisposable
 
         var task = check.Task;
         var (source, tests) = task.Oracle is null ? (task.Reference!, task.Tests) : (task.OracleProgram ?? task.Reference!, task.Oracle);
-        check.Job = new Job(task with { Tests = tests }, -1, source, KeyOf(task, source, "reference", tests)) { Seconds = _options.ReferenceSeconds };
+        var key = KeyOf(task, source, "reference", tests);
+        check.Job = new Job(task with { Tests = tests }, -1, source, key) { Seconds = _options.ReferenceSeconds };
         _unsettled++;
         if (enqueue)
         {
@@ -352,13 +360,14 @@ public sealed class Grader : IDisposable
         {
             var job = check.Job!;
             var entry = job.Entry!;
-            check.Expected = check.Task.Oracle is null || job.Result is null ? null : ExpectedIn(job.Result.Stdout);
+            var expects = check.Task.Oracle is not null && job.Result is not null;
+            check.Expected = expects ? ExpectedIn(job.Result!.Stdout) : null;
             check.Seconds = entry.Seconds;
             if (_options.CheckPackages && entry.Needs is { } module)
             {
                 check.Needs = [module];     // imported in the middle of a function: only running it shows that
             }
-            else if (entry.Outcome != SandboxOutcome.Passed || (check.Task.Oracle is not null && job.Result is not null && check.Expected is null))
+            else if (entry.Outcome != SandboxOutcome.Passed || (expects && check.Expected is null))
             {
                 check.Failing = entry with { Outcome = entry.Outcome == SandboxOutcome.Passed ? SandboxOutcome.Failed : entry.Outcome };
             }
@@ -382,9 +391,11 @@ public sealed class Grader : IDisposable
         var failing = all.Where(c => c.Failing is not null).ToList();
         if (failing.Count > 0)
         {
+            var names = Names([.. failing.Select(c => c.Task.TaskId)]);
+            var first = $"{failing[0].Failing!.Outcome}, {LastLine(failing[0].Job!.Result?.Stderr ?? "")}";
             Fail(new InvalidInputException(
-                $"The reference solution fails its own tests in {failing.Count} of {all.Count} tasks: {Names([.. failing.Select(c => c.Task.TaskId)])} "
-                + $"(the first: {failing[0].Failing!.Outcome}, {LastLine(failing[0].Job!.Result?.Stderr ?? "")}); correct the tasks or exclude them."));
+                $"The reference solution fails its own tests in {failing.Count} of {all.Count} tasks: {names} (the first: {first}); "
+                + "correct the tasks or exclude them."));
         }
     }
 
@@ -399,13 +410,15 @@ public sealed class Grader : IDisposable
 
     private string KeyOf(BenchmarkTask task, string source, params string[] tests) => _journal is null ? "" : OutcomeJournal.KeyOf([
         "1", _benchmark.Name, task.TaskId, _sandbox.Python, _options.FloorSeconds.ToString("R", CultureInfo.InvariantCulture),
-        _options.ReferenceFactor.ToString("R", CultureInfo.InvariantCulture), task.Setup, source, .. tests, task.Reference ?? "", task.Oracle ?? "",
+        _options.ReferenceFactor.ToString("R", CultureInfo.InvariantCulture), task.Setup, source, .. tests, task.Reference ?? "",
+        task.Oracle ?? "",
         .. task.Cases.SelectMany(c => new[] { c.Stdin, c.Stdout }),
     ]);
 
     private Task RunAllAsync(List<Job> jobs) =>
-        Parallel.ForAsync(0, jobs.Count, new ParallelOptions { MaxDegreeOfParallelism = Workers, CancellationToken = _stop.Token }, async (i, _) =>
-            await RunOneAsync(jobs[i], alone: false));
+        Parallel.ForAsync(
+            0, jobs.Count, new ParallelOptions { MaxDegreeOfParallelism = Workers, CancellationToken = _stop.Token },
+            async (i, _) => await RunOneAsync(jobs[i], alone: false));
 
     private async Task RunOneAsync(Job job, bool alone)
     {
@@ -416,11 +429,14 @@ public sealed class Grader : IDisposable
         }
 
         var limits = _options.Limits with { WallSeconds = job.Seconds, CpuSeconds = job.Seconds };
-        var result = job.Task.Cases.Count == 0 ? await _sandbox.RunAsync(job.Program, limits, _stop.Token) : await RunCasesAsync(job, limits, _stop.Token);
+        var result = job.Task.Cases.Count == 0
+            ? await _sandbox.RunAsync(job.Program, limits, _stop.Token)
+            : await RunCasesAsync(job, limits, _stop.Token);
         _stop.Token.ThrowIfCancellationRequested();     // Ctrl-C also reaches the programs: verdicts made meanwhile do not count
         var reference = job.Ordinal < 0 || _options.Reference == ReferenceCheck.Skip;
         job.Result = result;
-        job.Entry = new JournalEntry(result.Outcome, result.WallSeconds, reference ? PackageProbe.MissingIn(job.Task, result) : PackageProbe.MissingIn(result));
+        job.Entry = new JournalEntry(
+            result.Outcome, result.WallSeconds, reference ? PackageProbe.MissingIn(job.Task, result) : PackageProbe.MissingIn(result));
         if (alone || result.Outcome != SandboxOutcome.TimedOut)
         {
             _journal?.Add(job.Key, job.Entry);
@@ -486,7 +502,10 @@ public sealed class Grader : IDisposable
         for (; job.NextCase < job.Task.Cases.Count; job.NextCase++)
         {
             var test = job.Task.Cases[job.NextCase];
-            var program = new SandboxProgram(job.Source) { Setup = job.Task.Setup, Stdin = test.Stdin, AsScript = true, AnyExitStatus = true };
+            var program = new SandboxProgram(job.Source)
+            {
+                Setup = job.Task.Setup, Stdin = test.Stdin, AsScript = true, AnyExitStatus = true,
+            };
             result = await _sandbox.RunAsync(program, limits, cancellation);
             wall += result.WallSeconds;
             cpu += result.CpuSeconds;
@@ -522,14 +541,19 @@ public sealed class Grader : IDisposable
         var jobs = _jobs.Where(j => ids.Contains(j.Task.TaskId)).OrderBy(j => j.Position).ToList();
         List<Job> plain = [.. jobs.Where(j => !j.IsCut)];
         var cut = jobs.Where(j => j.IsCut).ToDictionary(j => j.Position);
+        List<Job> others = [.. plain.Select(j => cut.GetValueOrDefault(j.Position, j))];
         var summary = Summary(plain);
-        var other = _alsoCut && _jobs.Exists(j => j.IsCut) ? Summary([.. plain.Select(j => cut.GetValueOrDefault(j.Position, j))]) : null;
-        WriteResults(other is not null && other.PassAt1 > summary.PassAt1 ? [.. plain.Select(j => cut.GetValueOrDefault(j.Position, j))] : plain);
+        var other = _alsoCut && _jobs.Exists(j => j.IsCut) ? Summary(others) : null;
+        WriteResults(other is not null && other.PassAt1 > summary.PassAt1 ? others : plain);
         return (summary, other);
 
         EvaluationSummary Summary(List<Job> of) => Summarize([.. counted.Select(c => c.Task)], of, _clock.Elapsed.TotalSeconds) with
         {
-            Excluded = excludes ? [.. checks.Where(c => c.Needs is null && c.Failing is not null).Select(c => c.Task.TaskId).Order(StringComparer.Ordinal)] : [],
+            Excluded =
+            [
+                .. checks.Where(c => excludes && c.Needs is null && c.Failing is not null).Select(c => c.Task.TaskId)
+                    .Order(StringComparer.Ordinal),
+            ],
             NotRunnable = [.. checks.Where(c => c.Needs is not null).Select(c => new NotRunnableTask(c.Task.TaskId, c.Needs!))],
             FromJournal = of.Count(j => j.IsFound),
         };

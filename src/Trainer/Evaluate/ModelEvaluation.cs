@@ -10,8 +10,8 @@ using Z1Coder.Trainer.Tokens;
 namespace Z1Coder.Trainer.Evaluate;
 
 /// <summary>
-/// A model against one benchmark: it answers, and each answer goes to the grader as it is finished, while others are still being written. The same code
-/// serves z1 eval and pass@1 during training.
+/// A model against one benchmark: it answers, and each answer goes to the grader as it is finished, while others are still being written.
+/// The same code serves z1 eval and pass@1 during training.
 /// </summary>
 public sealed class ModelEvaluation : IDisposable
 {
@@ -24,7 +24,9 @@ public sealed class ModelEvaluation : IDisposable
     private int _answered;
     private long _tokens;
 
-    private ModelEvaluation(Benchmark benchmark, IReadOnlyList<BenchmarkTask> tasks, IReadOnlyList<int> endTokens, AnswerOptions options, List<AnswerRequest> requests)
+    private ModelEvaluation(
+        Benchmark benchmark, IReadOnlyList<BenchmarkTask> tasks, IReadOnlyList<int> endTokens, AnswerOptions options,
+        List<AnswerRequest> requests)
     {
         (Benchmark, Tasks, _endTokens, _options, _requests) = (benchmark, tasks, endTokens, options, requests);
         _answers = new Answer?[requests.Count];
@@ -91,7 +93,8 @@ public sealed class ModelEvaluation : IDisposable
     /// <param name="device">kind of device</param>
     /// <param name="slots">sequences at once; 0 where they do not change a bit</param>
     /// <param name="context">longest sequence, tokens</param>
-    public Fingerprint FingerprintOf(string model, string template, string data, string dtype, string device, int slots, int context) => new(json =>
+    public Fingerprint FingerprintOf(
+        string model, string template, string data, string dtype, string device, int slots, int context) => new(json =>
     {
         json.WriteString("verb", "eval");
         json.WriteString("benchmark", Benchmark.Name);
@@ -126,7 +129,8 @@ public sealed class ModelEvaluation : IDisposable
     /// <param name="path">appended to as answers are finished</param>
     /// <param name="fingerprint">see <see cref="FingerprintOf"/></param>
     /// <param name="allowChanged">whether answers of another fingerprint count</param>
-    /// <exception cref="Data.InvalidInputException">The file holds answers that were asked for in another way, one answer twice, or something else.</exception>
+    /// <exception cref="Data.InvalidInputException">The file holds answers that were asked for in another way, one answer twice, or
+    /// something else.</exception>
     public void Keep(string path, Fingerprint fingerprint, bool allowChanged)
     {
         _journal = new AnswerJournal(path, fingerprint, allowChanged, _requests);
@@ -166,7 +170,8 @@ public sealed class ModelEvaluation : IDisposable
         return BenchmarkScore.Of(Benchmark, Tasks, grading, plain, cut);
     }
 
-    /// <summary>Writes the code of each answer in the form that graders read: the whole program as "solution", or what continues the prompt as "completion".</summary>
+    /// <summary>Writes the code of each answer in the form that graders read: the whole program as "solution", or what continues the
+    /// prompt as "completion".</summary>
     public void WriteSamples(string path)
     {
         using (var file = new StreamWriter(path + ".partial") { NewLine = "\n" })
@@ -174,10 +179,11 @@ public sealed class ModelEvaluation : IDisposable
             foreach (var request in _requests)
             {
                 var sample = SampleOf(request);
+                var field = sample.Mode is CompletionMode.Program or CompletionMode.Calibrated ? "solution" : "completion";
                 file.WriteLine(JsonLine.Of(json =>
                 {
                     json.WriteString(Benchmark.IdField, sample.TaskId);
-                    json.WriteString(sample.Mode is CompletionMode.Program or CompletionMode.Calibrated ? "solution" : "completion", sample.Code);
+                    json.WriteString(field, sample.Code);
                 }));
             }
         }
@@ -204,9 +210,7 @@ public sealed class ModelEvaluation : IDisposable
         try
         {
             // A thread of its own: it is busy until the last answer, and the pool's threads grade.
-            await Task.Factory.StartNew(
-                () => AnswerGenerator.Run(engine(), missing, _options, _endTokens, (r, a) => kept.Add(KeepAsync(r, a, grader, stop)), stop.Token),
-                CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+            await Task.Factory.StartNew(Generate, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         }
         catch (OperationCanceledException) when (grader.Stopped.IsCancellationRequested)
         {
@@ -220,6 +224,9 @@ public sealed class ModelEvaluation : IDisposable
         }
 
         await Task.WhenAll(kept);
+
+        void Generate() => AnswerGenerator.Run(
+            engine(), missing, _options, _endTokens, (request, answer) => kept.Add(KeepAsync(request, answer, grader, stop)), stop.Token);
     }
 
     private async Task KeepAsync(AnswerRequest request, Answer answer, Grader grader, CancellationTokenSource stop)

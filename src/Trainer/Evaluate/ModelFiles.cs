@@ -7,7 +7,8 @@ namespace Z1Coder.Trainer.Evaluate;
 /// <summary>A hash of files by what they hold.</summary>
 internal static class ModelFiles
 {
-    private static readonly string[] s_names = ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
+    private static readonly string[] s_names =
+        ["config.json", "generation_config.json", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"];
 
     /// <summary>Of everything in a model directory that decides an answer: weights, shapes, tokenizer and template.</summary>
     internal static string HashOf(string directory) => HashOf(

@@ -6,6 +6,7 @@ namespace Z1Coder.Trainer.Evaluate;
 /// <param name="Mode">How code and prompt go together.</param>
 public sealed record Sample(string TaskId, string Code, CompletionMode Mode = CompletionMode.Auto)
 {
-    /// <summary>True when the model was not asked because the prompt does not fit into its context: the sample fails without a run.</summary>
+    /// <summary>True when the model was not asked because the prompt does not fit into its context: the sample fails without a
+    /// run.</summary>
     public bool IsUnanswered { get; init; }
 }

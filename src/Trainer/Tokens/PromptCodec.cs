@@ -3,7 +3,8 @@ using Z1Coder.Trainer.Data;
 
 namespace Z1Coder.Trainer.Tokens;
 
-/// <summary>A checkpoint's way from messages to tokens and back: its tokenizer, its own chat template, and the token that ends an answer.</summary>
+/// <summary>A checkpoint's way from messages to tokens and back: its tokenizer, its own chat template, and the token that ends an
+/// answer.</summary>
 public sealed class PromptCodec
 {
     private PromptCodec(string directory, Tokenizer tokenizer, ChatTemplate? template, int endToken) =>

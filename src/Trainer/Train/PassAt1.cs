@@ -16,7 +16,9 @@ public static class PassAt1
     private const int Slots = 64;
 
     /// <summary>As <see cref="Measure"/>, for the weights of a model directory.</summary>
-    public static EvaluationSummary Of<T>(ComputeStream stream, string directory, PromptFormat format, IReadOnlyList<HumanEvalTask> tasks, int maxNewTokens, string? answersPath)
+    public static EvaluationSummary Of<T>(
+        ComputeStream stream, string directory, PromptFormat format, IReadOnlyList<HumanEvalTask> tasks, int maxNewTokens,
+        string? answersPath)
         where T : unmanaged
     {
         var codec = PromptCodec.Load(directory, format);
@@ -34,16 +36,18 @@ public static class PassAt1
     /// <param name="answersPath">one JSON line a task: prompt, answer, outcome; null for none</param>
     /// <param name="stop">ends early by throwing OperationCanceledException; nothing is written then</param>
     public static EvaluationSummary Measure<T>(
-        ComputeStream stream, Qwen2<T> model, PromptCodec codec, IReadOnlyList<HumanEvalTask> tasks, int maxNewTokens, Sandbox? sandbox, string? answersPath,
-        CancellationToken stop = default)
+        ComputeStream stream, Qwen2<T> model, PromptCodec codec, IReadOnlyList<HumanEvalTask> tasks, int maxNewTokens, Sandbox? sandbox,
+        string? answersPath, CancellationToken stop = default)
         where T : unmanaged
     {
         var benchmark = new TaskFileBenchmark();
         var options = AnswerOptions.Of(benchmark) with { MaxNewTokens = maxNewTokens };
-        using var evaluation = ModelEvaluation.Prepare(benchmark, [.. tasks.Select(TaskFileBenchmark.TaskOf)], codec, [codec.EndToken], options);
-        using var engine = new PagedEngine<T>(
-            stream, model, codec.Tokenizer, new DecodeEngineOptions { Slots = Math.Min(Slots, tasks.Count), Capacity = evaluation.LongestSequence });
-        var summary = evaluation.RunAsync(() => engine, new EvaluationOptions { Sandbox = sandbox, K = [1] }, stop).GetAwaiter().GetResult().Plain;
+        using var evaluation = ModelEvaluation.Prepare(
+            benchmark, [.. tasks.Select(TaskFileBenchmark.TaskOf)], codec, [codec.EndToken], options);
+        var sizes = new DecodeEngineOptions { Slots = Math.Min(Slots, tasks.Count), Capacity = evaluation.LongestSequence };
+        using var engine = new PagedEngine<T>(stream, model, codec.Tokenizer, sizes);
+        var grading = new EvaluationOptions { Sandbox = sandbox, K = [1] };
+        var summary = evaluation.RunAsync(() => engine, grading, stop).GetAwaiter().GetResult().Plain;
         if (answersPath is not null)
         {
             WriteAnswers(answersPath, evaluation, summary);

@@ -129,6 +129,14 @@ public sealed class EvalModelVerbTests : IDisposable
         Z1.Run([.. eval, "--all", "--top-p", "0"]).WasMisused("--top-p");
         Z1.Run([.. eval, "--all", "--n", "0"]).WasMisused("--n");
 
+        // Answers made elsewhere to tasks of one's own: of an unknown task, and a task with two lists of answers.
+        Tasks.Write(_model["tasks.jsonl"], 2);
+        string[] own = ["eval", "--tasks", _model["tasks.jsonl"], "--completions", _model["c.jsonl"]];
+        File.WriteAllText(_model["c.jsonl"], "{\"task_id\": \"T/0\", \"solution\": \"\"}\n{\"task_id\": \"T/9\", \"solution\": \"\"}\n");
+        Z1.Run(own).FailedWith("c.jsonl:2", "\"T/9\"");
+        File.WriteAllText(_model["c.jsonl"], string.Concat(Enumerable.Repeat("{\"task_id\": \"T/0\", \"solution\": [\"\"]}\n", 2)));
+        Z1.Run(own).FailedWith("c.jsonl:2", "stands twice");
+
         var bare = _model["bare"];
         Directory.CreateDirectory(bare);
         foreach (var file in Directory.GetFiles(_model.Directory).Where(f => !Path.GetFileName(f).StartsWith("tokenizer", StringComparison.Ordinal)))

@@ -10,7 +10,8 @@ using Z1Coder.Trainer.Tokens;
 
 namespace Z1Coder.Tests.Trainer.Evaluate;
 
-/// <summary>What a model is asked, when its answers are graded, and what is on disk; with an engine whose answers the test decides.</summary>
+/// <summary>What a model is asked, when its answers are graded, and what is on disk; with an engine whose answers the test
+/// decides.</summary>
 [Collection("sandbox")]
 public sealed class ModelEvaluationTests : IDisposable
 {

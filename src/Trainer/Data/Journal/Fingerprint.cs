@@ -5,7 +5,8 @@ using System.Text.Json;
 namespace Z1Coder.Trainer.Data.Journal;
 
 /// <summary>
-/// What decides a record besides the item itself, as one JSON object. Every record carries it, and a file whose records carry another one is not continued.
+/// What decides a record besides the item itself, as one JSON object. Every record carries it, and a file whose records carry another one
+/// is not continued.
 /// </summary>
 public class Fingerprint
 {

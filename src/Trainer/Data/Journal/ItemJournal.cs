@@ -7,9 +7,9 @@ using System.Threading.Channels;
 namespace Z1Coder.Trainer.Data.Journal;
 
 /// <summary>
-/// The finished items of a run of curation or evaluation: kept ones in OUT.jsonl, which is the result itself, the others with their reasons in
-/// OUT.dropped.jsonl. There is no other state. A record begins with its item's key (128 bits of SHA-256 over what the item says) and the
-/// request's fingerprint.
+/// The finished items of a run of curation or evaluation: kept ones in OUT.jsonl, which is the result itself, the others with their
+/// reasons in OUT.dropped.jsonl. There is no other state. A record begins with its item's key (128 bits of SHA-256 over what the item
+/// says) and the request's fingerprint.
 /// <para>Policy: <see cref="AppendAsync"/> returns when the record is on the medium. One thread writes all records that wait, in one write
 /// and one fsync a file (group commit), so the cost of an fsync is shared by as many items as are in flight. A kill, or a power failure,
 /// loses no item whose append has returned.</para>

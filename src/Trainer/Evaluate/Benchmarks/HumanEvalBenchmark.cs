@@ -36,7 +36,8 @@ public sealed class HumanEvalBenchmark : Benchmark
 
     /// <summary>The problem of a row in this format.</summary>
     internal static HumanEvalTask ProblemOf(BenchmarkRow row) => new(
-        row.Text("task_id"), row.Text("prompt"), row.Identifier("entry_point"), row.Text("test"), row.TextOrNull("canonical_solution"), row.TextOrNull("kind"));
+        row.Text("task_id"), row.Text("prompt"), row.Identifier("entry_point"), row.Text("test"), row.TextOrNull("canonical_solution"),
+        row.TextOrNull("kind"));
 
     private protected override BenchmarkTask TaskOf(BenchmarkRow row) => TaskOf(ProblemOf(row));
 }

@@ -1,8 +1,8 @@
 namespace Z1Coder.Trainer.Evaluate.Benchmarks;
 
 /// <summary>
-/// Tasks of one's own in HumanEval's format (z1 eval --tasks, and pass@1 during training): the prompt alone is the user's turn, the answer is free text, and the
-/// code is taken out of it.
+/// Tasks of one's own in HumanEval's format (z1 eval --tasks, and pass@1 during training): the prompt alone is the user's turn, the answer
+/// is free text, and the code is taken out of it.
 /// </summary>
 public sealed class TaskFileBenchmark : Benchmark
 {
@@ -10,7 +10,7 @@ public sealed class TaskFileBenchmark : Benchmark
     public override string Name => "tasks";
 
     /// <inheritdoc/>
-    public override string Description => "tasks of one's own: task_id, prompt, entry_point, test, and where there are canonical_solution and kind";
+    public override string Description => "tasks of one's own: task_id, prompt, entry_point, test; maybe canonical_solution, kind";
 
     /// <inheritdoc/>
     public override string Source => "a file";
@@ -28,10 +28,12 @@ public sealed class TaskFileBenchmark : Benchmark
     public override SandboxLimits Limits { get; } = new();
 
     /// <inheritdoc/>
-    public override Sample Extract(BenchmarkTask task, string answer) => new(task.TaskId, CodeExtractor.Extract(answer, entryPoint: task.EntryPoint));
+    public override Sample Extract(BenchmarkTask task, string answer) =>
+        new(task.TaskId, CodeExtractor.Extract(answer, entryPoint: task.EntryPoint));
 
     /// <inheritdoc/>
-    public override string Compose(BenchmarkTask task, Sample sample) => HumanEvalProgram.Join(task.Context, task.EntryPoint, sample.Code, sample.Mode);
+    public override string Compose(BenchmarkTask task, Sample sample) =>
+        HumanEvalProgram.Join(task.Context, task.EntryPoint, sample.Code, sample.Mode);
 
     /// <summary>The task of a problem in this format.</summary>
     internal static BenchmarkTask TaskOf(HumanEvalTask task) => HumanEvalBenchmark.TaskOf(task) with { Prompt = task.Prompt, Prefix = "" };
