@@ -14,6 +14,21 @@ public sealed class ShardedCheckpointTests : IDisposable
     private static readonly ShardStrategy[] s_strategies =
         [ShardStrategy.None, ShardStrategy.Zero1, ShardStrategy.Zero2, ShardStrategy.Fsdp, ShardStrategy.Hybrid];
 
+    /// <summary>Four steps of one rank that nothing interrupts.</summary>
+    private static readonly Lazy<Dictionary<(string, string, long), int>> s_whole = new(() => RankBench<BFloat16>.Run(1, world =>
+    {
+        using var bench = new RankBench<BFloat16>(world, Ordered(ShardStrategy.None));
+        bench.Steps(4);
+        return bench.Bits();
+    })[0]);
+
+    /// <summary>The files of one rank's export.</summary>
+    private static readonly Lazy<List<string>> s_export = new(() =>
+    {
+        using var folder = new TemporaryFolder();
+        return Export(ShardStrategy.None, 1, folder["one"]);
+    });
+
     private readonly TemporaryFolder _folder = new();
 
     /// <summary>Every strategy at every size from 1 to 4; hybrid with groups of two, where they divide.</summary>
@@ -27,7 +42,6 @@ public sealed class ShardedCheckpointTests : IDisposable
     {
         // reduce: ordered makes training itself bit-equal for any ranks, so that what is left is the checkpoint
         var index = Array.IndexOf(s_strategies, strategy) + ranks;
-        var whole = Whole<BFloat16>(4);
         var progress = RankBench<BFloat16>.Run(ranks, world =>
         {
             using var bench = new RankBench<BFloat16>(world, Ordered(strategy));
@@ -53,7 +67,7 @@ public sealed class ShardedCheckpointTests : IDisposable
                 bench.Steps(2);
                 return bench.Bits();
             });
-            Same(whole, bits);
+            Same(s_whole.Value, bits);
         }
     }
 
@@ -90,28 +104,9 @@ public sealed class ShardedCheckpointTests : IDisposable
     [Theory, MemberData(nameof(Worlds))]
     public void An_export_of_any_world_is_the_export_of_one(ShardStrategy strategy, int ranks)
     {
-        var expected = Export(ShardStrategy.None, 1, "one");
-        Assert.Equal(expected, Export(strategy, ranks, "many"));
+        Assert.Equal(s_export.Value, Export(strategy, ranks, _folder["many"]));
         using var model = HfDirectory.Open(_folder["many"]);
         Assert.Equal(RankBench<float>.Config.Fingerprint, model.Config.Fingerprint);
-
-        List<string> Export(ShardStrategy of, int size, string name)
-        {
-            RankBench<BFloat16>.Run(size, world =>
-            {
-                using var bench = new RankBench<BFloat16>(world, Ordered(of));
-                bench.Steps(1);
-                var largest = bench.Optimizer.Arenas.Sum(a => a.Bytes);
-                ModelExport.Save(_folder[name], bench.Optimizer, bench.Stream, SafetensorDtype.BF16, null, [7], maxShardBytes: 9000);
-                Assert.Equal(largest, bench.Optimizer.Arenas.Sum(a => a.Bytes));
-
-                // training goes on as if nothing had been exported
-                bench.Steps(1);
-                return 0;
-            });
-            Assert.True(Directory.GetFiles(_folder[name], "*.safetensors").Length > 2);
-            return [.. Directory.GetFiles(_folder[name]).Order(StringComparer.Ordinal).Select(f => Path.GetFileName(f) + Convert.ToHexString(File.ReadAllBytes(f)))];
-        }
     }
 
     [Fact]
@@ -147,13 +142,23 @@ public sealed class ShardedCheckpointTests : IDisposable
 
     private static ParallelRecipe Ordered(ShardStrategy strategy) => new(strategy, Ordered: true);
 
-    private static Dictionary<(string, string, long), int> Whole<T>(int steps)
-        where T : unmanaged => RankBench<T>.Run(1, world =>
+    private static List<string> Export(ShardStrategy strategy, int ranks, string folder)
+    {
+        RankBench<BFloat16>.Run(ranks, world =>
         {
-            using var bench = new RankBench<T>(world, Ordered(ShardStrategy.None));
-            bench.Steps(steps);
-            return bench.Bits();
-        })[0];
+            using var bench = new RankBench<BFloat16>(world, Ordered(strategy));
+            bench.Steps(1);
+            var largest = bench.Optimizer.Arenas.Sum(a => a.Bytes);
+            ModelExport.Save(folder, bench.Optimizer, bench.Stream, SafetensorDtype.BF16, null, [7], maxShardBytes: 9000);
+            Assert.Equal(largest, bench.Optimizer.Arenas.Sum(a => a.Bytes));
+
+            // training goes on as if nothing had been exported
+            bench.Steps(1);
+            return 0;
+        });
+        Assert.True(Directory.GetFiles(folder, "*.safetensors").Length > 2);
+        return [.. Directory.GetFiles(folder).Order(StringComparer.Ordinal).Select(f => Path.GetFileName(f) + Convert.ToHexString(File.ReadAllBytes(f)))];
+    }
 
     /// <summary>What all ranks hold; replicas must agree.</summary>
     private static Dictionary<(string, string, long), int> Union(Dictionary<(string, string, long), int>[] ranks)
