@@ -15,12 +15,12 @@ public sealed class ShardedCheckpointTests : IDisposable
         [ShardStrategy.None, ShardStrategy.Zero1, ShardStrategy.Zero2, ShardStrategy.Fsdp, ShardStrategy.Hybrid];
 
     /// <summary>Four steps of one rank that nothing interrupts.</summary>
-    private static readonly Lazy<Dictionary<(string, string, long), int>> s_whole = new(() => RankBench<BFloat16>.Run(1, world =>
+    private static readonly Lazy<Dictionary<(string, string), long[]>> s_whole = new(() => Union(RankBench<BFloat16>.Run(1, world =>
     {
         using var bench = new RankBench<BFloat16>(world, Ordered(ShardStrategy.None));
         bench.Steps(4);
         return bench.Bits();
-    })[0]);
+    })));
 
     /// <summary>The files of one rank's export.</summary>
     private static readonly Lazy<List<string>> s_export = new(() =>
@@ -88,7 +88,7 @@ public sealed class ShardedCheckpointTests : IDisposable
                 return bench.Bits();
             });
             var whole = Union(saved);
-            Assert.Equal(3 * RankBench<float>.Config.Count(), whole.Count);
+            Assert.Equal(3 * RankBench<float>.Config.Count(), whole.Values.Sum(v => v.Length));
             foreach (var (to, size) in new[] { (ShardStrategy.Fsdp, 3), (ShardStrategy.None, 2), (ShardStrategy.Hybrid, 4) })
             {
                 Same(whole, RankBench<float>.Run(size, world =>
@@ -160,23 +160,40 @@ public sealed class ShardedCheckpointTests : IDisposable
         return [.. Directory.GetFiles(folder).Order(StringComparer.Ordinal).Select(f => Path.GetFileName(f) + Convert.ToHexString(File.ReadAllBytes(f)))];
     }
 
-    /// <summary>What all ranks hold; replicas must agree.</summary>
-    private static Dictionary<(string, string, long), int> Union(Dictionary<(string, string, long), int>[] ranks)
+    /// <summary>What all ranks hold, which must be every element of every parameter; replicas must agree.</summary>
+    private static Dictionary<(string, string), long[]> Union(List<(string Role, string Parameter, long Start, long Count, int[] Bits)>[] ranks)
     {
-        var union = new Dictionary<(string, string, long), int>();
-        foreach (var (key, bits) in ranks.SelectMany(r => r))
+        const long Missing = long.MinValue;
+        var union = new Dictionary<(string, string), long[]>();
+        foreach (var (role, parameter, start, count, bits) in ranks.SelectMany(r => r))
         {
-            Assert.Equal(bits, union.TryGetValue(key, out var before) ? before : union[key] = bits);
+            if (!union.TryGetValue((role, parameter), out var whole))
+            {
+                union[(role, parameter)] = whole = new long[count];
+                Array.Fill(whole, Missing);
+            }
+
+            for (var i = 0; i < bits.Length; i++)
+            {
+                ref var element = ref whole[start + i];
+                if (element != Missing && element != bits[i])
+                {
+                    Assert.Fail($"{role} of {parameter}: replicas differ in element {start + i}");
+                }
+
+                element = bits[i];
+            }
         }
 
+        Assert.All(union, p => Assert.True(Array.IndexOf(p.Value, Missing) < 0, $"no rank holds all of {p.Key}"));
         return union;
     }
 
-    private static void Same(Dictionary<(string, string, long), int> expected, Dictionary<(string, string, long), int>[] ranks)
+    private static void Same(Dictionary<(string, string), long[]> expected, List<(string Role, string Parameter, long Start, long Count, int[] Bits)>[] ranks)
     {
         var actual = Union(ranks);
         Assert.Equal(expected.Count, actual.Count);
-        Assert.Equal(0, expected.Count(e => actual[e.Key] != e.Value));
+        Assert.All(expected, p => Assert.True(p.Value.AsSpan().SequenceEqual(actual[p.Key]), $"{p.Key} differs"));
     }
 
     private CheckpointStore Store() => new(_folder["run"]);
