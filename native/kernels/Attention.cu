@@ -4,6 +4,7 @@
 //   backward  dv_j = Σ p_ij do_i, ds_ij = p_ij (do_i·v_j − δ_i), δ_i = do_i·o_i, dq_i = Σ ds_ij k_j / √H,
 //             dk_j = Σ ds_ij q_i / √H
 //   decode    one query row per sequence against its cached keys and values
+//   paged     forward of some rows of each sequence against keys and values in pages, and decode from pages
 // FlashAttention-2: Dao 2023, arXiv:2307.08691; online softmax: Milakov and Gimelshein 2018, arXiv:1805.02867.
 //
 // Shapes: qkv and dqkv [T, (N + 2K)·H], o and dO [T, N·H] bf16; lse and delta [T, N] fp32, lse a natural logarithm. H
@@ -36,8 +37,11 @@
 // allows forward 630 TFLOP/s (1.5 cycles an mma); expected is what FlashAttention-2 reaches there with the same
 // instructions, 260 to 300 at lengths of 1k to 2k. AttentionHopper.cu is the path for H = 64 and 128 there. Decode: the
 // bytes of the cache at 80 % of the copy bandwidth, once rows · K · splits fill the SMs twice.
-// Registers at H = 128 (NVRTC 12.4, sm_80 / sm_90a): forward 254 / 232, dQ 224 / 228, dK/dV 242 / 254, decode 187/198,
-// no spills; with 64 to 69 KB of shared memory that is two blocks an SM.
+// Paged prompts: 256 bytes an mma at H = 128 (q in registers, 16 rows a warp), so 2 cycles: what the tensor cores take on
+// A100, and on H100, where shared memory bounds both, three quarters of forward's rate. What looking up pages costs is
+// not known.
+// Registers at H = 128 (NVRTC 12.4, sm_80 / sm_90a): forward 254 / 232, dQ 224 / 228, dK/dV 242 / 254, decode 189/200,
+// paged 203/207, its decode 168/184, no spills; with 48 to 69 KB of shared memory that is two blocks an SM.
 //
 // Rounding points: p and ds to bf16 before their products, o, dq, dk, dv at the store. All else is fp32; exp is
 // ex2.approx.
@@ -252,26 +256,28 @@ __device__ __forceinline__ float quad_sum(float x) {
 }
 
 // Running softmax of 16 rows: the probabilities of this step replace the scores s; max and sum (per lane, over its own
-// columns) and d follow. Any max will do as long as nothing overflows: it is raised, and d rescaled, only when a row of
-// the warp exceeds the one kept by more than 8 in the exponent of two. Probabilities then reach 2^8, which costs no
-// accuracy in bf16 nor in the fp32 sums.
-template <int kBlocks>
+// columns) and d follow. Any max will do as long as nothing overflows: it is raised, and d rescaled, only when a row
+// exceeds the one kept by more than 8 in the exponent of two. Probabilities then reach 2^8, which costs no accuracy in
+// bf16 nor in the fp32 sums. All rows of the warp are raised together, or, with kByRow, each by its own scores alone: a
+// row that is not raised is multiplied by exactly 1.
+template <bool kByRow = false, int kBlocks>
 __device__ __forceinline__ void softmax_step(
     float (&s)[kBlocks][4], float (&max)[2], float (&sum)[2], float (&d)[kDim / 8][4], float scale_log2) {
   float top[2];
-  bool raise = false;
+  bool raise[2];
 #pragma unroll
   for (int half = 0; half < 2; half++) {
     top[half] = max[half];
 #pragma unroll
     for (int n = 0; n < kBlocks; n++) top[half] = fmaxf(top[half], fmaxf(s[n][2 * half], s[n][2 * half + 1]));
     top[half] = quad_max(top[half]);
-    raise |= (top[half] - max[half]) * scale_log2 > 8.f;   // the first step: ∞ > 8
+    raise[half] = (top[half] - max[half]) * scale_log2 > 8.f;   // the first step: ∞ > 8
   }
-  if (ptx::any(raise)) {
+  if (ptx::any(raise[0] || raise[1])) {
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-      const float rescale = exp2_approx((max[half] - top[half]) * scale_log2);
+      if (kByRow && !raise[half]) top[half] = max[half];
+      const float rescale = kByRow && !raise[half] ? 1.f : exp2_approx((max[half] - top[half]) * scale_log2);
       max[half] = top[half];
       sum[half] *= rescale;
 #pragma unroll
@@ -313,6 +319,16 @@ struct BackwardKeysShared {
   float rows[kBackwardStages][2][kStepM];   // lse and delta
 };
 
+// Paged prompts have sizes that no search changes: with them the bits of a row would change too.
+constexpr int kPagedTile = 16 * kWarps;               // rows of a block
+constexpr int kPagedKeys = kHeadDim > 64 ? 32 : 64;   // keys of a step
+constexpr int kPagedStages = kHeadDim > 64 ? 4 : 3;   // tiles of keys or values in the ring
+
+struct PagedShared {
+  Tile<kPagedTile> q;
+  Tile<kPagedKeys> ring[kPagedStages];
+};
+
 constexpr int kDecodeKeys = 16;     // keys of a warp's step
 constexpr int kDecodeStages = 2;
 constexpr int kSplitKeys = 128;     // keys of a split at least
@@ -333,7 +349,8 @@ struct DecodeShared {
 // The launcher says how much shared memory it gives; it computes that from the same constants.
 #ifdef kForwardBytes
 static_assert(sizeof(ForwardShared) == kForwardBytes && sizeof(BackwardQueriesShared) == kBackwardQueriesBytes &&
-                  sizeof(BackwardKeysShared) == kBackwardKeysBytes && sizeof(DecodeShared) == kDecodeBytes,
+                  sizeof(BackwardKeysShared) == kBackwardKeysBytes && sizeof(PagedShared) == kPagedBytes &&
+                  sizeof(DecodeShared) == kDecodeBytes,
               "same sizes as in AttentionVariant.cs");
 #endif
 
@@ -678,20 +695,6 @@ Z1_KERNEL(kThreads, 2, attention_backward_keys, AttentionBackwardParams) {
   store_rows(dv, 1.f, 1.f, s.v, warp_row, p.dv + to, p.dkv_stride, tile.length - row);
 }
 
-struct AttentionDecodeParams {
-  const bf16* q;            // row stride q_stride
-  const bf16* k_cache;      // [slots, capacity, K·H]
-  const bf16* v_cache;
-  const int* slots;         // [B]
-  const int* lengths;       // [B]
-  bf16* o;                  // [B, N·H]
-  float* parts;             // [B, N, splits, H + 4]: Σ p·v, max and Σ p of a split; unused when splits is 1
-  int64_t q_stride;
-  int heads, kv_heads, capacity, splits;
-  float scale;
-};
-static_assert(sizeof(AttentionDecodeParams) == 88, "same layout as Attention.DecodeParams in Attention.Cuda.cs");
-
 // Keys of one split of a row: its length over the splits, in whole rounds of the block, but not so few that merging
 // costs more.
 __device__ __forceinline__ int split_keys(int length, int splits) {
@@ -699,44 +702,24 @@ __device__ __forceinline__ int split_keys(int length, int splits) {
   return max(kSplitKeys, (length + splits * kRound - 1) / (splits * kRound) * kRound);
 }
 
-// Grid: B × K × groups of 16 query heads, splits. The heads that share a key/value head are the rows of the product, so
-// the cache is read once. Warp w takes the steps w, w + 4, … of kDecodeKeys keys with a softmax of its own; the four
-// are merged in order of the warps, then the splits by attention_decode_merge in theirs. The bits of a row depend on
-// its own length and the number of splits. Bound by the bytes of the cache.
-Z1_KERNEL(kThreads, 1, attention_decode, AttentionDecodeParams) {
-  auto& s = *shared_memory<DecodeShared>();
-  const int group = p.heads / p.kv_heads, parts = (group + 15) / 16;
-  const int part = blockIdx.x % parts, kv_head = blockIdx.x / parts % p.kv_heads;
-  const int batch = blockIdx.x / parts / p.kv_heads;
-  const int first = part * 16, rows = min(16, group - first);
-  const int head = kv_head * group + first;
-  const int length = p.lengths[batch], split = split_keys(length, p.splits), begin = blockIdx.y * split;
-  const int end = min(length, begin + split);
-  if (begin >= length) return;
-  const int64_t stride = int64_t(p.kv_heads) * kHeadDim;
-  const int64_t offset = int64_t(p.slots[batch]) * p.capacity * stride + kv_head * kHeadDim;
+// Rows 0 to rows − 1 of q, query heads that share a key/value head, against keys begin to end − 1 of their sequence.
+// Warp w takes the steps w, w + 4, … of kDecodeKeys keys with a softmax of its own; the four are merged in order of the
+// warps. load(k, v, key, valid), called by whole warps for their own steps in order, fetches keys and values of the
+// valid keys from `key` on. The result goes to o, or, where part is not null, to there: Σ p·v, max and Σ p of each row.
+template <class Load>
+__device__ __forceinline__ void decode_keys(
+    DecodeShared& s, const bf16* q_rows, int rows, int begin, int end, float scale_log2, bf16* o, float* part,
+    int64_t part_stride, Load load) {
   const int warp = threadIdx.x / kWarp, lane = threadIdx.x % kWarp, g = lane / 4, t = lane % 4;
   auto& ring = s.ring[warp];
-
-  const auto load_warp_tile = [&](Tile<kDecodeKeys>& to, const bf16* from, int valid_rows) {
-#pragma unroll
-    for (int i = 0; i < kDecodeKeys * kChunks / kWarp; i++) {
-      const int at = i * kWarp + lane, r = at / kChunks, chunk = at % kChunks;
-      const bool valid = r < valid_rows && chunk * 8 < kHeadDim;
-      ptx::cp_async_16_zfill(to.at(r, chunk), valid ? from + r * stride + chunk * 8 : from, valid);
-    }
-  };
   int next = begin + warp * kDecodeKeys, next_slot = 0;
   const auto load_next = [&] {
-    if (next < end) {
-      load_warp_tile(ring.k[next_slot], p.k_cache + offset + next * stride, end - next);
-      load_warp_tile(ring.v[next_slot], p.v_cache + offset + next * stride, end - next);
-    }
+    if (next < end) load(ring.k[next_slot], ring.v[next_slot], next, end - next);
     next += kWarps * kDecodeKeys;
     next_slot = next_slot + 1 == kDecodeStages ? 0 : next_slot + 1;
     ptx::cp_async_commit();
   };
-  load_tile(s.q, p.q + batch * p.q_stride + head * kHeadDim, kHeadDim, rows);
+  load_tile(s.q, q_rows, kHeadDim, rows);
 #pragma unroll
   for (int i = 0; i < kDecodeStages - 1; i++) load_next();
   ptx::cp_async_wait<0>();
@@ -745,7 +728,6 @@ Z1_KERNEL(kThreads, 1, attention_decode, AttentionDecodeParams) {
 #pragma unroll
   for (int k = 0; k < kDim / 16; k++) load_a(q[k], s.q, 0, k);
 
-  const float scale_log2 = p.scale * kLog2E;
   float out[kDim / 8][4], max[2] = {-kInfinity, -kInfinity}, sum[2] = {0.f, 0.f};
   clear(out);
   int slot = 0;
@@ -764,7 +746,7 @@ Z1_KERNEL(kThreads, 1, attention_decode, AttentionDecodeParams) {
         }
       }
     }
-    softmax_step(score, max, sum, out, scale_log2);
+    softmax_step<true>(score, max, sum, out, scale_log2);
     uint32_t prob[kDecodeKeys / 16][4];
 #pragma unroll
     for (int k = 0; k < kDecodeKeys / 16; k++) to_a(prob[k], score[2 * k], score[2 * k + 1]);
@@ -805,13 +787,12 @@ Z1_KERNEL(kThreads, 1, attention_decode, AttentionDecodeParams) {
 #pragma unroll
       for (int i = 0; i < 8; i++) merged[i] += weight * s.o[w][r][8 * chunk + i];
     }
-    const int64_t row = int64_t(batch) * p.heads + head + r;
-    if (split >= length) {      // the only split
+    if (part == nullptr) {
 #pragma unroll
       for (int i = 0; i < 8; i++) merged[i] /= total;
-      merged.store(p.o + row * kHeadDim + chunk * 8);
+      merged.store(o + r * kHeadDim + chunk * 8);
     } else {
-      float* to = p.parts + (row * p.splits + blockIdx.y) * (kHeadDim + 4);
+      float* to = part + r * part_stride;
 #pragma unroll
       for (int i = 0; i < 8; i++) to[chunk * 8 + i] = merged[i];
       if (chunk == 0) {
@@ -822,25 +803,238 @@ Z1_KERNEL(kThreads, 1, attention_decode, AttentionDecodeParams) {
   }
 }
 
-// Grid: B × N, one thread per column. Rows of one split are already in place.
-Z1_KERNEL(kThreads, 1, attention_decode_merge, AttentionDecodeParams) {
-  const int64_t row = blockIdx.x;
-  const int length = p.lengths[row / p.heads], split = split_keys(length, p.splits);
-  const int count = (length + split - 1) / split;
+// Column threadIdx.x of a row from its parts, in order; one thread per column.
+__device__ __forceinline__ void merge_parts(const float* from, int count, float scale, bf16* o) {
   const int column = threadIdx.x;
-  if (count == 1 || column >= kHeadDim) return;
-  const float* from = p.parts + row * p.splits * (kHeadDim + 4);
+  if (column >= kHeadDim) return;
   float top = from[kHeadDim];
   for (int i = 1; i < count; i++) top = fmaxf(top, from[i * (kHeadDim + 4) + kHeadDim]);
   float total = 0.f, sum = 0.f;
   for (int i = 0; i < count; i++, from += kHeadDim + 4) {
-    const float weight = exp2_approx((from[kHeadDim] - top) * p.scale * kLog2E);
+    const float weight = exp2_approx((from[kHeadDim] - top) * scale * kLog2E);
     total += weight * from[kHeadDim + 1];
     sum += weight * from[column];
   }
-  p.o[row * kHeadDim + column] = to_bf16(sum / total);
+  o[column] = to_bf16(sum / total);
 }
 
+struct AttentionDecodeParams {
+  const bf16* q;            // row stride q_stride
+  const bf16* k_cache;      // [slots, capacity, K·H]
+  const bf16* v_cache;
+  const int* slots;         // [B]
+  const int* lengths;       // [B]
+  bf16* o;                  // [B, N·H]
+  float* parts;             // [B, N, splits, H + 4]: Σ p·v, max and Σ p of a split; unused when splits is 1
+  int64_t q_stride;
+  int heads, kv_heads, capacity, splits;
+  float scale;
+};
+static_assert(sizeof(AttentionDecodeParams) == 88, "same layout as Attention.DecodeParams in Attention.Cuda.cs");
+
+// Grid: B × K × groups of 16 query heads, splits. The heads that share a key/value head are the rows of the product, so
+// the cache is read once; the splits are merged by attention_decode_merge in order. The bits of a row depend on its own
+// length and the number of splits. Bound by the bytes of the cache.
+Z1_KERNEL(kThreads, 1, attention_decode, AttentionDecodeParams) {
+  auto& s = *shared_memory<DecodeShared>();
+  const int group = p.heads / p.kv_heads, parts = (group + 15) / 16;
+  const int kv_head = blockIdx.x / parts % p.kv_heads, batch = blockIdx.x / parts / p.kv_heads;
+  const int first = blockIdx.x % parts * 16, head = kv_head * group + first;
+  const int length = p.lengths[batch], split = split_keys(length, p.splits), begin = blockIdx.y * split;
+  if (begin >= length) return;
+  const int64_t stride = int64_t(p.kv_heads) * kHeadDim;
+  const int64_t offset = int64_t(p.slots[batch]) * p.capacity * stride + kv_head * kHeadDim;
+  const auto load_rows = [&](Tile<kDecodeKeys>& to, const bf16* from, int valid_rows) {
+    const int lane = threadIdx.x % kWarp;
+#pragma unroll
+    for (int i = 0; i < kDecodeKeys * kChunks / kWarp; i++) {
+      const int at = i * kWarp + lane, r = at / kChunks, chunk = at % kChunks;
+      const bool valid = r < valid_rows && chunk * 8 < kHeadDim;
+      ptx::cp_async_16_zfill(to.at(r, chunk), valid ? from + r * stride + chunk * 8 : from, valid);
+    }
+  };
+  const int64_t row = int64_t(batch) * p.heads + head;
+  decode_keys(
+      s, p.q + batch * p.q_stride + head * kHeadDim, min(16, group - first), begin, min(length, begin + split),
+      p.scale * kLog2E, p.o + row * kHeadDim,
+      split >= length ? nullptr : p.parts + (row * p.splits + blockIdx.y) * (kHeadDim + 4),
+      int64_t(p.splits) * (kHeadDim + 4), [&](Tile<kDecodeKeys>& k, Tile<kDecodeKeys>& v, int key, int valid) {
+        load_rows(k, p.k_cache + offset + key * stride, valid);
+        load_rows(v, p.v_cache + offset + key * stride, valid);
+      });
+}
+
+// Grid: B × N. Rows of one split are already in place.
+Z1_KERNEL(kThreads, 1, attention_decode_merge, AttentionDecodeParams) {
+  const int64_t row = blockIdx.x;
+  const int length = p.lengths[row / p.heads], split = split_keys(length, p.splits);
+  const int count = (length + split - 1) / split;
+  if (count > 1) merge_parts(p.parts + row * p.splits * (kHeadDim + 4), count, p.scale, p.o + row * kHeadDim);
+}
+
+// One entry of the list of a pass: first row in q, rows (0: no tile), position of the first row, row of the page table.
+struct AttentionPagedTile {
+  int row, rows, position, sequence;
+};
+
+struct AttentionPagedParams {
+  const bf16* q;            // [R, …], row stride q_stride
+  const bf16* k_pages;      // [pages, page tokens, K·H]
+  const bf16* v_pages;
+  const int* table;         // [sequences, table_stride] of pages
+  const AttentionPagedTile* tiles;
+  bf16* o;                  // [R, N·H]
+  float* parts;             // decode: [tiles, N, splits, H + 4]: Σ p·v, max and Σ p of a split
+  int64_t q_stride;
+  int heads, kv_heads, table_stride;
+  int page_shift;           // log2 of the tokens of a page
+  int splits;               // decode
+  float scale;
+};
+static_assert(sizeof(AttentionPagedParams) == 88, "same layout as Attention.PagedParams in Attention.Paged.Cuda.cs");
+
+// Where a key of a sequence lies, in rows of k_pages and v_pages.
+__device__ __forceinline__ int64_t page_row(const AttentionPagedParams& p, const int* table, int key) {
+  return (int64_t(table[key >> p.page_shift]) << p.page_shift) + (key & ((1 << p.page_shift) - 1));
+}
+
+// Prompts. Grid: tiles of kPagedTile rows × N; as attention_forward, but that a row stands at a position of its own.
+// Steps of kPagedKeys keys begin at multiples of kPagedKeys in the sequence, whatever row the tile begins with, each row's
+// maximum is raised by its own scores, and a key that it does not see adds 0 to its sums: so its bits depend on its
+// query and the keys up to its position. Pages of keys after the tile's last row are not read.
+Z1_KERNEL(kThreads, 2, attention_paged, AttentionPagedParams) {
+  auto& s = *shared_memory<PagedShared>();
+  const int head = blockIdx.x % p.heads;
+  const AttentionPagedTile tile = p.tiles[blockIdx.x / p.heads];
+  if (tile.rows == 0) return;
+  const int64_t stride = int64_t(p.kv_heads) * kHeadDim;
+  const int offset = head / (p.heads / p.kv_heads) * kHeadDim;
+  const int* table = p.table + int64_t(tile.sequence) * p.table_stride;
+  const int end = tile.position + tile.rows;
+  const int steps = (end + kPagedKeys - 1) / kPagedKeys;
+
+  // The ring takes the tiles of keys and values in turn: k0, v0, k1, v1, …
+  int next = 0, next_slot = 0;
+  const auto load_next = [&] {
+    if (next < 2 * steps) {
+      const bf16* pages = (next % 2 == 0 ? p.k_pages : p.v_pages) + offset;
+      Tile<kPagedKeys>& to = s.ring[next_slot];
+      constexpr int kTotal = kPagedKeys * kChunks;
+#pragma unroll
+      for (int i = 0; i < (kTotal + kThreads - 1) / kThreads; i++) {
+        const int at = i * kThreads + int(threadIdx.x);
+        if (kTotal % kThreads != 0 && at >= kTotal) break;
+        const int row = at / kChunks, chunk = at % kChunks, key = next / 2 * kPagedKeys + row;
+        const bool valid = key < end && chunk * 8 < kHeadDim;
+        const bf16* from = valid ? pages + page_row(p, table, key) * stride + chunk * 8 : pages;
+        ptx::cp_async_16_zfill(to.at(row, chunk), from, valid);
+      }
+    }
+    next++;
+    next_slot = next_slot + 1 == kPagedStages ? 0 : next_slot + 1;
+    ptx::cp_async_commit();   // an empty group at the end, so that the count of groups stays that of tiles
+  };
+  load_tile(s.q, p.q + tile.row * p.q_stride + head * kHeadDim, p.q_stride, tile.rows);
+#pragma unroll
+  for (int i = 0; i < kPagedStages - 1; i++) load_next();
+
+  const int warp_row = threadIdx.x / kWarp * 16;   // in the tile
+  const int row = tile.position + warp_row;        // in the sequence
+  const float scale_log2 = p.scale * kLog2E;
+  float out[kDim / 8][4], max[2] = {-kInfinity, -kInfinity}, sum[2] = {0.f, 0.f};
+  clear(out);
+
+  ptx::cp_async_wait<kPagedStages - 2>();
+  ptx::sync_threads();
+  uint32_t q[kDim / 16][4];
+#pragma unroll
+  for (int k = 0; k < kDim / 16; k++) load_a(q[k], s.q, warp_row, k);
+
+  int slot = 0;
+  for (int step = 0; step < steps; step++) {
+    const int key = step * kPagedKeys;
+    const bool active = warp_row < tile.rows && key < row + 16;   // else: no row, or every score is masked
+    float score[kPagedKeys / 8][4];
+    ptx::cp_async_wait<kPagedStages - 2>();
+    ptx::sync_threads();
+    load_next();
+    if (active) {
+      scores(score, q, s.ring[slot]);
+      if (key + kPagedKeys - 1 > row) mask<false>(score, key - row);   // rows after the last see keys of zeros too
+    }
+    slot = slot + 1 == kPagedStages ? 0 : slot + 1;
+    ptx::cp_async_wait<kPagedStages - 2>();
+    ptx::sync_threads();
+    load_next();
+    if (active) {
+      softmax_step<true>(score, max, sum, out, scale_log2);
+      uint32_t prob[kPagedKeys / 16][4];
+#pragma unroll
+      for (int k = 0; k < kPagedKeys / 16; k++) to_a(prob[k], score[2 * k], score[2 * k + 1]);
+      add_product(out, prob, s.ring[slot]);
+    }
+    slot = slot + 1 == kPagedStages ? 0 : slot + 1;
+  }
+
+#pragma unroll
+  for (int n = 0; n < kDim / 8; n++) {
+#pragma unroll
+    for (int e = 0; e < 4; e++) out[n][e] += 0.f;   // −0 becomes 0: a key that is not seen adds +0 or −0 to it, or nothing
+  }
+  const int64_t width = int64_t(p.heads) * kHeadDim;
+  store_rows(out, 1.f / quad_sum(sum[0]), 1.f / quad_sum(sum[1]), s.q, warp_row,
+             p.o + (tile.row + warp_row) * width + head * kHeadDim, width, tile.rows - warp_row);
+}
+
+// New tokens, one row a tile. Grid: tiles × K × groups of 16 query heads, splits; as attention_decode, the splits
+// merged by attention_paged_merge in order. The bits of a row depend on its own position and keys.
+Z1_KERNEL(kThreads, 1, attention_paged_decode, AttentionPagedParams) {
+  auto& s = *shared_memory<DecodeShared>();
+  const int group = p.heads / p.kv_heads, parts = (group + 15) / 16;
+  const int kv_head = blockIdx.x / parts % p.kv_heads, index = blockIdx.x / parts / p.kv_heads;
+  const int first = blockIdx.x % parts * 16, head = kv_head * group + first;
+  const AttentionPagedTile tile = p.tiles[index];
+  if (tile.rows == 0) return;
+  const int length = tile.position + 1, split = split_keys(length, p.splits), begin = blockIdx.y * split;
+  if (begin >= length) return;
+  const int end = min(length, begin + split);
+  const int64_t stride = int64_t(p.kv_heads) * kHeadDim;
+  const int offset = kv_head * kHeadDim;
+  const int* table = p.table + int64_t(tile.sequence) * p.table_stride;
+
+  // Lanes r and r + 16 hold where key r of the warp's next step lies: read a step ahead, so that no copy waits for it.
+  const int lane = threadIdx.x % kWarp;
+  static_assert(kDecodeKeys == 16, "half a warp");
+  const auto find = [&](int key) { return key < end ? page_row(p, table, key) * stride : 0; };
+  int64_t at_key = find(begin + threadIdx.x / kWarp * kDecodeKeys + lane % kDecodeKeys);
+  decode_keys(
+      s, p.q + tile.row * p.q_stride + head * kHeadDim, min(16, group - first), begin, end, p.scale * kLog2E,
+      p.o + (int64_t(tile.row) * p.heads + head) * kHeadDim,
+      split >= length ? nullptr
+                      : p.parts + ((int64_t(index) * p.heads + head) * p.splits + blockIdx.y) * (kHeadDim + 4),
+      int64_t(p.splits) * (kHeadDim + 4), [&](Tile<kDecodeKeys>& k, Tile<kDecodeKeys>& v, int key, int valid_rows) {
+#pragma unroll
+        for (int i = 0; i < kDecodeKeys * kChunks / kWarp; i++) {
+          const int at = i * kWarp + lane, r = at / kChunks, chunk = at % kChunks;
+          const bool valid = r < valid_rows && chunk * 8 < kHeadDim;
+          const int64_t from = ptx::shfl(at_key, r) + offset + (valid ? chunk * 8 : 0);
+          ptx::cp_async_16_zfill(k.at(r, chunk), p.k_pages + from, valid);
+          ptx::cp_async_16_zfill(v.at(r, chunk), p.v_pages + from, valid);
+        }
+        at_key = find(key + kWarps * kDecodeKeys + lane % kDecodeKeys);
+      });
+}
+
+// Grid: tiles × N. Rows of one split are already in place.
+Z1_KERNEL(kThreads, 1, attention_paged_merge, AttentionPagedParams) {
+  const int64_t row = blockIdx.x;
+  const AttentionPagedTile tile = p.tiles[row / p.heads];
+  if (tile.rows == 0) return;
+  const int length = tile.position + 1, split = split_keys(length, p.splits), count = (length + split - 1) / split;
+  if (count == 1) return;
+  merge_parts(p.parts + row * p.splits * (kHeadDim + 4), count, p.scale,
+              p.o + (int64_t(tile.row) * p.heads + row % p.heads) * kHeadDim);
+}
 
 struct AttentionAppendParams {
   const bf16* qkv;          // [T, (N + 2K)·H]

@@ -13,7 +13,7 @@ public static class AttentionPerf
         ("1280 = 1 doc", [1280]),
     ];
 
-    /// <summary>Forward and backward per shape and dtype, then decode.</summary>
+    /// <summary>Forward and backward per shape and dtype, then decode, from slots and from pages.</summary>
     public static IEnumerable<PerfCase> Cases(PerfSize size)
     {
         (int Heads, int KvHeads, int HeadDim)[] heads = size switch
@@ -43,6 +43,23 @@ public static class AttentionPerf
 
             yield return Decode<BFloat16>(1, size == PerfSize.Small ? 37 : 1000, shape);
             yield return Decode<BFloat16>(size == PerfSize.Small ? 3 : 16, size == PerfSize.Small ? 9 : 400, shape);
+            foreach (var (rows, context) in size switch
+            {
+                PerfSize.Small => ((int, int)[])[(2, 150), (3, 9)],
+                PerfSize.Cpu => [(1, 1000), (8, 400)],
+                _ => [(1, 1000), (8, 1000), (64, 1000)],
+            })
+            {
+                yield return Paged<BFloat16>(
+                    $"{rows} new at {context}", [.. Enumerable.Repeat(1, rows)], [.. Enumerable.Repeat(context, rows)], decode: true, shape);
+            }
+
+            yield return size switch
+            {
+                PerfSize.Small => Paged<BFloat16>("69 at 3, 5 at 0", [69, 5], [3, 0], decode: false, shape),
+                PerfSize.Cpu => Paged<BFloat16>("28 at 384, 100 at 0", [28, 100], [384, 0], decode: false, shape),
+                _ => Paged<BFloat16>("624 at 1024, 400 at 0", [624, 400], [1024, 0], decode: false, shape),
+            };
         }
     }
 
@@ -100,6 +117,29 @@ public static class AttentionPerf
             var present = inputs.Ints(lengths);
             var workspace = Workspace(inputs, [0], heads, backward: false);
             return stream => Attention.Decode(stream, q, keys, values, slots, present, o, n, k, h, workspace);
+        });
+    }
+
+    private static PerfCase Paged<T>(string name, int[] rows, int[] contexts, bool decode, (int N, int K, int H) heads)
+        where T : unmanaged
+    {
+        const int PageTokens = 64;
+        var (n, k, h) = heads;
+        var starts = Ends(rows);
+        var pagesEach = (rows.Zip(contexts, (r, c) => r + c).Max() + PageTokens - 1) / PageTokens;
+        var pages = rows.Length * pagesEach;
+        var cost = Attention.PagedCost(starts, contexts, n, k, h, Size<T>());
+        return new($"Attention.Paged {Dtype<T>()}", Shape(name, heads), cost, inputs =>
+        {
+            var q = inputs.Random<T>(starts[^1], n * h);
+            var keys = inputs.Random<T>(pages, PageTokens, k * h);
+            var values = inputs.Random<T>(pages, PageTokens, k * h);
+            var o = inputs.Output<T>("o", starts[^1], n * h);
+            var table = inputs.Ints([.. Enumerable.Range(0, pages).Select(i => pages - 1 - i)]).Reshape(rows.Length, pagesEach);
+            var workspace = inputs.Declare(arena => new AttentionWorkspace(
+                arena, (inputs.Stream as CpuStream)?.Workers ?? 1, 0, n, k, h, backward: false, pagedRows: starts[^1], pagedSequences: rows.Length));
+            workspace.LoadPaged(inputs.Stream, starts, contexts, decode);
+            return stream => Attention.Paged(stream, q, keys, values, table, o, n, k, h, workspace);
         });
     }
 

@@ -9,7 +9,7 @@ namespace Z1Coder.Perf;
 /// <summary>Greedy decoding by the product's own model: prompts of 64 tokens, then one token per sequence and pass.</summary>
 public static class DecodeSteps
 {
-    private const int Prompt = 64;
+    private const int Prompt = 64, PromptRows = 128, PageTokens = 16;
 
     /// <summary>Runs one size at one batch; returns what it measured.</summary>
     /// <param name="stream">where it runs</param>
@@ -35,13 +35,15 @@ public static class DecodeSteps
         var cached = 2L * config.NumHiddenLayers * config.NumKeyValueHeads * config.HeadDim * context * batch * Unsafe.SizeOf<T>();
         var products = weights.Tensors.ToArray().Where(t => t.Shape.Rank == 2).Sum(t => (long)t.Count);
         var flops = batch * ((2.0 * products) + (4.0 * config.NumHiddenLayers * config.NumAttentionHeads * config.HeadDim * context));
-        using var cache = new KvCache<T>(config, batch, Prompt + fresh + 1, stream);
-        using var activations = new DecodeActivations<T>(config, Prompt * batch, batch, Prompt + fresh + 1, stream);
+        var pagesEach = (Prompt + fresh + PageTokens - 1) / PageTokens;
+        using var cache = new PagedKvCache<T>(config, 1 + (batch * pagesEach), PageTokens, stream);
+        using var buffers = new PassBuffers<T>(config, PromptRows, batch, pagesEach * PageTokens, pagesEach, stream);
+        var rows = new PassRows(Math.Max(PromptRows, batch), batch, pagesEach, PageTokens);
+        int[][] pages = [.. Enumerable.Range(1, batch * pagesEach).Chunk(pagesEach)];
         var model = new Qwen2<T>(weights);
         var random = new Random(0);
         int[] prompts = [.. Enumerable.Range(0, Prompt * batch).Select(_ => random.Next(config.VocabSize))];
-        int[] lengths = [.. Enumerable.Repeat(Prompt, batch)], slots = [.. Enumerable.Range(0, batch)];
-        var (tokens, positions) = (new int[batch], new int[batch]);
+        var tokens = new int[batch];
         var (decode, prefill) = (new double[repeats], new double[repeats]);
         var (reads, shares) = (new double[repeats], new double[repeats]);
         var (rates, arithmetic) = (new double[repeats], new double[repeats]);
@@ -55,14 +57,30 @@ public static class DecodeSteps
 
             var (read, rate) = (ReadRate(stream, weights), FmaRate(stream));
             var start = Stopwatch.GetTimestamp();
-            model.Prefill(stream, activations, cache, prompts, lengths, slots);
+            for (var first = 0; first < batch; first += PromptRows / Prompt)
+            {
+                rows.Clear();
+                for (var s = first; s < Math.Min(batch, first + (PromptRows / Prompt)); s++)
+                {
+                    rows.Add(prompts.AsSpan(s * Prompt, Prompt), 0, pages[s], wanted: true);
+                }
+
+                model.Pass(stream, buffers, cache, rows, prompt: true);
+                TensorCopy.Download<int>(stream, buffers.Next.Prefix(rows.Wanted), tokens.AsSpan(first, rows.Wanted));
+            }
+
             var middle = Stopwatch.GetTimestamp();
             var before = GC.GetTotalAllocatedBytes(precise: true);
             for (var i = 0; i < fresh; i++)
             {
-                activations.Next.CopyTo(tokens);
-                positions.AsSpan().Fill(Prompt + i);
-                model.Decode(stream, activations, cache, tokens, positions, slots);
+                rows.Clear();
+                for (var s = 0; s < batch; s++)
+                {
+                    rows.Add(tokens.AsSpan(s, 1), Prompt + i, pages[s], wanted: true);
+                }
+
+                model.Pass(stream, buffers, cache, rows, prompt: false);
+                TensorCopy.Download<int>(stream, buffers.Next.Prefix(batch), tokens);
             }
 
             allocated = GC.GetTotalAllocatedBytes(precise: true) - before;

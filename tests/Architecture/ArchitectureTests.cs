@@ -68,6 +68,15 @@ public sealed partial class ArchitectureTests
     }
 
     [Fact]
+    public void Tests_that_confine_programs_in_this_process_run_one_after_the_other()
+    {
+        // SandboxTests counts what runs for this process.
+        var users = Directory.GetFiles(Path.Combine(Root, "tests"), "*Tests.cs", SearchOption.AllDirectories).Where(f => Confines().IsMatch(File.ReadAllText(f))).ToList();
+        Assert.True(users.Count >= 4, string.Join(", ", users));
+        Assert.All(users, f => Assert.Contains("[Collection(\"sandbox\")]", File.ReadAllText(f), StringComparison.Ordinal));
+    }
+
+    [Fact]
     public void A_kernel_family_has_contract_implementation_test_and_perf_case_under_one_stem()
     {
         var missing = new List<string>();
@@ -196,6 +205,9 @@ public sealed partial class ArchitectureTests
         return [.. new[] { "src", "tests", "perf", "recipes", "docs" }.Select(d => Path.Combine(Root, d)).Where(Directory.Exists)
             .SelectMany(d => Directory.GetFiles(d, "*", SearchOption.AllDirectories)).Select(f => Path.GetRelativePath(Root, f))];
     }
+
+    [GeneratedRegex(@"(?<!\w)(Sandbox\.(Create|Probe)|new Sandbox)\(")]
+    private static partial Regex Confines();
 
     [GeneratedRegex(@"^\s*#\s*include\s*(\S+)", RegexOptions.Multiline)]
     private static partial Regex Includes();

@@ -65,6 +65,50 @@ public sealed class CpuStreamTests
         Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
     }
 
+    [Fact]
+    public void Other_threads_take_part()
+    {
+        using var stream = new CpuStream(2);
+        using var both = new Barrier(2);
+        for (var repeat = 0; repeat < 20; repeat++)
+        {
+            Thread.Sleep(repeat % 4);                   // asleep, or looking still
+            stream.For(2, 1, new Meet(both));
+        }
+    }
+
+    /// <summary>Jobs that end while other workers are on their way into them, one after the other, of two kinds.</summary>
+    [Fact]
+    public void A_worker_that_comes_late_takes_no_part_in_the_wrong_job()
+    {
+        using var stream = new CpuStream(4);            // more than there are cores to run them, mostly
+        var (few, many) = (new int[2], new long[9]);
+        for (var repeat = 1; repeat <= 30_000; repeat++)
+        {
+            stream.For(2, 1, new Count(few));
+            stream.For(many.Length, 2, new Add(many, repeat));
+            Assert.True(few[0] == repeat && few[1] == repeat && many[^1] == repeat * (repeat + 1L) / 2, $"job {repeat}");
+        }
+
+        Assert.All(many, sum => Assert.Equal(many[0], sum));
+    }
+
+    private readonly struct Meet(Barrier both) : ICpuJob
+    {
+        public void Run(int begin, int end, int worker) => Assert.True(both.SignalAndWait(TimeSpan.FromSeconds(60)));
+    }
+
+    private readonly struct Add(long[] sums, int value) : ICpuJob
+    {
+        public void Run(int begin, int end, int worker)
+        {
+            for (var i = begin; i < end; i++)
+            {
+                sums[i] += value;                       // not atomic: each item belongs to one thread, and is seen by the next job
+            }
+        }
+    }
+
     private readonly struct Count(int[] hits) : ICpuJob
     {
         public void Run(int begin, int end, int worker)

@@ -14,6 +14,9 @@ internal sealed class AttentionVariant
     /// <summary>Rows of the fixed side of both backward kernels.</summary>
     public const int BackwardTile = 64;
 
+    /// <summary>Rows that one block of a paged prompt takes.</summary>
+    public const int PagedTile = 64;
+
     /// <summary>Query heads that one block of decode takes.</summary>
     public const int DecodeHeads = 16;
 
@@ -29,13 +32,14 @@ internal sealed class AttentionVariant
         ForwardBytes = (tileM + (stages * tileN)) * row;
         BackwardQueriesBytes = ((2 * BackwardTile) + (2 * backwardStages * stepN)) * row;
         BackwardKeysBytes = ((2 * BackwardTile) + (2 * backwardStages * stepM)) * row + (2 * backwardStages * stepM * sizeof(float));
+        PagedBytes = (PagedTile + (headDim > 64 ? 4 * 32 : 3 * 64)) * row;
         var padded = (headDim + 15) / 16 * 16;
         DecodeBytes = (DecodeHeads * row) + Math.Max(4 * 2 * 2 * 16 * row, 4 * 16 * (padded + 4) * sizeof(float)) + (2 * 4 * 16 * sizeof(float));
         Constants =
         [
             ("kHeadDim", headDim), ("kTileM", tileM), ("kTileN", tileN), ("kStages", stages), ("kStepM", stepM), ("kStepN", stepN),
             ("kBackwardStages", backwardStages), ("kForwardBytes", ForwardBytes), ("kBackwardQueriesBytes", BackwardQueriesBytes),
-            ("kBackwardKeysBytes", BackwardKeysBytes), ("kDecodeBytes", DecodeBytes),
+            ("kBackwardKeysBytes", BackwardKeysBytes), ("kPagedBytes", PagedBytes), ("kDecodeBytes", DecodeBytes),
         ];
         Forward = Entry("attention_forward");
         Delta = Entry("attention_delta");
@@ -43,6 +47,9 @@ internal sealed class AttentionVariant
         BackwardKeys = Entry("attention_backward_keys");
         Decode = Entry("attention_decode");
         DecodeMerge = Entry("attention_decode_merge");
+        Paged = Entry("attention_paged");
+        PagedDecode = Entry("attention_paged_decode");
+        PagedMerge = Entry("attention_paged_merge");
         Append = Entry("attention_append");
         Copy = Entry("attention_copy");
     }
@@ -58,6 +65,10 @@ internal sealed class AttentionVariant
 
     public int BackwardKeysBytes { get; }
 
+    /// <summary>Of a paged prompt, whose tiles of keys depend on the head dim alone.</summary>
+    public int PagedBytes { get; }
+
+    /// <summary>Of decode, from slots and from pages.</summary>
     public int DecodeBytes { get; }
 
     /// <summary>What the device file is specialised by.</summary>
@@ -75,12 +86,19 @@ internal sealed class AttentionVariant
 
     public CudaKernel DecodeMerge { get; }
 
+    public CudaKernel Paged { get; }
+
+    public CudaKernel PagedDecode { get; }
+
+    public CudaKernel PagedMerge { get; }
+
     public CudaKernel Append { get; }
 
     public CudaKernel Copy { get; }
 
     /// <summary>Every entry point.</summary>
-    public IEnumerable<CudaKernel> Kernels => [Forward, Delta, BackwardQueries, BackwardKeys, Decode, DecodeMerge, Append, Copy];
+    public IEnumerable<CudaKernel> Kernels =>
+        [Forward, Delta, BackwardQueries, BackwardKeys, Decode, DecodeMerge, Paged, PagedDecode, PagedMerge, Append, Copy];
 
     /// <summary>The variant that launches use for a head dim.</summary>
     /// <exception cref="NotSupportedException">not a multiple of 8 up to 128</exception>

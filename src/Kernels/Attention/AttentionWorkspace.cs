@@ -16,11 +16,15 @@ public sealed class AttentionWorkspace
     private long[] _items;
     private int[] _cuSeqlens;
     private int _sequences = -1;
+    private int[] _pagedEnds;
+    private int _pagedSequences = -1;
+    private int _pagedRows;
 
     /// <summary>Declares the tensors in <paramref name="arena"/>; allocate the arena before the first use.</summary>
     /// <param name="arena">owns the memory</param>
     /// <param name="workers">workers of the streams that will use it, at most</param>
-    /// <param name="maxTokens">T of the largest packed batch; 0 when only <see cref="Attention.Decode"/> is called</param>
+    /// <param name="maxTokens">T of the largest packed batch; 0 when only <see cref="Attention.Decode"/> and
+    /// <see cref="Attention.Paged"/> are called</param>
     /// <param name="heads">N</param>
     /// <param name="kvHeads">K</param>
     /// <param name="headDim">H</param>
@@ -29,15 +33,20 @@ public sealed class AttentionWorkspace
     /// captured launch has maxTokens/64 + maxSequences blocks per head, so a graph wants it small</param>
     /// <param name="decodeRows">on a device, rows of <see cref="Attention.Decode"/> at most, whose keys are then split over several blocks;
     /// 0: any number, not split</param>
+    /// <param name="pagedRows">rows of a pass of <see cref="Attention.Paged"/> at most; 0: it is not called</param>
+    /// <param name="pagedSequences">sequences with at least one row in a pass of it, at most; 0: <paramref name="pagedRows"/></param>
     /// <exception cref="NotSupportedException">the arena is on a device and the head dim is not a multiple of 8 up to 128</exception>
     public AttentionWorkspace(
-        Arena arena, int workers, int maxTokens, int heads, int kvHeads, int headDim, bool backward, int maxSequences = 0, int decodeRows = 0)
+        Arena arena, int workers, int maxTokens, int heads, int kvHeads, int headDim, bool backward, int maxSequences = 0, int decodeRows = 0,
+        int pagedRows = 0, int pagedSequences = 0)
     {
         ArgumentNullException.ThrowIfNull(arena);
         ArgumentOutOfRangeException.ThrowIfLessThan(workers, 1);
         ArgumentOutOfRangeException.ThrowIfNegative(maxTokens);
         ArgumentOutOfRangeException.ThrowIfNegative(maxSequences);
         ArgumentOutOfRangeException.ThrowIfNegative(decodeRows);
+        ArgumentOutOfRangeException.ThrowIfNegative(pagedRows);
+        ArgumentOutOfRangeException.ThrowIfNegative(pagedSequences);
         Attention.CheckHeads(heads, kvHeads, headDim);
         Workers = workers;
         MaxTokens = maxTokens;
@@ -46,6 +55,8 @@ public sealed class AttentionWorkspace
         HeadDim = headDim;
         MaxSequences = maxSequences == 0 ? maxTokens : maxSequences;
         DecodeRows = decodeRows;
+        MaxPagedRows = pagedRows;
+        MaxPagedSequences = pagedSequences == 0 ? pagedRows : Math.Min(pagedRows, pagedSequences);
         _device = arena.Device;
         _backward = backward;
         if (_device is not null)
@@ -65,6 +76,7 @@ public sealed class AttentionWorkspace
 
         _items = new long[(maxTokens / Attention.Tile) + 256];
         _cuSeqlens = new int[256];
+        _pagedEnds = new int[Math.Max(256, MaxPagedSequences)];
     }
 
     /// <summary>Workers it has room for.</summary>
@@ -78,6 +90,12 @@ public sealed class AttentionWorkspace
 
     /// <summary>Rows of <see cref="Attention.Decode"/> that it has room for; 0: any number.</summary>
     public int DecodeRows { get; }
+
+    /// <summary>Rows of a pass of <see cref="Attention.Paged"/> that it has room for.</summary>
+    public int MaxPagedRows { get; }
+
+    /// <summary>Sequences with at least one row in such a pass that it has room for.</summary>
+    public int MaxPagedSequences { get; }
 
     /// <summary>N, query heads.</summary>
     public int Heads { get; }
@@ -149,6 +167,18 @@ public sealed class AttentionWorkspace
     /// <summary>[rows, N, splits, H + 4], on a device: what <see cref="Attention.Decode"/> merges.</summary>
     internal Tensor<float> DecodeParts { get; private set; }
 
+    /// <summary>[S], tokens of each sequence of the loaded pass, its rows included; 0 for a sequence without rows.</summary>
+    internal ReadOnlySpan<int> PagedEnds => _pagedEnds.AsSpan(0, _pagedSequences);
+
+    /// <summary>Whether the loaded pass has one row per sequence at most and is run as such.</summary>
+    internal bool PagedDecode { get; private set; }
+
+    /// <summary>Tiles of the loaded pass; null where no pass was declared.</summary>
+    internal AttentionPagedTiles? PagedTiles { get; private set; }
+
+    /// <summary>[sequences, N, splits, H + 4], on a device: what <see cref="Attention.Paged"/> merges in a decode pass.</summary>
+    internal Tensor<float> PagedParts { get; private set; }
+
     /// <summary>Takes the sequences of a batch, for every <see cref="Attention.Forward"/> and <see cref="Attention.Backward"/> until the next
     /// call; once per batch, not per layer.</summary>
     /// <param name="stream">where the batch runs</param>
@@ -199,6 +229,53 @@ public sealed class AttentionWorkspace
         }
     }
 
+    /// <summary>Takes the rows of a pass, for every <see cref="Attention.Paged"/> until the next call; once per pass, not per layer. Row i of
+    /// sequence s is row rowStarts[s] + i of q and stands at position contexts[s] + i.</summary>
+    /// <param name="stream">where the pass runs</param>
+    /// <param name="rowStarts">[S + 1], 0 first, never falling: sequence s has rows rowStarts[s] up to but not rowStarts[s + 1]</param>
+    /// <param name="contexts">[S], tokens of each sequence before its first row, in pages already</param>
+    /// <param name="decode">whether this is a pass of new tokens, one row per sequence at most: on a device the keys of a row are then split
+    /// over blocks, and the bits are those of decode passes. On the CPU both forms give the same bits</param>
+    public void LoadPaged(ComputeStream stream, ReadOnlySpan<int> rowStarts, ReadOnlySpan<int> contexts, bool decode)
+    {
+        ArgumentNullException.ThrowIfNull(stream);
+        Expect.That(rowStarts.Length == contexts.Length + 1, "rowStarts must have shape [S + 1] and contexts [S]");
+        var (rising, negative, longest, sequences) = (true, false, 0, 0);
+        for (var s = 0; s < contexts.Length; s++)
+        {
+            var rows = rowStarts[s + 1] - rowStarts[s];
+            rising &= rowStarts[s + 1] >= rowStarts[s];
+            negative |= contexts[s] < 0 || contexts[s] > int.MaxValue - Math.Max(0, rows);
+            longest = Math.Max(longest, rows);
+            sequences += rows > 0 ? 1 : 0;
+        }
+
+        Expect.That(rising && rowStarts[0] == 0, "rowStarts must start at 0 and never fall");
+        Expect.That(!negative, "contexts must not be negative, nor a position beyond the integers");
+        Expect.That(!decode || longest <= 1, "a decode pass has at most one row per sequence");
+        if (rowStarts[^1] > MaxPagedRows || sequences > MaxPagedSequences)
+        {
+            throw new ArgumentException(
+                $"the attention workspace is for {MaxPagedRows} rows of {MaxPagedSequences} sequences in a pass; the pass has {rowStarts[^1]} "
+                + $"of {sequences}");
+        }
+
+        CheckDevice(stream);
+        if (_pagedEnds.Length < contexts.Length)
+        {
+            _pagedEnds = new int[Math.Max(contexts.Length, 2 * _pagedEnds.Length)];
+        }
+
+        for (var s = 0; s < contexts.Length; s++)
+        {
+            var rows = rowStarts[s + 1] - rowStarts[s];
+            _pagedEnds[s] = rows == 0 ? 0 : contexts[s] + rows;
+        }
+
+        (_pagedSequences, _pagedRows, PagedDecode) = (contexts.Length, rowStarts[^1], decode);
+        PagedTiles?.Load(stream, rowStarts, contexts);
+    }
+
     /// <summary>Room for a list of work items; grows on the first call that needs more.</summary>
     internal long[] Items(int count)
     {
@@ -244,6 +321,21 @@ public sealed class AttentionWorkspace
         Expect.That(!backward || MaxTokens == 0 || _backward, "the attention workspace was declared without backward");
     }
 
+    /// <summary>The call fits: same heads, and a pass that was loaded.</summary>
+    internal void CheckPaged(ComputeStream stream, int rows, int heads, int kvHeads, int headDim)
+    {
+        Check(stream, heads, kvHeads, headDim, backward: false);
+        if (_pagedSequences < 0)
+        {
+            throw new InvalidOperationException("the attention workspace has no pass: call LoadPaged first");
+        }
+
+        if (rows < _pagedRows)
+        {
+            throw new ArgumentException($"the attention workspace is loaded with a pass of {_pagedRows} rows; the call has {rows}");
+        }
+    }
+
     private void CheckDevice(ComputeStream stream)
     {
         if (!ReferenceEquals(_device, (stream as CudaStream)?.Device))
@@ -257,6 +349,11 @@ public sealed class AttentionWorkspace
     {
         var padded = Attention.Padded(HeadDim);
         Scratch = arena.Declare<float>(Workers, Attention.ScratchFloats(HeadDim));
+        if (MaxPagedRows > 0)
+        {
+            PagedTiles = new(arena, Attention.PagedTileRows(Heads, KvHeads), MaxPagedRows, MaxPagedSequences);
+        }
+
         if (MaxTokens > 0)
         {
             KeysValues = arena.Declare<float>(2 * KvHeads, MaxTokens + Attention.RowBlock, padded);
@@ -298,6 +395,12 @@ public sealed class AttentionWorkspace
         if (DecodeRows > 0)
         {
             DecodeParts = arena.Declare<float>(DecodeRows, Heads, Attention.DecodeSplits, Attention.SplitFloats(HeadDim));
+        }
+
+        if (MaxPagedRows > 0)
+        {
+            PagedTiles = new(arena, AttentionVariant.PagedTile, MaxPagedRows, MaxPagedSequences);
+            PagedParts = arena.Declare<float>(MaxPagedSequences, Heads, Attention.PagedSplits, Attention.SplitFloats(HeadDim));
         }
     }
 }

@@ -4,11 +4,14 @@ namespace Z1Coder.Runtime;
 
 /// <summary>
 /// Runs each operation at once, spread over the cores. Workers are kept threads that spin for a moment and then sleep. Items are handed
-/// out in chunks as workers become free, so a job must give each item the same bits whoever runs it: split rows, never a reduction.
+/// out in chunks as workers become free, so a job must give each item the same bits whoever runs it: split rows, never a reduction. A job that is done
+/// waits for the workers that took part in it, not for one that has no core to run on: on a machine that others use too it would wait long.
 /// </summary>
 public sealed class CpuStream : ComputeStream
 {
     private const int SpinsBeforeSleep = 2000;
+
+    private const long NextJob = 1L << 32, Joinable = 1L << 31, Members = Joinable - 1;
 
     private const int Padding = 16;                     // ints per cache line: one worker's flag does not share another's
 
@@ -17,8 +20,7 @@ public sealed class CpuStream : ComputeStream
     private readonly SemaphoreSlim[] _wake;
     private readonly object _gate = new();
     private Slot? _slot;
-    private int _generation;
-    private int _running;
+    private long _state;                                // the job's number, whether it can be joined, and how many workers are in it
     private volatile bool _stopping;
 
     /// <summary>A stream over <paramref name="workers"/> threads, the caller included; 0 takes every core this process may use.</summary>
@@ -68,8 +70,7 @@ public sealed class CpuStream : ComputeStream
             var slot = Slot<TJob>.OfThisThread;
             slot.Prepare(job, count, grain);
             _slot = slot;
-            Volatile.Write(ref _running, _threads.Length);
-            Interlocked.Increment(ref _generation);
+            Interlocked.Exchange(ref _state, ((_state & ~(Joinable | Members)) + NextJob) | Joinable);      // closed and empty until here: nobody else writes
             for (var i = 0; i < _wake.Length; i++)
             {
                 if (Interlocked.Exchange(ref _asleep[(i + 1) * Padding], 0) == 1)
@@ -79,8 +80,9 @@ public sealed class CpuStream : ComputeStream
             }
 
             slot.Drain(0);
+            Interlocked.And(ref _state, ~Joinable);
             var spinner = new SpinWait();
-            while (Volatile.Read(ref _running) != 0)
+            while ((Volatile.Read(ref _state) & Members) != 0)
             {
                 spinner.SpinOnce(-1);
             }
@@ -111,7 +113,6 @@ public sealed class CpuStream : ComputeStream
         lock (_gate)
         {
             _stopping = true;
-            Interlocked.Increment(ref _generation);
             foreach (var wake in _wake)
             {
                 wake.Release();
@@ -131,12 +132,12 @@ public sealed class CpuStream : ComputeStream
 
     private void Work(int worker)
     {
-        var seen = 0;
+        var done = 0L;
         ref var asleep = ref _asleep[worker * Padding];
-        while (true)
+        while (!_stopping)
         {
             var spins = 0;
-            while (Volatile.Read(ref _generation) == seen)
+            while (!Waits(Volatile.Read(ref _state), done))
             {
                 if (++spins < SpinsBeforeSleep)
                 {
@@ -145,7 +146,7 @@ public sealed class CpuStream : ComputeStream
                 }
 
                 Interlocked.Exchange(ref asleep, 1);
-                if (Volatile.Read(ref _generation) == seen)
+                if (!_stopping && !Waits(Volatile.Read(ref _state), done))
                 {
                     _wake[worker - 1].Wait();
                 }
@@ -155,17 +156,22 @@ public sealed class CpuStream : ComputeStream
                 }
 
                 spins = 0;
+                if (_stopping)
+                {
+                    return;
+                }
             }
 
-            seen++;
-            if (_stopping)
+            var state = Volatile.Read(ref _state);
+            if (Waits(state, done) && Interlocked.CompareExchange(ref _state, state + 1, state) == state)
             {
-                return;
+                done = state & ~(Joinable | Members);
+                _slot!.Drain(worker);
+                Interlocked.Decrement(ref _state);
             }
-
-            _slot!.Drain(worker);
-            Interlocked.Decrement(ref _running);
         }
+
+        static bool Waits(long state, long done) => (state & Joinable) != 0 && (state & ~(Joinable | Members)) != done;
     }
 
     /// <summary>The job in progress, behind one virtual call; one instance per job type and calling thread, made once.</summary>

@@ -1,6 +1,5 @@
 using System.CommandLine;
-using Z1Coder.Runtime;
-using Z1Coder.Trainer.Checkpoints;
+using System.Globalization;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Decode;
 using Z1Coder.Trainer.Model;
@@ -11,6 +10,8 @@ namespace Z1Coder.Trainer.Cli;
 /// <summary>z1 generate --model DIR PROMPT…</summary>
 internal static class GenerateCommand
 {
+    private const int MostSlots = 64;
+
     public static Command Create()
     {
         var model = new Option<string>("--model") { Description = "Hugging Face directory: config.json, safetensors, tokenizer.json", Required = true };
@@ -20,44 +21,57 @@ internal static class GenerateCommand
         var tokens = new Option<int>("--max-new-tokens") { Description = "longest completion", DefaultValueFactory = _ => 512 };
         var stops = new Option<string[]>("--stop") { Description = "a text that ends a completion (repeatable)", DefaultValueFactory = _ => [] };
         PlanCommand.Within(tokens, 1, 1_000_000);
+        var temperature = new Option<double>("--temperature") { Description = "0 takes the likeliest token every time; above, tokens are drawn", DefaultValueFactory = _ => 0 };
+        var topP = new Option<double>("--top-p") { Description = "draws from the likeliest tokens whose probabilities sum to this", DefaultValueFactory = _ => 1 };
+        var topK = new Option<int>("--top-k") { Description = "draws from this many likeliest tokens; 0 from all", DefaultValueFactory = _ => 0 };
+        var seed = new Option<ulong>("--seed") { Description = "decides what is drawn", DefaultValueFactory = _ => 0 };
+        var count = new Option<int>("--n") { Description = "completions of each prompt", DefaultValueFactory = _ => 1 };
+        Within(temperature, 0, 100, "from 0 to 100");
+        Within(topP, double.Epsilon, 1, "above 0 and at most 1");
+        PlanCommand.Within(topK, 0, int.MaxValue);
+        PlanCommand.Within(count, 1, 10_000);
         var dtype = new Option<string>("--dtype") { Description = "bf16 or fp32", DefaultValueFactory = _ => "bf16" };
         dtype.AcceptOnlyFromAmong("bf16", "fp32");
         var json = new Option<bool>("--json") { Description = "an object with prompt, text, tokens and finish reason of each" };
         var device = Devices.Option();
-        var command = new Command("generate", "Greedy completions with a KV cache.") { model, prompts, chat, alpaca, tokens, stops, dtype, device, json };
+        var command = new Command("generate", "Completions of prompts, many at once.")
+        {
+            model, prompts, chat, alpaca, tokens, stops, temperature, topP, topK, seed, count, dtype, device, json,
+        };
         command.SetAction(parsed =>
         {
             var directory = parsed.GetValue(model)!;
             var texts = parsed.GetValue(prompts) is { Length: > 0 } given ? given : [Console.In.ReadToEnd()];
             var (encoded, endTokens, tokenizer) = Encode(directory, texts, parsed.GetValue(chat), parsed.GetValue(alpaca));
             var options = new GenerateOptions(parsed.GetValue(tokens), endTokens, parsed.GetValue(stops)!);
+            var sampling = new Sampling((float)parsed.GetValue(temperature), (float)parsed.GetValue(topP), parsed.GetValue(topK), parsed.GetValue(seed));
+            var n = parsed.GetValue(count);
+            DecodeRequest[] requests = [.. encoded.SelectMany(prompt => Enumerable.Range(0, n).Select(
+                choice => new DecodeRequest { Prompt = prompt, Options = options, Sampling = sampling.OfChoice(choice) }))];
+            var vocabulary = Qwen2Config.Load(directory).VocabSize;
+            if (encoded.Max(p => p.Append(0).Max()) is var highest && highest >= vocabulary)
+            {
+                throw new InvalidInputException($"{directory}: the tokenizer gives id {highest}, the model has {vocabulary} vocabulary rows: they do not belong together");
+            }
+
             using var stream = Devices.Open(parsed.GetValue(device)!);
-            var completions = parsed.GetValue(dtype) == "fp32"
-                ? Generate<float>(stream, directory, encoded, options, tokenizer)
-                : Generate<BFloat16>(stream, directory, encoded, options, tokenizer);
-            Print(texts, completions, parsed.GetValue(json));
+            using var engine = DecodeEngine.Open(stream, directory, parsed.GetValue(dtype) == "fp32", tokenizer, new DecodeEngineOptions
+            {
+                Slots = Math.Min(MostSlots, requests.Length), Capacity = encoded.Max(p => p.Length) + options.MaxNewTokens + 1,
+            });
+            Print([.. texts.SelectMany(text => Enumerable.Repeat(text, n))], engine.Generate(requests), parsed.GetValue(json));
             return 0;
         });
         return command;
     }
 
-    /// <summary>Loads a model and completes the prompts.</summary>
-    public static Completion[] Generate<T>(ComputeStream stream, string directory, IReadOnlyList<int[]> prompts, GenerateOptions options, Tokenizer tokenizer)
-        where T : unmanaged
+    private static void Within(Option<double> option, double least, double most, string said) => option.Validators.Add(result =>
     {
-        const int MostSlots = 64;
-        using var weights = HfWeights.Open<T>(directory, stream);
-        var config = weights.Parameters.Config;
-        var highest = prompts.Max(p => p.Append(0).Max());
-        if (highest >= config.VocabSize)
+        if (result.Tokens.Count > 0 && double.TryParse(result.Tokens[0].Value, CultureInfo.InvariantCulture, out var value) && !(value >= least && value <= most))
         {
-            throw new InvalidInputException($"{directory}: the tokenizer gives id {highest}, the model has {config.VocabSize} vocabulary rows: they do not belong together");
+            result.AddError($"{option.Name} {result.Tokens[0].Value}: must be {said}");
         }
-
-        var capacity = prompts.Max(p => p.Length) + options.MaxNewTokens + 1;
-        using var generator = new Generator<T>(stream, new Qwen2<T>(weights), tokenizer, Math.Min(MostSlots, prompts.Count), capacity);
-        return generator.Generate(prompts, options);
-    }
+    });
 
     private static (int[][] Prompts, IReadOnlyList<int> EndTokens, Tokenizer Tokenizer) Encode(string directory, string[] texts, bool chat, bool alpaca)
     {

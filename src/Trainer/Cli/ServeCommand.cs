@@ -1,8 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Net;
-using Z1Coder.Runtime;
-using Z1Coder.Trainer.Checkpoints;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Decode;
 using Z1Coder.Trainer.Serve;
@@ -31,6 +29,7 @@ internal static class ServeCommand
         var key = new Option<string?>("--api-key-env") { Description = "environment variable that holds the key that callers must send" };
         var slots = Whole("--slots", "sequences decoded at once", 16, 1, 4096);
         var context = Whole("--context", "longest sequence, prompt and answer, tokens; at most the model's own", 4096, 2, 10_000_000);
+        var cache = Whole("--cache-tokens", "tokens that the cache holds, of all sequences; 0 gives every slot a whole context", 0, 0, int.MaxValue);
         var queue = Whole("--queue", "sequences that may wait for a slot; beyond it, 429", 256, 0, 1_000_000);
         var requests = Whole("--max-requests", "requests in flight; beyond it, 429", defaults.MaxRequests, 1, 1_000_000);
         var choices = Whole("--max-n", "completions of one prompt", defaults.MaxChoices, 1, 4096);
@@ -42,7 +41,7 @@ internal static class ServeCommand
         var device = Devices.Option();
         var command = new Command("serve", "An OpenAI-compatible server of a model: /v1/chat/completions, /v1/completions, /v1/models, /health, /metrics.")
         {
-            model, name, host, port, portFile, key, slots, context, queue, requests, choices, body, timeout, grace, dtype, device,
+            model, name, host, port, portFile, key, slots, context, cache, queue, requests, choices, body, timeout, grace, dtype, device,
         };
         command.SetAction(parsed =>
         {
@@ -57,9 +56,15 @@ internal static class ServeCommand
             };
             var served = ServeModel.Load(directory, parsed.GetValue(name));
             using var stream = Devices.Open(parsed.GetValue(device)!);
-            using DecodeEngine engine = parsed.GetValue(dtype) == "fp32"
-                ? new SlotEngine<float>(stream, directory, served.Tokenizer, parsed.GetValue(slots), parsed.GetValue(context))
-                : new SlotEngine<BFloat16>(stream, directory, served.Tokenizer, parsed.GetValue(slots), parsed.GetValue(context));
+            using var engine = DecodeEngine.Open(stream, directory, parsed.GetValue(dtype) == "fp32", served.Tokenizer, new DecodeEngineOptions
+            {
+                Slots = parsed.GetValue(slots), Capacity = parsed.GetValue(context), CacheTokens = parsed.GetValue(cache),
+            });
+            if (parsed.GetValue(cache) is > 0 and var held && held < engine.Capacity)
+            {
+                return Cli.Fail($"--cache-tokens {held}: one sequence may take {engine.Capacity}; give the cache at least as many, or lower --context");
+            }
+
             return RunAsync(served, engine, options, parsed.GetValue(portFile), signal).GetAwaiter().GetResult();
         });
         return command;

@@ -9,6 +9,9 @@ internal sealed class Sampler<T> : IDisposable
     where T : unmanaged
 {
     private readonly Arena _arena;
+    private readonly float[] _temperatures, _topPs;
+    private readonly int[] _topKs, _counters;
+    private readonly ulong[] _seeds;
     private readonly Tensor<float> _temperature, _topP;
     private readonly Tensor<int> _topK, _counter, _token;
     private readonly Tensor<ulong> _seed;
@@ -20,6 +23,7 @@ internal sealed class Sampler<T> : IDisposable
         (_temperature, _topP, _topK) = (_arena.Declare<float>(rows), _arena.Declare<float>(rows), _arena.Declare<int>(rows));
         (_seed, _counter, _token) = (_arena.Declare<ulong>(rows), _arena.Declare<int>(rows), _arena.Declare<int>(rows));
         _arena.Allocate();
+        (_temperatures, _topPs, _topKs, _seeds, _counters) = (new float[rows], new float[rows], new int[rows], new ulong[rows], new int[rows]);
     }
 
     /// <summary>Draws one token per row.</summary>
@@ -30,18 +34,17 @@ internal sealed class Sampler<T> : IDisposable
     public void Draw(ComputeStream stream, Tensor<T> logits, ReadOnlySpan<(Sampling Sampling, int Counter)> rules, Span<int> tokens)
     {
         var rows = rules.Length;
-        var (temperature, topP, topK, seed, counter) = (new float[rows], new float[rows], new int[rows], new ulong[rows], new int[rows]);
         for (var r = 0; r < rows; r++)
         {
-            ((temperature[r], topP[r], topK[r], seed[r]), counter[r]) = rules[r];
+            ((_temperatures[r], _topPs[r], _topKs[r], _seeds[r]), _counters[r]) = rules[r];
         }
 
-        Sample.CheckRules(temperature, topP, topK);
-        TensorCopy.Upload<float>(stream, temperature, _temperature.Prefix(rows));
-        TensorCopy.Upload<float>(stream, topP, _topP.Prefix(rows));
-        TensorCopy.Upload<int>(stream, topK, _topK.Prefix(rows));
-        TensorCopy.Upload<ulong>(stream, seed, _seed.Prefix(rows));
-        TensorCopy.Upload<int>(stream, counter, _counter.Prefix(rows));
+        Sample.CheckRules(_temperatures.AsSpan(0, rows), _topPs.AsSpan(0, rows), _topKs.AsSpan(0, rows));
+        Upload(stream, _temperatures, _temperature, rows);
+        Upload(stream, _topPs, _topP, rows);
+        Upload(stream, _topKs, _topK, rows);
+        Upload(stream, _seeds, _seed, rows);
+        Upload(stream, _counters, _counter, rows);
         var token = _token.Prefix(rows);
         Sample.Forward(
             stream, logits, _temperature.Prefix(rows), _topP.Prefix(rows), _topK.Prefix(rows), _seed.Prefix(rows), _counter.Prefix(rows), token);
@@ -50,4 +53,7 @@ internal sealed class Sampler<T> : IDisposable
 
     /// <inheritdoc/>
     public void Dispose() => _arena.Dispose();
+
+    private static void Upload<V>(ComputeStream stream, V[] values, Tensor<V> to, int rows)
+        where V : unmanaged => TensorCopy.Upload<V>(stream, values.AsSpan(0, rows), to.Prefix(rows));
 }

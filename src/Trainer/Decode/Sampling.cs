@@ -1,3 +1,5 @@
+using Z1Coder.Trainer.Data;
+
 namespace Z1Coder.Trainer.Decode;
 
 /// <summary>
@@ -12,4 +14,7 @@ public readonly record struct Sampling(float Temperature, float TopP, int TopK, 
 {
     /// <summary>The largest logit every time.</summary>
     public static Sampling Greedy { get; } = new(0, 1, 0, 0);
+
+    /// <summary>The rule of one of several completions of a prompt: the first keeps the seed, each other has one mixed with its number.</summary>
+    public Sampling OfChoice(int choice) => choice == 0 ? this : this with { Seed = SplitMix64.Mix(Seed + ((ulong)choice * SplitMix64.Step)) };
 }

@@ -67,7 +67,7 @@ public sealed class EngineLoop : IDisposable
                 _engine.Submit(new DecodeRequest
                 {
                     Prompt = request.Prompts[submitted / request.Choices], Options = request.Options,
-                    Sampling = request.Sampling with { Seed = request.SeedOf(choice) }, Cancellation = group.Cancellation,
+                    Sampling = request.Sampling.OfChoice(choice), Cancellation = group.Cancellation,
                     Updated = Watch(group, submitted),
                 });
             }

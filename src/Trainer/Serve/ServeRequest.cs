@@ -1,4 +1,3 @@
-using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Decode;
 
 namespace Z1Coder.Trainer.Serve;
@@ -8,13 +7,8 @@ namespace Z1Coder.Trainer.Serve;
 /// <param name="Prompts">token ids; one prompt for chat</param>
 /// <param name="Choices">completions of each prompt</param>
 /// <param name="Options">limits and ends</param>
-/// <param name="Sampling">of the first choice; see <see cref="SeedOf"/></param>
+/// <param name="Sampling">of the first choice; see <see cref="Sampling.OfChoice"/></param>
 /// <param name="Stream">events instead of one body</param>
 /// <param name="IncludeUsage">a last event with token counts</param>
 public sealed record ServeRequest(
-    bool IsChat, IReadOnlyList<int[]> Prompts, int Choices, GenerateOptions Options, Sampling Sampling, bool Stream, bool IncludeUsage)
-{
-    /// <summary>The seed of a choice: the request's for the first, mixed with the choice's number for others. It does not depend on which
-    /// prompt of several it completes.</summary>
-    public ulong SeedOf(int choice) => choice == 0 ? Sampling.Seed : SplitMix64.Mix(Sampling.Seed + ((ulong)choice * SplitMix64.Step));
-}
+    bool IsChat, IReadOnlyList<int[]> Prompts, int Choices, GenerateOptions Options, Sampling Sampling, bool Stream, bool IncludeUsage);

@@ -38,9 +38,11 @@ public static class PassAt1
         where T : unmanaged
     {
         var prompts = tasks.Select(t => codec.Prompt(t.Prompt)).ToArray();
-        using var generator = new Generator<T>(
-            stream, model, codec.Tokenizer, Math.Min(Slots, tasks.Count), prompts.Max(p => p.Length) + maxNewTokens + 1);
-        var completions = generator.Generate(prompts, new GenerateOptions(maxNewTokens, [codec.EndToken], []), finished: null, stop);
+        using var engine = new PagedEngine<T>(stream, model, codec.Tokenizer, new DecodeEngineOptions
+        {
+            Slots = Math.Min(Slots, tasks.Count), Capacity = prompts.Max(p => p.Length) + maxNewTokens + 1,
+        });
+        var completions = engine.Generate(prompts, new GenerateOptions(maxNewTokens, [codec.EndToken], []), finished: null, stop);
         var samples = tasks.Select((task, i) => new Sample(task.TaskId, CodeExtractor.Extract(completions[i].Text, entryPoint: task.EntryPoint))).ToList();
         var summary = Grader.EvaluateAsync(tasks, samples, new EvaluationOptions { Sandbox = sandbox, K = [1] }, stop)
             .GetAwaiter().GetResult();

@@ -19,6 +19,8 @@ public sealed class BadInputTests
         Z1.Run("generate", "--model", "m", "--dtype", "fp16", "x").WasMisused("fp16");
         Z1.Run("generate", "--model", "m", "--max-new-tokens", "0", "x").WasMisused("--max-new-tokens 0");
         Z1.Run("generate", "--model", "m", "--max-new-tokens", "many", "x").WasMisused("many");
+        Z1.Run("generate", "--model", "m", "--temperature", "-1", "x").WasMisused("--temperature -1: must be from 0");
+        Z1.Run("generate", "--model", "m", "--top-p", "0", "x").WasMisused("--top-p 0: must be above 0");
     }
 
     [Fact]

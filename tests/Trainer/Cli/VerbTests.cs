@@ -56,9 +56,15 @@ public sealed class VerbTests
         var cut = Z1.Run("generate", "--model", model, "--max-new-tokens", "20", "--json", "--stop", stop, prompts[0]).Json().GetProperty("completions")[0];
         Assert.Equal("stop", cut.GetProperty("finish").GetString());
         Assert.Equal(text[..text.IndexOf(stop, StringComparison.Ordinal)], cut.GetProperty("text").GetString());
+        string[] draw = ["generate", "--model", model, "--max-new-tokens", "20", "--json", "--temperature", "1.5", "--top-k", "40", "--seed", "7", "--n", "3"];
+        var drawn = Z1.Run([.. draw, .. prompts]).Json().GetProperty("completions");
+        var texts = Enumerable.Range(0, 3).Select(i => drawn[3 + i].GetRawText()).ToList();
+        Assert.Equal(9, drawn.GetArrayLength());
+        Assert.Equal(3, texts.Distinct().Count());
+        Assert.Equal(texts, Z1.Run([.. draw, prompts[1]]).Json().GetProperty("completions").EnumerateArray().Select(c => c.GetRawText()));
         Z1.Run("generate", "--model", model, "--chat", "--max-new-tokens", "3", "hello").Succeeded();
         Z1.Run("generate", "--model", model, "--alpaca", "--max-new-tokens", "3", "hello").Succeeded();
-        Z1.Run("generate", "--model", model, "").FailedWith("prompt 0 has 0 tokens");
+        Z1.Run("generate", "--model", model, "").FailedWith("prompt 0", "0 tokens");
         Z1.Run("generate", "--model", model, string.Concat(Enumerable.Repeat("zqx ", 200))).FailedWith("context");
     }
 

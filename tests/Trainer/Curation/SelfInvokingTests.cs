@@ -9,6 +9,7 @@ using Z1Coder.Trainer.Evaluate;
 namespace Z1Coder.Tests.Trainer.Curation;
 
 /// <summary>What running proves about a self-invoking problem, and the verb from record to record.</summary>
+[Collection("sandbox")]
 public sealed class SelfInvokingTests : IDisposable
 {
     private const string Solution = "def double(x):\n    return 2 * x\n";

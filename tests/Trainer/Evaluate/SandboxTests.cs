@@ -635,7 +635,7 @@ public sealed class SandboxTests(ITestOutputHelper output)
     /// </summary>
     private static int Left()
     {
-        var all = Marked(SandboxHost.Label);
+        var all = Marked(SandboxHost.Label + "\0");      // with the end of the argument: process 12 is not process 123
         var servers = all.Where(p => Read(p + "/comm") == "z1-server\n").ToList();
         var above = servers.Select(p => "/proc/" + Read(p + "/stat").Split(' ')[3]).ToHashSet(StringComparer.Ordinal);
         return all.Count(p => !servers.Contains(p) && !above.Contains(p));

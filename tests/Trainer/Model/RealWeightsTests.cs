@@ -73,10 +73,11 @@ public sealed class RealWeightsTests
         using var weights = Llama2C(Path.Combine(directory, "aidreams260K.bin"));
         var config = weights.Parameters.Config;
         using var model = new Session<float>(weights, config.MaxPositionEmbeddings);
-        using var generator = new Generator<float>(model.Stream, new Qwen2<float>(weights), null, slots: 3, config.MaxPositionEmbeddings);
+        using var engine = new PagedEngine<float>(
+            model.Stream, new Qwen2<float>(weights), null, new DecodeEngineOptions { Slots = 3, Capacity = config.MaxPositionEmbeddings });
         var goldens = Json(directory);
         var longest = goldens.Max(g => g.GetProperty("greedy_ids").GetArrayLength());
-        var completions = generator.Generate(
+        var completions = engine.Generate(
             [.. goldens.Select(g => Ints(g, "prompt_ids"))], new GenerateOptions(longest, [], []), null,
             TestContext.Current.CancellationToken);
         for (var i = 0; i < goldens.Count; i++)
@@ -165,8 +166,7 @@ public sealed class RealWeightsTests
         where T : unmanaged
     {
         private readonly Activations<T> _activations;
-        private readonly DecodeActivations<T> _decode;
-        private readonly KvCache<T> _cache;
+        private readonly PassSession<T> _passes;
         private readonly Qwen2<T> _model;
 
         public Session(ParameterSet<T> weights, int tokens)
@@ -174,8 +174,7 @@ public sealed class RealWeightsTests
             _model = new Qwen2<T>(weights);
             _activations = new Activations<T>(_model.Config, tokens, 8, Recompute.None, Stream, training: false);
             _activations.Allocate();
-            _decode = new DecodeActivations<T>(_model.Config, tokens, 1, tokens, Stream);
-            _cache = new KvCache<T>(_model.Config, 1, tokens, Stream);
+            _passes = new PassSession<T>(Stream, _model, 1, tokens, promptRows: tokens);
         }
 
         public CpuStream Stream { get; } = new(2);
@@ -192,12 +191,11 @@ public sealed class RealWeightsTests
         public List<float[]> TeacherForced(int[] ids, int prompt)
         {
             var rows = new List<float[]>();
-            _model.Prefill(Stream, _decode, _cache, ids.AsSpan(0, prompt), [prompt], [0]);
-            rows.Add(GoldenModel<T>.Floats(_decode.Logits));
+            _passes.Restart(0);
+            rows.Add(_passes.Pass(prompt: true, (0, ids[..prompt]))[0]);
             for (var t = prompt; t < ids.Length; t++)
             {
-                _model.Decode(Stream, _decode, _cache, [ids[t]], [t], [0]);
-                rows.Add(GoldenModel<T>.Floats(_decode.Logits));
+                rows.Add(_passes.Pass(prompt: false, (0, [ids[t]]))[0]);
             }
 
             return rows;
@@ -206,8 +204,7 @@ public sealed class RealWeightsTests
         public void Dispose()
         {
             _activations.Dispose();
-            _decode.Dispose();
-            _cache.Dispose();
+            _passes.Dispose();
             Stream.Dispose();
         }
     }

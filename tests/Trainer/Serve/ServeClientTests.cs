@@ -22,7 +22,7 @@ public sealed class ServeClientTests : IAsyncLifetime
     public async ValueTask InitializeAsync()
     {
         var model = ServeModel.Load(_served.Directory, "m");
-        _engine = new SlotEngine<float>(_stream, _served.Directory, model.Tokenizer, 4, 128);
+        _engine = DecodeEngine.Open(_stream, _served.Directory, floats: true, model.Tokenizer, new DecodeEngineOptions { Slots = 4, Capacity = 128 });
         _server = await ModelServer.StartAsync(model, _engine, new ServeOptions { Key = "key" });
     }
 

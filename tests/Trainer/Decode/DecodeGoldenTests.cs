@@ -15,7 +15,7 @@ namespace Z1Coder.Tests.Trainer.Decode;
 /// Greedy decoding against transformers, token for token. Two correct float32 runs may part only where the two best logits are nearly
 /// equal: each logit of ours and of theirs errs by a few times e (PyTorch's float32 to float64), so a margin above 8 · e must not flip.
 /// </summary>
-public sealed class GeneratorGoldenTests
+public sealed class DecodeGoldenTests
 {
     private const double Flip = 8;
 
@@ -166,9 +166,10 @@ public sealed class GeneratorGoldenTests
 
         public Completion[] Generate(List<int[]> prompts, int slots, int[]? ends = null, List<int>? finished = null)
         {
-            using var generator = new Generator<T>(slots > 2 ? Model.Stream : Alone, Model.Model, null, slots, Longest + 1);
+            using var engine = new PagedEngine<T>(
+                slots > 2 ? Model.Stream : Alone, Model.Model, null, new DecodeEngineOptions { Slots = slots, Capacity = Longest + 1 });
             var options = new GenerateOptions(Limit, ends ?? [], []);
-            return generator.Generate(prompts, options, (index, _) => finished?.Add(index), TestContext.Current.CancellationToken);
+            return engine.Generate(prompts, options, (index, _) => finished?.Add(index), TestContext.Current.CancellationToken);
         }
 
         public void Forward(int[] sequence)

@@ -3,20 +3,17 @@ using Z1Coder.Trainer.Tokens;
 
 namespace Z1Coder.Trainer.Decode;
 
-/// <summary>A sequence under way in a slot of a <see cref="Model.KvCache{T}"/>: its tokens, its text, and when it ends.</summary>
+/// <summary>A sequence under way: its tokens, its text, and when it ends.</summary>
 /// <param name="options">limits and ends</param>
-/// <param name="slot">of the cache</param>
-/// <param name="length">tokens of the prompt</param>
+/// <param name="length">tokens in the cache at first</param>
 /// <param name="tokenizer">null gives no text, and no stop string then ends it</param>
-internal class SlotSequence(GenerateOptions options, int slot, int length, Tokenizer? tokenizer)
+internal class DecodeSequence(GenerateOptions options, int length, Tokenizer? tokenizer)
 {
     private readonly TokenStream? _stream = tokenizer is null ? null : new TokenStream(tokenizer);
     private readonly StringBuilder _text = new();
     private int _taken;
 
-    public int Slot => slot;
-
-    /// <summary>Tokens in the cache.</summary>
+    /// <summary>Tokens of prompt and answer whose keys and values are in the cache.</summary>
     public int Length { get; set; } = length;
 
     /// <summary>New tokens, the end token not included.</summary>
@@ -29,7 +26,7 @@ internal class SlotSequence(GenerateOptions options, int slot, int length, Token
 
     /// <summary>Takes the next token.</summary>
     /// <param name="token">an id of the model</param>
-    /// <param name="capacity">tokens that a slot holds</param>
+    /// <param name="capacity">longest sequence</param>
     public void Accept(int token, int capacity)
     {
         if (options.EndTokens.Contains(token))

@@ -6,7 +6,7 @@ using Z1Coder.Trainer.Tokens;
 namespace Z1Coder.Tests.Trainer.Decode;
 
 /// <summary>What a sequence tells as it grows, one byte a token, and what decides its draws.</summary>
-public sealed class SlotSequenceTests
+public sealed class DecodeSequenceTests
 {
     private static readonly Tokenizer s_tokenizer = TokenizerTrainer.Train(["x"], 257, ["<|end|>"]);
 
@@ -21,7 +21,7 @@ public sealed class SlotSequenceTests
     public void Text_that_a_stop_string_may_take_back_is_held(string written, string stops, string told)
     {
         var tokens = s_tokenizer.Encode(written);
-        var sequence = new SlotSequence(new GenerateOptions(tokens.Length, [], stops.Split(' ', StringSplitOptions.RemoveEmptyEntries)), 0, 1, s_tokenizer);
+        var sequence = new DecodeSequence(new GenerateOptions(tokens.Length, [], stops.Split(' ', StringSplitOptions.RemoveEmptyEntries)), 1, s_tokenizer);
         var pieces = new List<string>();
         foreach (var token in tokens)
         {
