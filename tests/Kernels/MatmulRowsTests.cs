@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics.X86;
 using Xunit;
 using Z1Coder.Kernels;
 using Z1Coder.Runtime;
@@ -18,6 +19,10 @@ public sealed class MatmulRowsTests : IDisposable
     // hidden, heads, intermediate, vocabulary of nano, mini and 0.5B; two key/value heads of 64 each
     private static readonly (int Hidden, int Heads, int Intermediate, int Vocabulary)[] s_models =
         [(256, 4, 688, 8192), (512, 8, 1408, 32000), (896, 14, 4864, 151936)];
+
+    // Where the processor has no fused multiply-add the managed code calls a function for each: the layers of all three models would take minutes.
+    // These are nano's layers, and what its shapes lack: one tile of rows, whole slivers of columns, whole blocks of K, a K that four do not divide.
+    private static readonly (int N, int K)[] s_withoutFma = [(512, 256), (256, 256), (1376, 256), (256, 688), (96, 896), (96, 512), (280, 17)];
 
     private readonly KernelBench _bench = new();
 
@@ -90,21 +95,36 @@ public sealed class MatmulRowsTests : IDisposable
         }
 
         Matmul.Backend = backend;
-        foreach (var (hidden, heads, intermediate, vocabulary) in s_models)
+        foreach (var (n, k) in backend == MatmulBackend.Managed && !Fma.IsSupported ? s_withoutFma : Layers(backend))
         {
-            var (all, columns) = ((heads + 4) * 64, heads * 64);
-            foreach (var (n, k) in new[] { (all, hidden), (hidden, columns), (2 * intermediate, hidden), (hidden, intermediate), (vocabulary, hidden) })
-            {
-                // LM heads always take ForwardRows. That of 0.5B does not fit beside other tests, and on narrow instruction sets the managed
-                // code would take minutes for them.
-                if ((long)n * k > 20_000_000 || (n == vocabulary && backend == MatmulBackend.Managed))
-                {
-                    continue;
-                }
+            AnyPlace<float>(n, k);
+            AnyPlace<BFloat16>(n, k);
+        }
+    }
 
-                AnyPlace<float>(n, k);
-                AnyPlace<BFloat16>(n, k);
-            }
+    /// <summary>
+    /// Which bits a row gets may depend on the tile of rows and the sliver that it is in, on the sliver's last columns and on the blocks of K:
+    /// <see cref="s_withoutFma"/> has them all.
+    /// </summary>
+    [Fact]
+    public void The_shapes_for_processors_without_fma_have_every_tile_and_tail()
+    {
+        Assert.Equal([1, 2, 3], s_withoutFma.Select(s => TilesOfRows(s.N, s.K)).Distinct().Order());
+        Assert.Equal([1, 2, 3], Layers(MatmulBackend.Managed).Select(s => TilesOfRows(s.N, s.K)).Distinct().Order());
+        foreach (var columns in new[] { 24, 32 })                  // of a sliver
+        {
+            Assert.Empty(Layers(MatmulBackend.Managed).Select(s => s.N % columns).Except(s_withoutFma.Select(s => s.N % columns)));
+        }
+
+        Assert.Contains(s_withoutFma, s => s.K < 256);             // less than one block of K, one, and several with and without a rest
+        Assert.Contains(s_withoutFma, s => s.K == 256);
+        Assert.Contains(s_withoutFma, s => s.K > 256 && s.K % 256 == 0);
+        Assert.Contains(s_withoutFma, s => s.K > 512 && s.K % 256 != 0);
+
+        static int TilesOfRows(int n, int k)
+        {
+            var tiling = ManagedGemm.TilingOf(PrefillRows, n, k);
+            return Enumerable.Range(0, tiling.Count).Select(i => tiling[i].Row).Distinct().Count();
         }
     }
 
@@ -113,6 +133,19 @@ public sealed class MatmulRowsTests : IDisposable
         Matmul.Backend = MatmulBackend.Auto;
         _bench.Dispose();
     }
+
+    /// <summary>The linear layers of the models. LM heads always take ForwardRows; that of 0.5B does not fit beside other tests, and the managed
+    /// code leaves out the other two as well.</summary>
+    private static IEnumerable<(int N, int K)> Layers(MatmulBackend backend) =>
+        from model in s_models
+        let columns = model.Heads * 64
+        from shape in new[]
+        {
+            (columns + 256, model.Hidden), (model.Hidden, columns), (2 * model.Intermediate, model.Hidden), (model.Hidden, model.Intermediate),
+            (model.Vocabulary, model.Hidden),
+        }
+        where (long)shape.Item1 * shape.Item2 <= 20_000_000 && (shape.Item1 != model.Vocabulary || backend != MatmulBackend.Managed)
+        select shape;
 
     private static ReadOnlySpan<byte> Bits<T>(Tensor<T> tensor)
         where T : unmanaged => MemoryMarshal.AsBytes(tensor.Span);

@@ -69,11 +69,11 @@ public sealed class CheckpointCrashTests
     /// <summary>Two ranks with steps 10 and 20 behind them save step 30 and die, both or one, at every operation there is.</summary>
     private static void Ranks(string crash, int seed, bool asynchronous, int? victim)
     {
-        var expected = Bits(Undisturbed(30));
-        var before = Bits(Undisturbed(20));
+        var (start, expected, afterwards) = (Undisturbed(20), Bits(Undisturbed(30)), Bits(Undisturbed(40)));
+        var before = Bits(start);
         for (var k = 0; ; k++)
         {
-            var disk = Undisturbed(20);
+            var disk = start.Copy();
             var disks = new[] { new FailingDisk(disk), new FailingDisk(disk) };
             if (victim is { } rank)
             {
@@ -93,7 +93,7 @@ public sealed class CheckpointCrashTests
             new CheckpointStore(Run, 2, null, disk).RemoveLeftovers();
             Assert.Equal(found, Bits(disk));
             Assert.All(TwoRanks([new(disk), new(disk)], 40, asynchronous), r => Assert.Null(r.Thrown));
-            Assert.Equal(Bits(Undisturbed(40)), Bits(disk));
+            Assert.Equal(afterwards, Bits(disk));
             Assert.True(new CheckpointStore(Run, 2, null, disk).Steps.Count <= 2);
             if (finished)
             {

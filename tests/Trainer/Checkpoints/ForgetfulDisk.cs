@@ -11,7 +11,7 @@ public sealed class PlugPulledException() : Exception("the plug is pulled");
 /// </summary>
 internal sealed class ForgetfulDisk : ICheckpointFiles
 {
-    private readonly Folder _root = new();
+    private Folder _root = new();
     private readonly Lock _lock = new();
 
     /// <summary>Operations until the plug is pulled; negative: never.</summary>
@@ -31,6 +31,15 @@ internal sealed class ForgetfulDisk : ICheckpointFiles
 
     /// <summary>When set, creating and writing fail like a full disk.</summary>
     public bool Full { get; set; }
+
+    /// <summary>Another disk with the same files, and the same of them flushed.</summary>
+    public ForgetfulDisk Copy()
+    {
+        lock (_lock)
+        {
+            return new() { _root = _root.Copy([]), LiesAboutFiles = LiesAboutFiles, LiesAboutFolders = LiesAboutFolders };
+        }
+    }
 
     /// <summary>What the next process finds. A killed process loses nothing; a power cut loses what was not flushed: all of it, or some.</summary>
     public void Restart(Random? powerCut, bool loseAll)
@@ -248,7 +257,7 @@ internal sealed class ForgetfulDisk : ICheckpointFiles
     /// <summary>The names at the last flush and after each change since: a power cut leaves one of these states.</summary>
     private sealed class Folder
     {
-        private readonly List<Dictionary<string, object>> _history = [[]];
+        private List<Dictionary<string, object>> _history = [[]];
 
         public Dictionary<string, object> Now => _history[^1];
 
@@ -262,6 +271,14 @@ internal sealed class ForgetfulDisk : ICheckpointFiles
         }
 
         public void Flush() => _history.RemoveRange(0, _history.Count - 1);
+
+        /// <summary>A file or folder that stands in several states, or under several names, is one in the copy as well.</summary>
+        public Folder Copy(Dictionary<object, object> copies) => new()
+        {
+            _history = [.. _history.Select(state => state.ToDictionary(e => e.Key, e => copies.TryGetValue(e.Value, out var copy)
+                ? copy
+                : copies[e.Value] = e.Value is Data data ? new Data { Now = [.. data.Now], Flushed = [.. data.Flushed] } : ((Folder)e.Value).Copy(copies)))],
+        };
 
         public void GoBack(int state)
         {

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Json;
 using FsCheck;
@@ -241,10 +242,11 @@ public sealed class SafetensorsFileTests : IDisposable
         }
 
         var whole = GC.AllocateUninitializedArray<BFloat16>((int)Elements);
-        whole.AsSpan().Fill((BFloat16)float.NaN);
+        var bits = MemoryMarshal.Cast<BFloat16, ushort>(whole.AsSpan());
+        bits.Fill(0x7FFF);                     // a NaN; as integers, because the runtime fills and scans those many at a time
         file.Read("big", whole);
         Assert.Equal([1f, 2f, 3f], whole[^3..].Select(v => (float)v));
-        Assert.Equal(-1, whole.AsSpan(0, whole.Length - 3).IndexOfAnyExcept(default(BFloat16)));
+        Assert.Equal(-1, bits[..^3].IndexOfAnyExcept((ushort)0));
     }
 
     [Fact]

@@ -105,7 +105,7 @@ public sealed class ResumeTests
     {
         using var tiny = new TinyRun();
         tiny.KeepOneStage(3);
-        Tasks.Write(tiny["tasks.jsonl"], 16);
+        Tasks.Write(tiny["tasks.jsonl"], 8);
         string[] set = ["--set", $"eval.tasks={tiny["tasks.jsonl"]}", "--set", "eval.pass_every=2", "--set", "eval.max_new_tokens=64"];
         var whole = Z1.Run(tiny.Train("whole", set));
         if (whole.Error.Contains("bubblewrap", StringComparison.Ordinal))

@@ -6,7 +6,7 @@ namespace Z1Coder.Tests.Trainer.Launch;
 
 /// <summary>Two ranks of which one or all are killed, held or told to stop: the others end by themselves and say why, and the run goes on to the
 /// same bits.</summary>
-[Collection("alone")]
+[Collection("launch")]
 public sealed class FailureTests(RankedRun run) : IClassFixture<RankedRun>
 {
     private const int Seconds = 6;                             // of the time-out: a busy machine may take some of them for a step

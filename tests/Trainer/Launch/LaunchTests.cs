@@ -6,7 +6,7 @@ using Z1Coder.Tests.Trainer.Cli;
 namespace Z1Coder.Tests.Trainer.Launch;
 
 /// <summary>Ranks that are processes, started as operators start them: the same numbers whoever starts them and whatever carries them.</summary>
-[Collection("alone")]
+[Collection("launch")]
 public sealed class LaunchTests(RankedRun run) : IClassFixture<RankedRun>
 {
     private static readonly (string, string)[] s_mpiAsRoot = [("OMPI_ALLOW_RUN_AS_ROOT", "1"), ("OMPI_ALLOW_RUN_AS_ROOT_CONFIRM", "1")];

@@ -5,7 +5,7 @@ using Z1Coder.Tests.Trainer.Cli;
 namespace Z1Coder.Tests.Trainer.Launch;
 
 /// <summary>deploy/slurm/train.sbatch as it is, on a real Slurm of one node.</summary>
-[Collection("alone")]
+[Collection("launch")]
 public sealed class SlurmTests
 {
     [Fact]

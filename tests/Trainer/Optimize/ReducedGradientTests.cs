@@ -66,7 +66,7 @@ public sealed class ReducedGradientTests
                 }
             }
         });
-        Assert.All(seen, block => Assert.All(block, Assert.True));       // every element of every block is on some rank
+        Assert.All(seen, block => Assert.True(Array.IndexOf(block, false) < 0));  // every element of every block is on some rank
 
         if (perMicroBatch)
         {
@@ -76,7 +76,10 @@ public sealed class ReducedGradientTests
             {
                 for (var i = 0; i < exact[b].Length; i++)
                 {
-                    Assert.True(Math.Abs(expected[b][i] - exact[b][i]) <= 1.01 * bound * absolute[b][i], $"block {b}[{i}]: {expected[b][i]} against {exact[b][i]}");
+                    if (!(Math.Abs(expected[b][i] - exact[b][i]) <= 1.01 * bound * absolute[b][i]))
+                    {
+                        Assert.Fail($"block {b}[{i}]: {expected[b][i]} against {exact[b][i]}");
+                    }
                 }
             }
         }

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Z1Coder.Runtime;
 using Z1Coder.Trainer.Batches;
 using Z1Coder.Trainer.Checkpoints;
@@ -97,23 +98,13 @@ internal sealed class RankBench<T> : IDisposable
         }
     }
 
-    /// <summary>Bits of this rank's master and moments, by role, parameter and element.</summary>
-    public Dictionary<(string Role, string Parameter, long Element), int> Bits()
-    {
-        var bits = new Dictionary<(string, string, long), int>();
-        foreach (var (role, set) in new[] { ("master", Optimizer.Master), ("m", Optimizer.FirstMoments), ("v", Optimizer.SecondMoments) })
-        {
-            foreach (var (parameter, start, tensor) in set.ByName)
-            {
-                for (var i = 0; i < tensor.Count; i++)
-                {
-                    bits.Add((role, parameter.Name, start + i), BitConverter.SingleToInt32Bits(tensor.Span[i]));
-                }
-            }
-        }
-
-        return bits;
-    }
+    /// <summary>Bits of this rank's master and moments: a run of elements of each parameter, of how many in all.</summary>
+    public List<(string Role, string Parameter, long Start, long Count, int[] Bits)> Bits() =>
+    [
+        .. from role in new[] { ("master", Optimizer.Master), ("m", Optimizer.FirstMoments), ("v", Optimizer.SecondMoments) }
+           from held in role.Item2.ByName
+           select (role.Item1, held.Parameter.Name, (long)held.Item2, (long)held.Parameter.Shape.Count, MemoryMarshal.Cast<float, int>(held.Item3.Span).ToArray()),
+    ];
 
     public void Dispose()
     {
