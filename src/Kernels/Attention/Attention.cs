@@ -103,7 +103,7 @@ public static partial class Attention
     /// <param name="stream">where it runs</param>
     /// <param name="qkv">[T, (N + 2K) · H], positions already rotated into k</param>
     /// <param name="pages">[T], page of each row, 0 .. pages − 1</param>
-    /// <param name="offsets">[T], place of each row in its page, 0 .. pageTokens − 1; no two rows may name the same place of the same page</param>
+    /// <param name="offsets">[T], place of each row in its page, 0 .. pageTokens − 1; no two rows may have the same place</param>
     /// <param name="kPages">[pages, pageTokens, K · H]</param>
     /// <param name="vPages">[pages, pageTokens, K · H]</param>
     /// <param name="heads">N</param>
