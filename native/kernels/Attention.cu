@@ -1,10 +1,8 @@
-// Causal attention over packed sequences. Letters: T tokens, N query heads, K key/value heads, H head dim, G = N/K, B
-// decoded rows.
+// Causal attention over packed sequences. Letters: T tokens, N query heads, K key/value heads, H head dim, G = N/K.
 //   forward   s_ij = q_i·k_j / √H, o_i = Σ_{j≤i} p_ij v_j, p_ij = exp(s_ij − lse_i), lse_i = log Σ_{j≤i} exp(s_ij)
 //   backward  dv_j = Σ p_ij do_i, ds_ij = p_ij (do_i·v_j − δ_i), δ_i = do_i·o_i, dq_i = Σ ds_ij k_j / √H,
 //             dk_j = Σ ds_ij q_i / √H
-//   decode    one query row per sequence against its cached keys and values
-//   paged     forward of some rows of each sequence against keys and values in pages, and decode from pages
+//   paged     forward of some rows of each sequence against keys and values in pages; decode: of one row of each
 // FlashAttention-2: Dao 2023, arXiv:2307.08691; online softmax: Milakov and Gimelshein 2018, arXiv:1805.02867.
 //
 // Shapes: qkv and dqkv [T, (N + 2K)·H], o and dO [T, N·H] bf16; lse and delta [T, N] fp32, lse a natural logarithm. H
@@ -40,8 +38,8 @@
 // Paged prompts: 256 bytes an mma at H = 128 (q in registers, 16 rows a warp), so 2 cycles: what the tensor cores take on
 // A100, and on H100, where shared memory bounds both, three quarters of forward's rate. What looking up pages costs is
 // not known.
-// Registers at H = 128 (NVRTC 12.4, sm_80 / sm_90a): forward 254 / 232, dQ 224 / 228, dK/dV 242 / 254, decode 189/200,
-// paged 203/207, its decode 168/184, no spills; with 48 to 69 KB of shared memory that is two blocks an SM.
+// Registers at H = 128 (NVRTC 12.4, sm_80 / sm_90a): forward 254 / 232, dQ 224 / 228, dK/dV 242 / 254, paged
+// 203/207, its decode 168/184, no spills; with 48 to 69 KB of shared memory that is two blocks an SM.
 //
 // Rounding points: p and ds to bf16 before their products, o, dq, dk, dv at the store. All else is fp32; exp is
 // ex2.approx.
@@ -818,60 +816,6 @@ __device__ __forceinline__ void merge_parts(const float* from, int count, float 
   o[column] = to_bf16(sum / total);
 }
 
-struct AttentionDecodeParams {
-  const bf16* q;            // row stride q_stride
-  const bf16* k_cache;      // [slots, capacity, K·H]
-  const bf16* v_cache;
-  const int* slots;         // [B]
-  const int* lengths;       // [B]
-  bf16* o;                  // [B, N·H]
-  float* parts;             // [B, N, splits, H + 4]: Σ p·v, max and Σ p of a split; unused when splits is 1
-  int64_t q_stride;
-  int heads, kv_heads, capacity, splits;
-  float scale;
-};
-static_assert(sizeof(AttentionDecodeParams) == 88, "same layout as Attention.DecodeParams in Attention.Cuda.cs");
-
-// Grid: B × K × groups of 16 query heads, splits. The heads that share a key/value head are the rows of the product, so
-// the cache is read once; the splits are merged by attention_decode_merge in order. The bits of a row depend on its own
-// length and the number of splits. Bound by the bytes of the cache.
-Z1_KERNEL(kThreads, 1, attention_decode, AttentionDecodeParams) {
-  auto& s = *shared_memory<DecodeShared>();
-  const int group = p.heads / p.kv_heads, parts = (group + 15) / 16;
-  const int kv_head = blockIdx.x / parts % p.kv_heads, batch = blockIdx.x / parts / p.kv_heads;
-  const int first = blockIdx.x % parts * 16, head = kv_head * group + first;
-  const int length = p.lengths[batch], split = split_keys(length, p.splits), begin = blockIdx.y * split;
-  if (begin >= length) return;
-  const int64_t stride = int64_t(p.kv_heads) * kHeadDim;
-  const int64_t offset = int64_t(p.slots[batch]) * p.capacity * stride + kv_head * kHeadDim;
-  const auto load_rows = [&](Tile<kDecodeKeys>& to, const bf16* from, int valid_rows) {
-    const int lane = threadIdx.x % kWarp;
-#pragma unroll
-    for (int i = 0; i < kDecodeKeys * kChunks / kWarp; i++) {
-      const int at = i * kWarp + lane, r = at / kChunks, chunk = at % kChunks;
-      const bool valid = r < valid_rows && chunk * 8 < kHeadDim;
-      ptx::cp_async_16_zfill(to.at(r, chunk), valid ? from + r * stride + chunk * 8 : from, valid);
-    }
-  };
-  const int64_t row = int64_t(batch) * p.heads + head;
-  decode_keys(
-      s, p.q + batch * p.q_stride + head * kHeadDim, min(16, group - first), begin, min(length, begin + split),
-      p.scale * kLog2E, p.o + row * kHeadDim,
-      split >= length ? nullptr : p.parts + (row * p.splits + blockIdx.y) * (kHeadDim + 4),
-      int64_t(p.splits) * (kHeadDim + 4), [&](Tile<kDecodeKeys>& k, Tile<kDecodeKeys>& v, int key, int valid) {
-        load_rows(k, p.k_cache + offset + key * stride, valid);
-        load_rows(v, p.v_cache + offset + key * stride, valid);
-      });
-}
-
-// Grid: B × N. Rows of one split are already in place.
-Z1_KERNEL(kThreads, 1, attention_decode_merge, AttentionDecodeParams) {
-  const int64_t row = blockIdx.x;
-  const int length = p.lengths[row / p.heads], split = split_keys(length, p.splits);
-  const int count = (length + split - 1) / split;
-  if (count > 1) merge_parts(p.parts + row * p.splits * (kHeadDim + 4), count, p.scale, p.o + row * kHeadDim);
-}
-
 // One entry of the list of a pass: first row in q, rows (0: no tile), position of the first row, row of the page table.
 struct AttentionPagedTile {
   int row, rows, position, sequence;
@@ -986,8 +930,9 @@ Z1_KERNEL(kThreads, 2, attention_paged, AttentionPagedParams) {
              p.o + (tile.row + warp_row) * width + head * kHeadDim, width, tile.rows - warp_row);
 }
 
-// New tokens, one row a tile. Grid: tiles × K × groups of 16 query heads, splits; as attention_decode, the splits
-// merged by attention_paged_merge in order. The bits of a row depend on its own position and keys.
+// New tokens, one row a tile. Grid: tiles × K × groups of 16 query heads, splits; the heads that share a key/value
+// head are the rows of the product, so the cache is read once; the splits are merged by attention_paged_merge in order.
+// The bits of a row depend on its own position and keys. Bound by the bytes of the cache.
 Z1_KERNEL(kThreads, 1, attention_paged_decode, AttentionPagedParams) {
   auto& s = *shared_memory<DecodeShared>();
   const int group = p.heads / p.kv_heads, parts = (group + 15) / 16;
@@ -1038,23 +983,23 @@ Z1_KERNEL(kThreads, 1, attention_paged_merge, AttentionPagedParams) {
 
 struct AttentionAppendParams {
   const bf16* qkv;          // [T, (N + 2K)·H]
-  const int* slots;         // [T]
-  const int* positions;     // [T]
-  bf16* k_cache;            // [slots, capacity, K·H]
-  bf16* v_cache;
-  int heads, kv_heads, capacity;
+  const int* pages;         // [T]
+  const int* offsets;       // [T], in the page
+  bf16* k_pages;            // [pages, page tokens, K·H]
+  bf16* v_pages;
+  int heads, kv_heads, page_tokens;
 };
 static_assert(sizeof(AttentionAppendParams) == 56, "same layout as Attention.AppendParams in Attention.Cuda.cs");
 
-// Grid: T. Keys and values of a token to its slot and position, 16 bytes a thread.
+// Grid: T. Keys and values of a token to its page and offset, 16 bytes a thread.
 Z1_KERNEL(kThreads, 1, attention_append, AttentionAppendParams) {
   const int64_t token = blockIdx.x;
   const int width = p.kv_heads * kHeadDim;
   const bf16* from = p.qkv + token * (int64_t(p.heads + 2 * p.kv_heads) * kHeadDim) + p.heads * kHeadDim;
-  const int64_t to = (int64_t(p.slots[token]) * p.capacity + p.positions[token]) * width;
+  const int64_t to = (int64_t(p.pages[token]) * p.page_tokens + p.offsets[token]) * width;
   for (int c = 8 * int(threadIdx.x); c < width; c += 8 * kThreads) {
-    Vec8::load(from + c).store(p.k_cache + to + c);
-    Vec8::load(from + width + c).store(p.v_cache + to + c);
+    Vec8::load(from + c).store(p.k_pages + to + c);
+    Vec8::load(from + width + c).store(p.v_pages + to + c);
   }
 }
 

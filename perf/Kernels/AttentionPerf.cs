@@ -13,7 +13,7 @@ public static class AttentionPerf
         ("1280 = 1 doc", [1280]),
     ];
 
-    /// <summary>Forward and backward per shape and dtype, then decode, from slots and from pages.</summary>
+    /// <summary>Forward and backward per shape and dtype, then new tokens and prompts in pages.</summary>
     public static IEnumerable<PerfCase> Cases(PerfSize size)
     {
         (int Heads, int KvHeads, int HeadDim)[] heads = size switch
@@ -41,8 +41,6 @@ public static class AttentionPerf
                 }
             }
 
-            yield return Decode<BFloat16>(1, size == PerfSize.Small ? 37 : 1000, shape);
-            yield return Decode<BFloat16>(size == PerfSize.Small ? 3 : 16, size == PerfSize.Small ? 9 : 400, shape);
             foreach (var (rows, context) in size switch
             {
                 PerfSize.Small => ((int, int)[])[(2, 150), (3, 9)],
@@ -99,25 +97,6 @@ public static class AttentionPerf
             return stream => Attention.Backward(stream, d, qkv, o, lse, dqkv, n, k, h, workspace);
         },
         Roundings: 4);         // a device rounds probabilities and score gradients too
-    }
-
-    private static PerfCase Decode<T>(int rows, int length, (int N, int K, int H) heads)
-        where T : unmanaged
-    {
-        int[] lengths = [.. Enumerable.Repeat(length, rows)];
-        var (n, k, h) = heads;
-        var cost = Attention.DecodeCost(lengths, n, k, h, Size<T>());
-        return new($"Attention.Decode {Dtype<T>()}", Shape($"{rows} rows x {length}", heads), cost, inputs =>
-        {
-            var q = inputs.Random<T>(rows, n * h);
-            var keys = inputs.Random<T>(rows, length, k * h);
-            var values = inputs.Random<T>(rows, length, k * h);
-            var o = inputs.Output<T>("o", rows, n * h);
-            var slots = inputs.Ints([.. Enumerable.Range(0, rows)]);
-            var present = inputs.Ints(lengths);
-            var workspace = Workspace(inputs, [0], heads, backward: false);
-            return stream => Attention.Decode(stream, q, keys, values, slots, present, o, n, k, h, workspace);
-        });
     }
 
     private static PerfCase Paged<T>(string name, int[] rows, int[] contexts, bool decode, (int N, int K, int H) heads)

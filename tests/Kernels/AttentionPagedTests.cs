@@ -55,6 +55,73 @@ public sealed class AttentionPagedTests
         run.IsTheFormula();
     }
 
+    /// <summary>Heads of 5 and of 24 (padded on a device), and rows of keys wider than the threads of a block take at once.</summary>
+    [Theory]
+    [InlineData(Cpu, 3, 3, 5)]
+    [InlineData(Cpu, 14, 2, 64)]
+    [InlineData(HostCuda, 14, 2, 24)]
+    [InlineData(HostCuda, 9, 9, 128)]
+    public void Appended_rows_lie_at_their_page_and_offset_and_all_else_is_left(string device, int n, int k, int h)
+    {
+        using var bench = new KernelBench(device);
+        int[] pages = [4, 0, 4, 2, 1], offsets = [0, 6, 3, 5, 2];
+        var qkv = bench.Input<BFloat16>(new(pages.Length, (n + (2 * k)) * h));
+        var shape = new Shape(5, 7, k * h);
+        var (keys, values) = (bench.Output<BFloat16>(shape), bench.Output<BFloat16>(shape));
+        var (kPages, vPages) = (bench.Put(keys), bench.Put(values));
+        Attention.AppendToCache(
+            bench.Stream, bench.Put(qkv), bench.Put(bench.Ints(pages)), bench.Put(bench.Ints(offsets)), kPages, vPages, n, k, h);
+        var (keysExpected, valuesExpected) = (bench.Output<BFloat16>(shape), bench.Output<BFloat16>(shape));
+        for (var t = 0; t < pages.Length; t++)
+        {
+            qkv.Row(t).Slice(n * h, k * h).CopyTo(keysExpected.Row((pages[t] * 7) + offsets[t]));
+            qkv.Row(t).Slice((n + k) * h, k * h).CopyTo(valuesExpected.Row((pages[t] * 7) + offsets[t]));
+        }
+
+        bench.Get(kPages, keys);
+        bench.Get(vPages, values);
+        Assert.Equal(KernelCheck.Bits(keysExpected), KernelCheck.Bits(keys));
+        Assert.Equal(KernelCheck.Bits(valuesExpected), KernelCheck.Bits(values));
+    }
+
+    [Theory]
+    [MemberData(nameof(KernelDevices.All), MemberType = typeof(KernelDevices))]
+    public void Queries_alone_give_the_bits_of_whole_rows(string device)
+    {
+        const int Heads = 7, Dim = 16;
+        using var bench = new KernelBench(device);
+        var run = new Run<BFloat16>(bench, [70, 20], Heads, 1, Dim, 16);
+        run.Pass([(0, 0, 70), (1, 0, 20)], decode: false);
+        foreach (var decode in (bool[])[false, true])
+        {
+            int[] starts = decode ? [0, 1, 2] : [0, 70, 90], contexts = decode ? [69, 19] : [0, 0];
+            var (rows, q) = (bench.Output<BFloat16>(new(starts[^1], (Heads + 2) * Dim)), bench.Output<BFloat16>(new(starts[^1], Heads * Dim)));
+            for (var s = 0; s < 2; s++)
+            {
+                for (var r = starts[s]; r < starts[s + 1]; r++)
+                {
+                    var row = run.Qkv[s].Row(contexts[s] + r - starts[s]);
+                    row.CopyTo(rows.Row(r));
+                    row[..(Heads * Dim)].CopyTo(q.Row(r));
+                }
+            }
+
+            run.Workspace.LoadPaged(bench.Stream, starts, contexts, decode);
+            var (whole, alone) = (Result(rows), Result(q));
+            Assert.All(KernelBench.Doubles(alone), x => Assert.True(double.IsFinite(x)));
+            Assert.Equal(KernelCheck.Bits(whole), KernelCheck.Bits(alone));
+        }
+
+        Tensor<BFloat16> Result(Tensor<BFloat16> from)
+        {
+            var host = bench.Output<BFloat16>(new(from.Shape[0], Heads * Dim));
+            var o = bench.Put(host);
+            Attention.Paged(bench.Stream, bench.Put(from), run.KPages, run.VPages, run.PageTable, o, Heads, 1, Dim, run.Workspace);
+            bench.Get(o, host);
+            return host;
+        }
+    }
+
     [Fact]
     public void A_sum_of_minus_zero_does_not_show_its_neighbours()
     {
@@ -152,7 +219,14 @@ public sealed class AttentionPagedTests
         var table = bench.Ints(1, 2).Reshape(1, 2);
         Assert.Contains("pageTable must be in the memory", Message<ArgumentException>(() => Call(q, run.KPages, run.VPages, table)));
         Assert.Contains("in the memory of", Message<ArgumentException>(() => run.Workspace.LoadPaged(bench.Cpu, [0, 5], [0], decode: false)));
+        var (qkv, places) = (bench.Put(bench.Input<BFloat16>(new(1, 32))), bench.Put(bench.Ints(1)));
+        Assert.Contains("pages must be in the memory", Message<ArgumentException>(
+            () => Attention.AppendToCache(bench.Stream, qkv, bench.Ints(1), places, run.KPages, run.VPages, 2, 1, 8)));
+        Assert.Contains("offsets must be in the memory", Message<ArgumentException>(
+            () => Attention.AppendToCache(bench.Stream, qkv, places, bench.Ints(1), run.KPages, run.VPages, 2, 1, 8)));
         var (x, pages) = (bench.Put(bench.Input<float>(new(5, 16))), bench.Put(bench.Input<float>(new(2, 4, 8))));
+        Assert.Contains("bfloat16", Message<NotSupportedException>(
+            () => Attention.AppendToCache(bench.Stream, bench.Put(bench.Input<float>(new(1, 32))), places, places, pages, pages, 2, 1, 8)));
         Assert.Contains("bfloat16", Message<NotSupportedException>(
             () => Attention.Paged(bench.Stream, x, pages, pages, run.PageTable, x, 2, 1, 8, run.Workspace)));
     }
@@ -178,11 +252,14 @@ public sealed class AttentionPagedTests
         run.Pass([(0, 0, 29), (1, 0, 11)], decode: false);
         var q = bench.Put(bench.Input<BFloat16>(new(8, 64)));
         var o = bench.Put(bench.Output<BFloat16>(new(8, 64)));
+        var qkv = bench.Put(bench.Input<BFloat16>(new(2, 128)));
+        var (pages, offsets) = (bench.Put(bench.Ints(3, 1)), bench.Put(bench.Ints(12, 15)));
         var before = 0L;
         var repeats = bench.IsDevice ? 4 : 20;
         for (var repeat = 0; repeat < repeats; repeat++)
         {
             before = repeat == repeats / 2 ? GC.GetAllocatedBytesForCurrentThread() : before;
+            Attention.AppendToCache(bench.Stream, qkv, pages, offsets, run.KPages, run.VPages, 4, 2, 16);
             run.Workspace.LoadPaged(bench.Stream, [0, 3, 8], [26, 6], decode: false);
             Attention.Paged(bench.Stream, q, run.KPages, run.VPages, run.PageTable, o, 4, 2, 16, run.Workspace);
             run.Workspace.LoadPaged(bench.Stream, [0, 1, 2], [28, 10], decode: true);
@@ -223,6 +300,37 @@ public sealed class AttentionPagedTests
         run.Workspace.LoadPaged(bench.Stream, [0, 1, 2], [0, 0], decode: true);
         Fails("pageTable must have shape", () => Call(bench.Ints(1, 2, 3).Reshape(1, 3)));
         Assert.Throws<ArgumentOutOfRangeException>(() => new AttentionWorkspace(arena, 1, 0, 4, 2, 8, backward: false, pagedRows: -1));
+    }
+
+    [Fact]
+    public void Pages_and_offsets_out_of_range_are_refused_before_anything_is_written()
+    {
+        using var bench = new KernelBench();
+        var qkv = bench.Input<float>(new(2, 64));
+        var (keys, values) = (bench.Output<float>(new(3, 4, 16)), bench.Output<float>(new(3, 4, 16)));
+        var before = KernelCheck.Bits(keys);
+        void Fails(string part, Tensor<int> pages, Tensor<int> offsets, Tensor<float>? other = null)
+        {
+            void Call() => Attention.AppendToCache(bench.Stream, qkv, pages, offsets, other ?? keys, values, 4, 2, 8);
+            Assert.Contains(part, Assert.Throws<ArgumentException>(Call).Message);
+        }
+
+        foreach (var outside in (int[])[3, -1, int.MaxValue, int.MinValue])
+        {
+            Fails("pages must name pages", bench.Ints(0, outside), bench.Ints(0, 0));
+        }
+
+        foreach (var outside in (int[])[4, -1, int.MaxValue, int.MinValue])
+        {
+            Fails("offsets must be", bench.Ints(0, 1), bench.Ints(0, outside));
+        }
+
+        Fails("pages must have shape", bench.Ints(0), bench.Ints(0, 0));
+        Fails("offsets must have shape", bench.Ints(0, 0), bench.Ints(0, 0, 0));
+        Fails("must have shape [pages, pageTokens", bench.Ints(0, 0), bench.Ints(0, 0), keys.Reshape(12, 16));
+        Fails("must have shape [pages, pageTokens", bench.Ints(0, 0), bench.Ints(0, 0), keys.Reshape(3, 8, 8));
+        Assert.Equal(before, KernelCheck.Bits(keys));
+        Assert.Equal(before, KernelCheck.Bits(values));
     }
 
     [Fact]

@@ -300,11 +300,6 @@ public sealed class AttentionTests
         var d = bench.Put(bench.Input<BFloat16>(new(31, 64)));
         var (qkv, dqkv) = (bench.Put(call.Qkv), bench.Put(call.Dqkv));
         var (output, lse) = (bench.Put(call.O), bench.Put(call.Lse));
-        var cache = new Cache<BFloat16>(bench, 3, 80, 2 * 16);
-        var slots = bench.Put(bench.Ints(2, 0, 1));
-        var lengths = bench.Put(bench.Ints(70, 80, 1));
-        var positions = bench.Put(bench.Ints(69, 79, 0));
-        var o = bench.Put(bench.Output<BFloat16>(new(3, 64)));
         var before = 0L;
         for (var repeat = 0; repeat < repeats; repeat++)
         {
@@ -312,33 +307,10 @@ public sealed class AttentionTests
             call.Workspace.Load(bench.Stream, ends);
             Attention.Forward(bench.Stream, qkv, output, lse, 4, 2, 16, call.Workspace);
             Attention.Backward(bench.Stream, d, qkv, output, lse, dqkv, 4, 2, 16, call.Workspace);
-            Attention.AppendToCache(bench.Stream, qkv.Rows(0, 3), slots, positions, cache.K, cache.V, 4, 2, 16);
-            Attention.Decode(bench.Stream, qkv.Rows(0, 3), cache.K, cache.V, slots, lengths, o, 4, 2, 16, call.Workspace);
         }
 
         Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
     }
-
-    [Theory]
-    [InlineData(4, 2, 64)]
-    [InlineData(7, 1, 10)]
-    [InlineData(3, 3, 128)]
-    [InlineData(70, 1, 16)]
-    public void Decode_is_the_last_row_of_forward_in_float(int n, int k, int h) => DecodeIsTheLastRow<float>(Cpu, n, k, h);
-
-    [Theory]
-    [InlineData(4, 2, 64)]
-    [InlineData(14, 2, 64)]
-    [InlineData(6, 2, 17)]
-    public void Decode_is_the_last_row_of_forward_in_bfloat16(int n, int k, int h) => DecodeIsTheLastRow<BFloat16>(Cpu, n, k, h);
-
-    [Theory]
-    [InlineData(4, 2, 16, 0)]
-    [InlineData(7, 1, 64, 5)]
-    [InlineData(20, 1, 24, 5)]
-    [InlineData(2, 2, 128, 5)]
-    public void Decode_on_a_device_is_the_last_row_of_forward(int n, int k, int h, int decodeRows) =>
-        DecodeIsTheLastRow<BFloat16>(HostCuda, n, k, h, decodeRows);
 
     [Fact]
     public void Wrong_arguments_are_named()
@@ -365,8 +337,6 @@ public sealed class AttentionTests
         var small = new AttentionWorkspace(arena, 2, 4, 4, 2, 8, backward: false);
         Assert.Contains("call Load first", Assert.Throws<InvalidOperationException>(() => Attention.Forward(
             bench.Stream, call.Qkv, call.O, call.Lse, 4, 2, 8, small)).Message);
-        var cache = new Cache<float>(bench, 1, 4, 16);
-        var q = bench.Input<float>(new(1, 32));
         Fails("for 2 workers; the stream has 3", () =>
         {
             using var three = new CpuStream(3);
@@ -374,9 +344,6 @@ public sealed class AttentionTests
         });
         var other = new AttentionWorkspace(arena, 2, 5, 4, 2, 16, backward: false);
         Fails("the call has 4, 2, 8", () => Attention.Forward(bench.Stream, call.Qkv, call.O, call.Lse, 4, 2, 8, other));
-        Fails("lengths must be", () => Attention.Decode(bench.Stream, q, cache.K, cache.V, bench.Ints(0), bench.Ints(5), q, 4, 2, 8,
-            small));
-        Fails("slots must lie", () => Attention.Decode(bench.Stream, q, cache.K, cache.V, bench.Ints(1), bench.Ints(4), q, 4, 2, 8, small));
     }
 
     [Fact]
@@ -395,12 +362,8 @@ public sealed class AttentionTests
         var host = new Call<BFloat16>(bench, [5], 4, 2, 8);
         Assert.Contains("qkv must be in the memory", Message<ArgumentException>(
             () => Attention.Forward(bench.Stream, host.Qkv, host.O, host.Lse, 4, 2, 8, host.Workspace)));
-        var two = new AttentionWorkspace(arena, 1, 9, 4, 2, 8, backward: false, maxSequences: 2, decodeRows: 3);
+        var two = new AttentionWorkspace(arena, 1, 9, 4, 2, 8, backward: false, maxSequences: 2);
         Assert.Contains("for 2 sequences; the batch has 3", Message<ArgumentException>(() => two.Load(bench.Stream, [0, 1, 1, 2, 3])));
-        var cache = new Cache<BFloat16>(bench, 1, 4, 16);
-        var (q, slots) = (bench.Put(bench.Input<BFloat16>(new(4, 32))), bench.Put(bench.Ints(0, 0, 0, 0)));
-        Assert.Contains("for 3 rows of Decode; the call has 4", Message<ArgumentException>(
-            () => Attention.Decode(bench.Stream, q, cache.K, cache.V, slots, slots, q, 4, 2, 8, two)));
 
         void Workspace(int headDim) => _ = new AttentionWorkspace(arena, 1, 8, 4, 2, headDim, backward: true);
     }
@@ -467,57 +430,6 @@ public sealed class AttentionTests
         KernelBench.RmsWithin(call.Dqkv, expected, 4 * RmsBound<T>(scale));
     }
 
-    private static void DecodeIsTheLastRow<T>(string device, int n, int k, int h, int decodeRows = 0)
-        where T : unmanaged
-    {
-        using var bench = new KernelBench(device);
-        int[] lengths = [1, 64, 130, 7, 65];
-        int[] slotOf = [4, 0, 5, 2, 1];
-        const int Capacity = 131;
-        var call = new Call<T>(bench, lengths, n, k, h, decodeRows: decodeRows);
-        call.Forward(bench.Stream);
-        var (expected, _) = new Oracle(lengths, n, k, h).Forward(KernelBench.Doubles(call.Qkv));
-        var (naive, _) = new Oracle(lengths, n, k, h).NaiveForward(call.Qkv, bench.IsDevice);
-        var cache = new Cache<T>(bench, 6, Capacity, k * h);
-        var rowSlots = bench.Ints([.. lengths.SelectMany((length, s) => Enumerable.Repeat(slotOf[s], length))]);
-        var positions = bench.Ints([.. lengths.SelectMany(length => Enumerable.Range(0, length))]);
-        Attention.AppendToCache(bench.Stream, bench.Put(call.Qkv), bench.Put(rowSlots), bench.Put(positions), cache.K, cache.V, n, k, h);
-        int[] ends = [.. lengths.Select((_, s) => lengths[..(s + 1)].Sum() - 1)];
-        var rows = bench.Output<T>(new(5, call.Qkv.Shape.Columns));
-        var q = bench.Output<T>(new(5, n * h));
-        for (var s = 0; s < 5; s++)
-        {
-            call.Qkv.Row(ends[s]).CopyTo(rows.Row(s));
-            call.Qkv.Row(ends[s])[..(n * h)].CopyTo(q.Row(s));
-        }
-
-        var o = bench.Output<T>(new(5, n * h));
-        Decode(rows, slotOf, lengths, o);
-        NoWorseThanTwice(o, Last(expected), Last(naive), 1);
-
-        // two roundings of o; on a device, of the probabilities too, relative to another maximum: Σ p |v| ≤ 1
-        var absolute = bench.IsDevice ? 2 * KernelBench.Ulp<T>() : 16 * KernelBench.Ulp<float>();
-        for (var s = 0; s < 5; s++)
-        {
-            KernelBench.Within(o.Rows(s, 1), KernelBench.Doubles(call.O.Rows(ends[s], 1)), 2 * KernelBench.Ulp<T>(), absolute);
-            var alone = bench.Output<T>(new(1, n * h));
-            Decode(q.Rows(s, 1), [slotOf[s]], [lengths[s]], alone);
-            SameBits(o.Row(s), alone.Span);
-        }
-
-        void Decode(Tensor<T> from, int[] slots, int[] present, Tensor<T> to)
-        {
-            call.Dirty();
-            var output = bench.Put(to);
-            Attention.Decode(
-                bench.Stream, bench.Put(from), cache.K, cache.V, bench.Put(bench.Ints(slots)), bench.Put(bench.Ints(present)), output, n, k, h,
-                call.Workspace);
-            bench.Get(output, to);
-        }
-
-        double[] Last(double[] all) => [.. ends.SelectMany(e => all.Skip(e * n * h).Take(n * h))];
-    }
-
     private static void SameBits<T>(ReadOnlySpan<T> expected, ReadOnlySpan<T> actual)
         where T : unmanaged => Assert.True(MemoryMarshal.AsBytes(expected).SequenceEqual(MemoryMarshal.AsBytes(actual)), "other bits");
 
@@ -538,8 +450,7 @@ public sealed class AttentionTests
         private readonly int _n, _k, _h;
 
         public Call(
-            KernelBench bench, int[] lengths, int n, int k, int h, Tensor<T> qkv = default, float scale = 1f, int decodeRows = 0,
-            int maxSequences = 0)
+            KernelBench bench, int[] lengths, int n, int k, int h, Tensor<T> qkv = default, float scale = 1f, int maxSequences = 0)
         {
             (_bench, _n, _k, _h) = (bench, n, k, h);
             var tokens = lengths.Sum();
@@ -548,7 +459,7 @@ public sealed class AttentionTests
             Lse = bench.Output<float>(new(tokens, n));
             Dqkv = bench.Output<T>(Qkv.Shape);
             var arena = bench.Keep(bench.IsDevice ? bench.Stream.CreateArena("workspace") : new Arena("attention workspace", guarded: true));
-            Workspace = new(arena, 3, tokens, n, k, h, backward: true, maxSequences, decodeRows);
+            Workspace = new(arena, 3, tokens, n, k, h, backward: true, maxSequences);
             arena.Allocate();
             Load(lengths);
         }
@@ -572,7 +483,6 @@ public sealed class AttentionTests
             Fill(Workspace.Gradients);
             Fill(Workspace.Delta);
             Fill(Workspace.KeyValueGradients);
-            Fill(Workspace.DecodeParts);
 
             void Fill<TElement>(Tensor<TElement> tensor)
                 where TElement : unmanaged
@@ -600,15 +510,6 @@ public sealed class AttentionTests
             Attention.Backward(stream, _bench.Put(d), _bench.Put(Qkv), _bench.Put(O), _bench.Put(Lse), dqkv, _n, _k, _h, Workspace);
             _bench.Get(dqkv, Dqkv);
         }
-    }
-
-    /// <summary>Where the stream's kernels can use it, full of NaN.</summary>
-    private sealed class Cache<T>(KernelBench bench, int slots, int capacity, int width)
-        where T : unmanaged
-    {
-        public Tensor<T> K { get; } = bench.Put(bench.Output<T>(new(slots, capacity, width)));
-
-        public Tensor<T> V { get; } = bench.Put(bench.Output<T>(new(slots, capacity, width)));
     }
 
     /// <summary>Causal attention from the formula: in double, and naively in float.</summary>

@@ -1,4 +1,4 @@
-// What forward, backward and decode share: tile sizes, scratch layout, register-tiled products, exp, transposition, row conversion.
+// What forward, backward and paged share: tile sizes, scratch layout, register-tiled products, exp, transposition, row conversion.
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
@@ -41,10 +41,10 @@ public static partial class Attention
         /// <summary>[Tile][Padded(H)]: rows of o or dq being summed.</summary>
         public readonly ref float Sum;
 
-        /// <summary>[Tile][Padded(H)]: queries times scale; in decode, keys.</summary>
+        /// <summary>[Tile][Padded(H)]: queries times scale; in paged, keys.</summary>
         public readonly ref float RowsA;
 
-        /// <summary>[Tile][Padded(H)]: rows of dO; in decode, values.</summary>
+        /// <summary>[Tile][Padded(H)]: rows of dO; in paged, values.</summary>
         public readonly ref float RowsB;
 
         /// <summary>[Padded(H)][Tile]: dO, one column per query.</summary>

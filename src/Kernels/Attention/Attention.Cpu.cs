@@ -30,17 +30,11 @@ public static partial class Attention
         stream.For(count * workspace.Heads, 1, new ForwardJob<T>(qkv, o, lse, workspace, items));
     }
 
-    private static void DecodeCpu<T>(
-        CpuStream stream, Tensor<T> q, Tensor<T> kCache, Tensor<T> vCache, Tensor<int> slots, Tensor<int> lengths, Tensor<T> o,
-        AttentionWorkspace workspace)
-        where T : unmanaged =>
-        stream.For(q.Shape[0] * workspace.KvHeads, 1, new DecodeJob<T>(q, kCache, vCache, slots, lengths, o, workspace));
-
     private static void AppendToCacheCpu<T>(
-        CpuStream stream, Tensor<T> qkv, Tensor<int> slots, Tensor<int> positions, Tensor<T> kCache, Tensor<T> vCache, int heads,
+        CpuStream stream, Tensor<T> qkv, Tensor<int> pages, Tensor<int> offsets, Tensor<T> kPages, Tensor<T> vPages, int heads,
         int kvHeads, int headDim)
         where T : unmanaged =>
-        stream.For(qkv.Shape[0], RowsPerChunk, new AppendJob<T>(qkv, slots, positions, kCache, vCache, heads * headDim, kvHeads * headDim));
+        stream.For(qkv.Shape[0], RowsPerChunk, new AppendJob<T>(qkv, pages, offsets, kPages, vPages, heads * headDim, kvHeads * headDim));
 
     private static void PackKeysValues<T>(CpuStream stream, Tensor<T> qkv, AttentionWorkspace workspace)
         where T : unmanaged =>
@@ -193,63 +187,8 @@ public static partial class Attention
         }
     }
 
-    /// <summary>The same tile with the query heads of one key head as its columns, all of them at the last position.</summary>
-    private readonly struct DecodeJob<T>(
-        Tensor<T> q, Tensor<T> kCache, Tensor<T> vCache, Tensor<int> slots, Tensor<int> lengths, Tensor<T> o,
-        AttentionWorkspace workspace) : ICpuJob
-        where T : unmanaged
-    {
-        public void Run(int begin, int end, int worker)
-        {
-            var group = workspace.Heads / workspace.KvHeads;
-            for (var item = begin; item < end; item++)
-            {
-                for (var first = 0; first < group; first += Tile)
-                {
-                    RunRow(item / workspace.KvHeads, item % workspace.KvHeads, first, Math.Min(Tile, group - first), worker);
-                }
-            }
-        }
-
-        private void RunRow(int row, int keyHead, int first, int queries, int worker)
-        {
-            var headDim = workspace.HeadDim;
-            var padded = Padded(headDim);
-            var scratch = new Scratch(workspace.Scratch, worker, padded);
-            var head = (keyHead * (workspace.Heads / workspace.KvHeads)) + first;
-            var vectors = LoadTile(
-                ref Unsafe.Add(ref q.Origin, ((nint)row * q.Shape.Columns) + (head * headDim)), headDim, ref scratch.RowsA, queries,
-                headDim, Scale(headDim));
-            Transpose(ref scratch.RowsA, ref scratch.QueriesT, padded, vectors);
-            var length = lengths.Span[row];
-            nint stride = kCache.Shape.Columns;
-            var offset = ((nint)slots.Span[row] * kCache.Shape[1] * stride) + (keyHead * headDim);
-            for (var j = 0; j < length; j += Tile)
-            {
-                var keys = Math.Min(Tile, length - j);
-                for (var i = 0; i < keys; i++)
-                {
-                    var at = offset + ((j + i) * stride);
-                    LoadHead(ref Unsafe.Add(ref kCache.Origin, at), ref Unsafe.Add(ref scratch.RowsA, i * padded), headDim, 1f);
-                    LoadHead(ref Unsafe.Add(ref vCache.Origin, at), ref Unsafe.Add(ref scratch.RowsB, i * padded), headDim, 1f);
-                }
-
-                AddBlock(in scratch, ref scratch.RowsA, ref scratch.RowsB, keys, queries, vectors, headDim, padded, first: j == 0,
-                    diagonal: false);
-            }
-
-            for (var i = 0; i < queries; i++)
-            {
-                StoreHead(
-                    ref Unsafe.Add(ref scratch.Sum, i * padded),
-                    ref Unsafe.Add(ref o.Origin, ((nint)row * o.Shape.Columns) + ((head + i) * headDim)), headDim,
-                        1 / Unsafe.Add(ref scratch.Norm, i));
-            }
-        }
-    }
-
     private readonly struct AppendJob<T>(
-        Tensor<T> qkv, Tensor<int> slots, Tensor<int> positions, Tensor<T> kCache, Tensor<T> vCache, int keysAt, int width) : ICpuJob
+        Tensor<T> qkv, Tensor<int> pages, Tensor<int> offsets, Tensor<T> kPages, Tensor<T> vPages, int keysAt, int width) : ICpuJob
         where T : unmanaged
     {
         public void Run(int begin, int end, int worker)
@@ -257,9 +196,9 @@ public static partial class Attention
             for (var t = begin; t < end; t++)
             {
                 var row = qkv.Row(t);
-                var to = checked((slots.Span[t] * kCache.Shape[1]) + positions.Span[t]);
-                row.Slice(keysAt, width).CopyTo(kCache.Row(to));
-                row.Slice(keysAt + width, width).CopyTo(vCache.Row(to));
+                var to = checked((pages.Span[t] * kPages.Shape[1]) + offsets.Span[t]);
+                row.Slice(keysAt, width).CopyTo(kPages.Row(to));
+                row.Slice(keysAt + width, width).CopyTo(vPages.Row(to));
             }
         }
     }

@@ -5,14 +5,8 @@ namespace Z1Coder.Kernels;
 
 public static partial class Attention
 {
-    /// <summary>Splits of the keys of one row of <see cref="Decode"/> at most.</summary>
-    internal const int DecodeSplits = 8;
-
     /// <summary>Every entry point under the untuned constants of the head dims of the models: Qwen2.5-Coder has 64 and 128, the test models 16.</summary>
     internal static IEnumerable<CudaKernel> CudaKernels => new[] { 16, 64, 128 }.SelectMany(h => AttentionVariant.Default(h).Kernels);
-
-    /// <summary>Floats per query head, row and split between the two kernels of <see cref="Decode"/>.</summary>
-    internal static int SplitFloats(int headDim) => headDim + 4;
 
     private static unsafe void ForwardCuda(
         CudaStream stream, Tensor<BFloat16> qkv, Tensor<BFloat16> o, Tensor<float> lse, AttentionWorkspace workspace)
@@ -118,63 +112,15 @@ public static partial class Attention
         }
     }
 
-    private static unsafe void DecodeCuda(
-        CudaStream stream, Tensor<BFloat16> q, Tensor<BFloat16> kCache, Tensor<BFloat16> vCache, Tensor<int> slots, Tensor<int> lengths,
-        Tensor<BFloat16> o, AttentionWorkspace workspace)
-    {
-        Expect.On(stream, q);
-        Expect.On(stream, kCache);
-        Expect.On(stream, vCache);
-        Expect.On(stream, slots);
-        Expect.On(stream, lengths);
-        Expect.On(stream, o);
-        var (variant, rows) = (workspace.Variant!, q.Shape[0]);
-        if (rows == 0)
-        {
-            return;
-        }
-
-        var split = workspace.DecodeRows > 0;
-        if (split && rows > workspace.DecodeRows)
-        {
-            throw new ArgumentException($"the attention workspace is for {workspace.DecodeRows} rows of Decode; the call has {rows}");
-        }
-
-        var parameters = new DecodeParams
-        {
-            Q = q.Pointer,
-            KCache = kCache.Pointer,
-            VCache = vCache.Pointer,
-            Slots = slots.Pointer,
-            Lengths = lengths.Pointer,
-            O = o.Pointer,
-            Parts = split ? workspace.DecodeParts.Pointer : null,
-            QStride = q.Shape.Columns,
-            Heads = workspace.Heads,
-            KvHeads = workspace.KvHeads,
-            Capacity = kCache.Shape[1],
-            Splits = split ? DecodeSplits : 1,
-            Scale = Scale(workspace.HeadDim),
-        };
-        var groups = ((workspace.Heads / workspace.KvHeads) + AttentionVariant.DecodeHeads - 1) / AttentionVariant.DecodeHeads;
-        stream.Launch(
-            variant.Decode, new(checked(rows * workspace.KvHeads * groups), parameters.Splits), AttentionVariant.Threads, parameters,
-            variant.DecodeBytes);
-        if (split)
-        {
-            stream.Launch(variant.DecodeMerge, new(checked(rows * workspace.Heads)), AttentionVariant.Threads, parameters);
-        }
-    }
-
     private static unsafe void AppendToCacheCuda(
-        CudaStream stream, Tensor<BFloat16> qkv, Tensor<int> slots, Tensor<int> positions, Tensor<BFloat16> kCache, Tensor<BFloat16> vCache,
+        CudaStream stream, Tensor<BFloat16> qkv, Tensor<int> pages, Tensor<int> offsets, Tensor<BFloat16> kPages, Tensor<BFloat16> vPages,
         int heads, int kvHeads, int headDim)
     {
         Expect.On(stream, qkv);
-        Expect.On(stream, slots);
-        Expect.On(stream, positions);
-        Expect.On(stream, kCache);
-        Expect.On(stream, vCache);
+        Expect.On(stream, pages);
+        Expect.On(stream, offsets);
+        Expect.On(stream, kPages);
+        Expect.On(stream, vPages);
         if (qkv.Shape[0] == 0)
         {
             return;
@@ -183,13 +129,13 @@ public static partial class Attention
         var parameters = new AppendParams
         {
             Qkv = qkv.Pointer,
-            Slots = slots.Pointer,
-            Positions = positions.Pointer,
-            KCache = kCache.Pointer,
-            VCache = vCache.Pointer,
+            Pages = pages.Pointer,
+            Offsets = offsets.Pointer,
+            KPages = kPages.Pointer,
+            VPages = vPages.Pointer,
             Heads = heads,
             KvHeads = kvHeads,
-            Capacity = kCache.Shape[1],
+            PageTokens = kPages.Shape[1],
         };
         stream.Launch(AttentionVariant.Of(headDim).Append, new(qkv.Shape[0]), AttentionVariant.Threads, parameters);
     }
@@ -221,23 +167,12 @@ public static partial class Attention
         public float Scale;
     }
 
-    private unsafe struct DecodeParams
-    {
-        public BFloat16* Q, KCache, VCache;
-        public int* Slots, Lengths;
-        public BFloat16* O;
-        public float* Parts;
-        public long QStride;
-        public int Heads, KvHeads, Capacity, Splits;
-        public float Scale;
-    }
-
     private unsafe struct AppendParams
     {
         public BFloat16* Qkv;
-        public int* Slots, Positions;
-        public BFloat16* KCache, VCache;
-        public int Heads, KvHeads, Capacity;
+        public int* Pages, Offsets;
+        public BFloat16* KPages, VPages;
+        public int Heads, KvHeads, PageTokens;
     }
 
     private unsafe struct CopyParams

@@ -10,6 +10,9 @@ public static partial class Attention
     /// alone.</summary>
     internal const int PagedSplits = 16;
 
+    /// <summary>Floats per query head, row and split between the two kernels of a decode pass of <see cref="Paged"/>.</summary>
+    internal static int SplitFloats(int headDim) => headDim + 4;
+
     private static unsafe void PagedCuda(
         CudaStream stream, Tensor<BFloat16> q, Tensor<BFloat16> kPages, Tensor<BFloat16> vPages, Tensor<int> pageTable, Tensor<BFloat16> o,
         AttentionWorkspace workspace)

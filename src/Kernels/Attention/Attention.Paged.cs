@@ -7,9 +7,9 @@ public static partial class Attention
 {
     /// <summary>
     /// Attention of new rows of several sequences to keys and values in pages: o_i = Σ_{j≤i} p_ij v_j, p_ij = exp(q_i·k_j / √H − lse_i), i a
-    /// row's position in its sequence, j = 0 .. i, the row's own key included (<see cref="AppendToCache"/> first, with the page as slot and
-    /// the offset in the page as position). Token j of sequence s lies in page pageTable[s, j / pageTokens] at j mod pageTokens: Kwon et
-    /// al. 2023, arXiv:2309.06180. The rows are those of <see cref="AttentionWorkspace.LoadPaged"/>: new tokens, prompts, parts of prompts.
+    /// row's position in its sequence, j = 0 .. i, the row's own key included (<see cref="AppendToCache"/> first). Token j of sequence s
+    /// lies in page pageTable[s, j / pageTokens] at j mod pageTokens: Kwon et al. 2023, arXiv:2309.06180. The rows are those of
+    /// <see cref="AttentionWorkspace.LoadPaged"/>: new tokens, prompts, parts of prompts.
     /// </summary>
     /// <remarks>
     /// The bits of a row depend on its query and on the keys and values of its sequence up to its position, and on nothing else: not on how
@@ -41,9 +41,7 @@ public static partial class Attention
         var rows = q.Shape[0];
         Expect.Shape(q, rows, q.Shape.Columns == heads * headDim ? heads * headDim : (heads + (2 * kvHeads)) * headDim);
         Expect.Shape(o, rows, heads * headDim);
-        Expect.That(
-            kPages.Shape.Rank == 3 && kPages.Shape[1] > 0 && kPages.Shape[2] == kvHeads * headDim && kPages.Shape == vPages.Shape,
-            "kPages and vPages must have shape [pages, pageTokens, kvHeads * headDim]");
+        CheckPages(kPages, vPages, kvHeads, headDim);
         workspace.CheckPaged(stream, rows, heads, kvHeads, headDim);
         Expect.That(
             pageTable.Shape.Rank == 2 && pageTable.Shape[0] >= workspace.PagedEnds.Length,

@@ -1,4 +1,4 @@
-// Shape letters: T packed tokens, S sequences, N query heads, K key/value heads, H head dim, B sequences being decoded.
+// Shape letters: T packed tokens, S sequences, N query heads, K key/value heads, H head dim.
 using Z1Coder.Runtime;
 
 namespace Z1Coder.Kernels;
@@ -12,8 +12,8 @@ namespace Z1Coder.Kernels;
 /// Elements are float or <see cref="BFloat16"/>; sums are float. On the CPU only what is stored in o and dqkv is rounded; a CUDA device
 /// (bfloat16, head dims that are multiples of 8 up to 128) rounds p and ds to bfloat16 too before it multiplies them, as HF rounds p. One
 /// row of qkv holds N query heads, K key heads and K value heads, each of H elements. The bits of a result depend neither on the number
-/// of workers nor on the other sequences of the batch. Slots, positions and lengths in device memory are not checked here: who wrote
-/// them there has.
+/// of workers nor on the other sequences of the batch. Pages and offsets in device memory are not checked here: who wrote them
+/// there has.
 /// </remarks>
 public static partial class Attention
 {
@@ -98,70 +98,19 @@ public static partial class Attention
         }
     }
 
-    /// <summary>
-    /// One new token per sequence against the keys and values cached for it, its own included (<see cref="AppendToCache"/> first).
-    /// A row's result has the same bits whatever the other rows are.
-    /// </summary>
-    /// <param name="stream">where it runs</param>
-    /// <param name="q">[B, N · H], or the whole rows [B, (N + 2K) · H], of which the first N · H elements are read</param>
-    /// <param name="kCache">[slots, capacity, K · H]</param>
-    /// <param name="vCache">[slots, capacity, K · H]</param>
-    /// <param name="slots">[B], the cache slot of each row</param>
-    /// <param name="lengths">[B], tokens present in that slot, the new one included: 1 .. capacity</param>
-    /// <param name="o">[B, N · H]</param>
-    /// <param name="heads">N, a multiple of K</param>
-    /// <param name="kvHeads">K</param>
-    /// <param name="headDim">H</param>
-    /// <param name="workspace">for any number of tokens, 0 included</param>
-    public static void Decode<T>(
-        ComputeStream stream, Tensor<T> q, Tensor<T> kCache, Tensor<T> vCache, Tensor<int> slots, Tensor<int> lengths, Tensor<T> o,
-        int heads, int kvHeads, int headDim, AttentionWorkspace workspace)
-        where T : unmanaged
-    {
-        ArgumentNullException.ThrowIfNull(stream);
-        ArgumentNullException.ThrowIfNull(workspace);
-        CheckHeads(heads, kvHeads, headDim);
-        var rows = q.Shape[0];
-        Expect.Shape(q, rows, q.Shape.Columns == heads * headDim ? heads * headDim : (heads + (2 * kvHeads)) * headDim);
-        Expect.Shape(o, rows, heads * headDim);
-        Expect.Shape(slots, rows);
-        Expect.Shape(lengths, rows);
-        var (count, capacity) = CheckCache(kCache, vCache, kvHeads, headDim);
-        workspace.Check(stream, heads, kvHeads, headDim, backward: false);
-        if (stream is CpuStream cpu)
-        {
-            CheckIndices(slots.Span, count, "slots must lie in the cache's first axis");
-            foreach (var length in lengths.Span)
-            {
-                Expect.That(length >= 1 && length <= capacity, "lengths must be 1 .. the cache's capacity");
-            }
-
-            DecodeCpu(cpu, q, kCache, vCache, slots, lengths, o, workspace);
-        }
-        else if (stream is CudaStream cuda)
-        {
-            Expect.BFloat16<T>("Attention.Decode");
-            DecodeCuda(cuda, q.As<BFloat16>(), kCache.As<BFloat16>(), vCache.As<BFloat16>(), slots, lengths, o.As<BFloat16>(), workspace);
-        }
-        else
-        {
-            Expect.NoDevice(stream);
-        }
-    }
-
-    /// <summary>Copies the keys and values of row t of qkv to kCache[slots[t], positions[t]] and vCache[slots[t], positions[t]]:
-    /// a whole packed prompt batch after <see cref="Forward"/>, or one new token per sequence before <see cref="Decode"/>.</summary>
+    /// <summary>Copies the keys and values of row t of qkv to kPages[pages[t], offsets[t]] and vPages[pages[t], offsets[t]], before
+    /// <see cref="Paged"/> reads them.</summary>
     /// <param name="stream">where it runs</param>
     /// <param name="qkv">[T, (N + 2K) · H], positions already rotated into k</param>
-    /// <param name="slots">[T]</param>
-    /// <param name="positions">[T], 0 .. capacity − 1; no two rows may name the same slot and position</param>
-    /// <param name="kCache">[slots, capacity, K · H]</param>
-    /// <param name="vCache">[slots, capacity, K · H]</param>
+    /// <param name="pages">[T], page of each row, 0 .. pages − 1</param>
+    /// <param name="offsets">[T], place of each row in its page, 0 .. pageTokens − 1; no two rows may have the same place</param>
+    /// <param name="kPages">[pages, pageTokens, K · H]</param>
+    /// <param name="vPages">[pages, pageTokens, K · H]</param>
     /// <param name="heads">N</param>
     /// <param name="kvHeads">K</param>
     /// <param name="headDim">H</param>
     public static void AppendToCache<T>(
-        ComputeStream stream, Tensor<T> qkv, Tensor<int> slots, Tensor<int> positions, Tensor<T> kCache, Tensor<T> vCache, int heads,
+        ComputeStream stream, Tensor<T> qkv, Tensor<int> pages, Tensor<int> offsets, Tensor<T> kPages, Tensor<T> vPages, int heads,
         int kvHeads, int headDim)
         where T : unmanaged
     {
@@ -169,20 +118,20 @@ public static partial class Attention
         CheckHeads(heads, kvHeads, headDim);
         var tokens = qkv.Shape[0];
         Expect.Shape(qkv, tokens, (heads + (2 * kvHeads)) * headDim);
-        Expect.Shape(slots, tokens);
-        Expect.Shape(positions, tokens);
-        var (count, capacity) = CheckCache(kCache, vCache, kvHeads, headDim);
+        Expect.Shape(pages, tokens);
+        Expect.Shape(offsets, tokens);
+        CheckPages(kPages, vPages, kvHeads, headDim);
         if (stream is CpuStream cpu)
         {
-            CheckIndices(slots.Span, count, "slots must lie in the cache's first axis");
-            CheckIndices(positions.Span, capacity, "positions must be 0 .. the cache's capacity − 1");
-            AppendToCacheCpu(cpu, qkv, slots, positions, kCache, vCache, heads, kvHeads, headDim);
+            CheckIndices(pages.Span, kPages.Shape[0], "pages must name pages of the cache");
+            CheckIndices(offsets.Span, kPages.Shape[1], "offsets must be 0 .. the tokens of a page − 1");
+            AppendToCacheCpu(cpu, qkv, pages, offsets, kPages, vPages, heads, kvHeads, headDim);
         }
         else if (stream is CudaStream cuda)
         {
             Expect.BFloat16<T>("Attention.AppendToCache");
             AppendToCacheCuda(
-                cuda, qkv.As<BFloat16>(), slots, positions, kCache.As<BFloat16>(), vCache.As<BFloat16>(), heads, kvHeads, headDim);
+                cuda, qkv.As<BFloat16>(), pages, offsets, kPages.As<BFloat16>(), vPages.As<BFloat16>(), heads, kvHeads, headDim);
         }
         else
         {
@@ -220,18 +169,6 @@ public static partial class Attention
         return new(bytes, 10L * headDim * heads * CausalPairs(cuSeqlens));
     }
 
-    /// <summary>Two products per query and cached token; the keys and values present are read once, q is read and o written.</summary>
-    public static Cost DecodeCost(ReadOnlySpan<int> lengths, int heads, int kvHeads, int headDim, int elementBytes)
-    {
-        long present = 0;
-        foreach (var length in lengths)
-        {
-            present += length;
-        }
-
-        return new(((2 * present * kvHeads) + (2L * lengths.Length * heads)) * headDim * elementBytes, 4 * present * heads * headDim);
-    }
-
     internal static void CheckHeads(int heads, int kvHeads, int headDim)
     {
         if (heads <= 0 || kvHeads <= 0 || headDim <= 0 || heads % kvHeads != 0)
@@ -250,12 +187,9 @@ public static partial class Attention
         }
     }
 
-    private static (int Slots, int Capacity) CheckCache<T>(Tensor<T> kCache, Tensor<T> vCache, int kvHeads, int headDim)
-        where T : unmanaged
-    {
+    private static void CheckPages<T>(Tensor<T> kPages, Tensor<T> vPages, int kvHeads, int headDim)
+        where T : unmanaged =>
         Expect.That(
-            kCache.Shape.Rank == 3 && kCache.Shape[2] == kvHeads * headDim && kCache.Shape == vCache.Shape,
-            "kCache and vCache must have shape [slots, capacity, kvHeads * headDim]");
-        return (kCache.Shape[0], kCache.Shape[1]);
-    }
+            kPages.Shape.Rank == 3 && kPages.Shape[1] > 0 && kPages.Shape[2] == kvHeads * headDim && kPages.Shape == vPages.Shape,
+            "kPages and vPages must have shape [pages, pageTokens, kvHeads * headDim]");
 }

@@ -17,7 +17,7 @@ internal sealed class AttentionVariant
     /// <summary>Rows that one block of a paged prompt takes.</summary>
     public const int PagedTile = 64;
 
-    /// <summary>Query heads that one block of decode takes.</summary>
+    /// <summary>Query heads that one block of a pass of new tokens takes.</summary>
     public const int DecodeHeads = 16;
 
     private const int MaxHeadDim = 128;
@@ -45,8 +45,6 @@ internal sealed class AttentionVariant
         Delta = Entry("attention_delta");
         BackwardQueries = Entry("attention_backward_queries");
         BackwardKeys = Entry("attention_backward_keys");
-        Decode = Entry("attention_decode");
-        DecodeMerge = Entry("attention_decode_merge");
         Paged = Entry("attention_paged");
         PagedDecode = Entry("attention_paged_decode");
         PagedMerge = Entry("attention_paged_merge");
@@ -68,7 +66,7 @@ internal sealed class AttentionVariant
     /// <summary>Of a paged prompt, whose tiles of keys depend on the head dim alone.</summary>
     public int PagedBytes { get; }
 
-    /// <summary>Of decode, from slots and from pages.</summary>
+    /// <summary>Of a pass of new tokens.</summary>
     public int DecodeBytes { get; }
 
     /// <summary>What the device file is specialised by.</summary>
@@ -82,10 +80,6 @@ internal sealed class AttentionVariant
 
     public CudaKernel BackwardKeys { get; }
 
-    public CudaKernel Decode { get; }
-
-    public CudaKernel DecodeMerge { get; }
-
     public CudaKernel Paged { get; }
 
     public CudaKernel PagedDecode { get; }
@@ -98,7 +92,7 @@ internal sealed class AttentionVariant
 
     /// <summary>Every entry point.</summary>
     public IEnumerable<CudaKernel> Kernels =>
-        [Forward, Delta, BackwardQueries, BackwardKeys, Decode, DecodeMerge, Paged, PagedDecode, PagedMerge, Append, Copy];
+        [Forward, Delta, BackwardQueries, BackwardKeys, Paged, PagedDecode, PagedMerge, Append, Copy];
 
     /// <summary>The variant that launches use for a head dim.</summary>
     /// <exception cref="NotSupportedException">not a multiple of 8 up to 128</exception>

@@ -23,28 +23,25 @@ public sealed class AttentionWorkspace
     /// <summary>Declares the tensors in <paramref name="arena"/>; allocate the arena before the first use.</summary>
     /// <param name="arena">owns the memory</param>
     /// <param name="workers">workers of the streams that will use it, at most</param>
-    /// <param name="maxTokens">T of the largest packed batch; 0 when only <see cref="Attention.Decode"/> and
-    /// <see cref="Attention.Paged"/> are called</param>
+    /// <param name="maxTokens">T of the largest packed batch; 0 when only
+    /// <see cref="Attention.Paged"/> is called</param>
     /// <param name="heads">N</param>
     /// <param name="kvHeads">K</param>
     /// <param name="headDim">H</param>
     /// <param name="backward">whether <see cref="Attention.Backward"/> is called too</param>
     /// <param name="maxSequences">sequences of a batch with at least one token, at most; 0: <paramref name="maxTokens"/>. On a device a
     /// captured launch has maxTokens/64 + maxSequences blocks per head, so a graph wants it small</param>
-    /// <param name="decodeRows">on a device, rows of <see cref="Attention.Decode"/> at most, whose keys are then split over several blocks;
-    /// 0: any number, not split</param>
     /// <param name="pagedRows">rows of a pass of <see cref="Attention.Paged"/> at most; 0: it is not called</param>
     /// <param name="pagedSequences">sequences with at least one row in a pass of it, at most; 0: <paramref name="pagedRows"/></param>
     /// <exception cref="NotSupportedException">the arena is on a device and the head dim is not a multiple of 8 up to 128</exception>
     public AttentionWorkspace(
-        Arena arena, int workers, int maxTokens, int heads, int kvHeads, int headDim, bool backward, int maxSequences = 0, int decodeRows = 0,
-        int pagedRows = 0, int pagedSequences = 0)
+        Arena arena, int workers, int maxTokens, int heads, int kvHeads, int headDim, bool backward, int maxSequences = 0, int pagedRows = 0,
+        int pagedSequences = 0)
     {
         ArgumentNullException.ThrowIfNull(arena);
         ArgumentOutOfRangeException.ThrowIfLessThan(workers, 1);
         ArgumentOutOfRangeException.ThrowIfNegative(maxTokens);
         ArgumentOutOfRangeException.ThrowIfNegative(maxSequences);
-        ArgumentOutOfRangeException.ThrowIfNegative(decodeRows);
         ArgumentOutOfRangeException.ThrowIfNegative(pagedRows);
         ArgumentOutOfRangeException.ThrowIfNegative(pagedSequences);
         Attention.CheckHeads(heads, kvHeads, headDim);
@@ -54,7 +51,6 @@ public sealed class AttentionWorkspace
         KvHeads = kvHeads;
         HeadDim = headDim;
         MaxSequences = maxSequences == 0 ? maxTokens : maxSequences;
-        DecodeRows = decodeRows;
         MaxPagedRows = pagedRows;
         MaxPagedSequences = pagedSequences == 0 ? pagedRows : Math.Min(pagedRows, pagedSequences);
         _device = arena.Device;
@@ -87,9 +83,6 @@ public sealed class AttentionWorkspace
 
     /// <summary>Sequences with at least one token that it has room for.</summary>
     public int MaxSequences { get; }
-
-    /// <summary>Rows of <see cref="Attention.Decode"/> that it has room for; 0: any number.</summary>
-    public int DecodeRows { get; }
 
     /// <summary>Rows of a pass of <see cref="Attention.Paged"/> that it has room for.</summary>
     public int MaxPagedRows { get; }
@@ -163,9 +156,6 @@ public sealed class AttentionWorkspace
 
     /// <summary>[T, 2K · H]: dk, then dv, on a device, while dqkv lies over qkv.</summary>
     internal Tensor<BFloat16> KeyValueGradients { get; private set; }
-
-    /// <summary>[rows, N, splits, H + 4], on a device: what <see cref="Attention.Decode"/> merges.</summary>
-    internal Tensor<float> DecodeParts { get; private set; }
 
     /// <summary>[S], tokens of each sequence of the loaded pass, its rows included; 0 for a sequence without rows.</summary>
     internal ReadOnlySpan<int> PagedEnds => _pagedEnds.AsSpan(0, _pagedSequences);
@@ -390,11 +380,6 @@ public sealed class AttentionWorkspace
 
             Delta = arena.Declare<float>(MaxTokens, Heads);
             KeyValueGradients = arena.Declare<BFloat16>(MaxTokens, 2 * KvHeads * HeadDim);
-        }
-
-        if (DecodeRows > 0)
-        {
-            DecodeParts = arena.Declare<float>(DecodeRows, Heads, Attention.DecodeSplits, Attention.SplitFloats(HeadDim));
         }
 
         if (MaxPagedRows > 0)
