@@ -49,16 +49,14 @@ internal static class EvalData
     {
         var there = EvalScoreCommand.Choose([], folder, []).Where(c => PublishedFigures.Of(c.Benchmark.Name).Count > 0).ToList();
         var absent = Benchmark.All.Where(b => PublishedFigures.Of(b.Name).Count > 0 && there.TrueForAll(t => t.Benchmark != b)).ToList();
-        var list = string.Join(", ", absent.Select(b =>
-            $"{b.Name} ({string.Join(" or ", b.Files.Select(set => string.Join(" with ", set)))})"));
         if (there.Count == 0)
         {
-            throw new InvalidInputException($"{folder} holds no file of the published table: {list}.");
+            throw new InvalidInputException($"{folder} holds no file of the published table: {EvalScoreCommand.FileNames(absent)}.");
         }
 
         if (absent.Count > 0)
         {
-            output.WriteLine($"not in {folder}, so not run: {list}");
+            output.WriteLine($"not in {folder}, so not run: {EvalScoreCommand.FileNames(absent)}");
         }
 
         return there;

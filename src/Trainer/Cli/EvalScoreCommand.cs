@@ -143,15 +143,18 @@ internal static class EvalScoreCommand
         }
 
         var found = (named.Count > 0 ? named : Benchmark.All).Select(b => (Benchmark: b, Files: b.Find(folder))).ToList();
-        if (named.Count > 0 && found.Find(f => f.Files is null) is { Benchmark: { } absent })
+        if (named.Count > 0 && found.Where(f => f.Files is null).Select(f => f.Benchmark).ToList() is { Count: > 0 } absent)
         {
-            throw new InvalidInputException(
-                $"{data} holds no file of {absent.Name}; it must be named {string.Join(" or ", absent.Files.Select(set => string.Join(" with ", set)))}.");
+            throw new InvalidInputException($"{data} holds no file of {FileNames(absent)}.");
         }
 
         var there = found.Where(f => f.Files is not null).Select(f => (f.Benchmark, f.Files!)).ToList();
         return there.Count > 0 ? there : throw new InvalidInputException($"{data} holds no file of a benchmark under a published name.");
     }
+
+    /// <summary>Benchmarks, each with the names under which its files are looked for.</summary>
+    internal static string FileNames(IEnumerable<Benchmark> benchmarks) => string.Join(", ", benchmarks.Select(b =>
+        $"{b.Name} ({string.Join(" or ", b.Files.Select(set => string.Join(" with ", set)))})"));
 
     /// <summary>A day given with an option.</summary>
     internal static DateOnly? Day(string? text, string option) =>

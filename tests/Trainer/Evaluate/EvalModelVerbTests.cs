@@ -115,7 +115,7 @@ public sealed class EvalModelVerbTests : IDisposable
     {
         string[] eval = ["eval", "--model", _model.Directory, "--data", _data];
         Z1.Run([.. eval, "--benchmark", "humanevil"]).FailedWith("\"humanevil\"", "humaneval-pro", "livecodebench");
-        Z1.Run([.. eval, "--benchmark", "mbpp+"]).FailedWith("mbpp+", "MbppPlus-v*.jsonl");
+        Z1.Run([.. eval, "--benchmark", "mbpp+", "mbpp", "mbpp-pro"]).FailedWith("no file of mbpp+ (MbppPlus-v", "mbpp-pro (mbpp_pro.json)");
         Z1.Run([.. eval, "--benchmark", "livecodebench", "--from", "2030-01-01"]).FailedWith("window");
         Z1.Run([.. eval, "--benchmark", "livecodebench", "--from", "May"]).FailedWith("--from");
         Z1.Run("eval", "--model", _model.Directory, "--all", "--data", _model["nowhere"]).FailedWith("nowhere");
