@@ -69,9 +69,15 @@ internal static unsafe class FewRowsGemm
             {
                 var w = gemm.B + (j * gemm.BColumn);
                 var i = from;
-                for (; Avx512F.IsSupported && i <= to - TileRows; i += TileRows)
+                var next = w + (Streams * k);
+                var ahead = 0;
+                for (var tiles = (to - from) / TileRows; Avx512F.IsSupported && i <= to - TileRows; i += TileRows)
                 {
-                    StoreTile(i, j, Sum4x4(gemm.A + (i * gemm.ARow), w, k, ahead: i == from));
+                    // The tiles of a quad share its reading ahead, so that memory works all the time.
+                    var tile = (i - from) / TileRows;
+                    next += (nuint)ahead * k;
+                    ahead = (Streams * (tile + 1) / tiles) - (Streams * tile / tiles);
+                    StoreTile(i, j, Sum4x4(gemm.A + (i * gemm.ARow), w, k, next, ahead));
                 }
 
                 for (; i <= to - 2; i += 2)
@@ -98,9 +104,12 @@ internal static unsafe class FewRowsGemm
             }
         }
 
-        /// <summary>Four neighbouring rows of x against four of w: lane 4·i + j is x_i·w_j, all K elements. A leaf, as below.</summary>
+        /// <summary>
+        /// Four neighbouring rows of x against four of w: lane 4·i + j is x_i·w_j, all K elements. Meanwhile <paramref name="ahead"/> rows from
+        /// <paramref name="next"/> on are asked for. A leaf, as below.
+        /// </summary>
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private static Vector512<float> Sum4x4(T* x0, T* w0, nuint k, bool ahead)
+        private static Vector512<float> Sum4x4(T* x0, T* w0, nuint k, T* next, int ahead)
         {
             var x1 = x0 + k;
             var x2 = x1 + k;
@@ -119,10 +128,7 @@ internal static unsafe class FewRowsGemm
                 Load(x1, p, out var v1, out var u1);
                 Load(x2, p, out var v2, out var u2);
                 Load(x3, p, out var v3, out var u3);
-                if (ahead)
-                {
-                    Prefetch(w0 + p, k);
-                }
+                PrefetchRows(next + ((nuint)ahead * p), ahead);
 
                 Load(w0, p, out var a0, out var b0);
                 s00 = Vector512.FusedMultiplyAdd(u0, b0, Vector512.FusedMultiplyAdd(v0, a0, s00));
@@ -358,6 +364,25 @@ internal static unsafe class FewRowsGemm
                 PrefetchStep(next + k);
                 PrefetchStep(next + (2 * k));
                 PrefetchStep(next + (3 * k));
+            }
+        }
+
+        /// <summary>Asks for the next 32 elements of each of 0 to 4 rows, which lie one behind the other: the same bytes, in their order.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private static void PrefetchRows(T* place, int rows)
+        {
+            if (rows > 0)
+            {
+                PrefetchStep(place);
+                if (rows > 1)
+                {
+                    PrefetchStep(place + Step);
+                    if (rows > 2)
+                    {
+                        PrefetchStep(place + (2 * Step));
+                        PrefetchStep(place + (3 * Step));
+                    }
+                }
             }
         }
 
