@@ -77,17 +77,40 @@ public sealed class CpuStreamTests
         }
     }
 
-    /// <summary>Jobs that end while other workers are on their way into them, one after the other, of two kinds.</summary>
     [Fact]
-    public void A_worker_that_comes_late_takes_no_part_in_the_wrong_job()
+    public void A_job_that_has_ended_cannot_be_joined()
     {
-        using var stream = new CpuStream(4);            // more than there are cores to run them, mostly
+        using var stream = new CpuStream(3);
+        var hits = new int[64];
+        Assert.True(stream.IsIdle);
+        for (var repeat = 0; repeat < 200; repeat++)
+        {
+            stream.For(hits.Length, 1, new Count(hits));
+            Assert.True(stream.IsIdle);
+            Assert.Throws<InvalidOperationException>(() => stream.For(100, 1, new Fail()));
+            Assert.True(stream.IsIdle);
+        }
+    }
+
+    /// <summary>Jobs that end while other workers are on their way into them, of two kinds, the next right behind the last: a worker that joins a job
+    /// that has ended is still in it when the next begins.</summary>
+    [Theory]
+    [InlineData(2)]
+    [InlineData(3)]
+    [InlineData(4)]
+    [InlineData(8)]                                     // more than there are cores to run them, mostly
+    public void A_worker_that_comes_late_takes_no_part_in_the_wrong_job(int workers)
+    {
+        using var stream = new CpuStream(workers);
         var (few, many) = (new int[2], new long[9]);
         for (var repeat = 1; repeat <= 30_000; repeat++)
         {
             stream.For(2, 1, new Count(few));
             stream.For(many.Length, 2, new Add(many, repeat));
-            Assert.True(few[0] == repeat && few[1] == repeat && many[^1] == repeat * (repeat + 1L) / 2, $"job {repeat}");
+            if (few[0] != repeat || few[1] != repeat || many[^1] != repeat * (repeat + 1L) / 2)
+            {
+                Assert.Fail($"job {repeat}");           // the text is made only here: it would hold up the next job
+            }
         }
 
         Assert.All(many, sum => Assert.Equal(many[0], sum));

@@ -43,6 +43,9 @@ public sealed class CpuStream : ComputeStream
     /// <summary>Threads that run a job, the calling one included.</summary>
     public int Workers { get; }
 
+    /// <summary>No worker is in a job, and none can join one: so it is between two calls of <see cref="For"/>.</summary>
+    internal bool IsIdle => (Volatile.Read(ref _state) & (Joinable | Members)) == 0;
+
     /// <inheritdoc/>
     public override string DeviceName => $"cpu ({Workers} threads)";
 
