@@ -53,47 +53,54 @@ public static partial class Attention
     /// <summary>Probabilities of one block of keys from its scores, in place; running maximum and sum updated.</summary>
     private static void SoftmaxBlock(in Scratch scratch, int keys, int vectors, bool first, bool diagonal)
     {
-        var lanes = Vector512<int>.Indices;
         for (var v = 0; v < vectors; v++)
         {
             var at = v * Lanes.Count;
-            ref var column = ref Unsafe.Add(ref scratch.P, at);
             var end = diagonal ? Math.Min(keys, at + Lanes.Count) : keys;
             var free = diagonal ? Math.Min(keys, at + 1) : keys;               // rows that every query of the vector may see
-            var before = first ? Vector512.Create(float.NegativeInfinity) : Vector512.LoadUnsafe(ref scratch.Max, (nuint)at);
-            var max = before;
-            for (var j = 0; j < free; j++)
-            {
-                max = Vector512.MaxNative(max, Vector512.LoadUnsafe(ref column, (nuint)(j * Tile)));
-            }
-
-            for (var j = free; j < end; j++)
-            {
-                var seen = Vector512.GreaterThanOrEqual(lanes, Vector512.Create(j - at)).AsSingle();
-                var s = Vector512.ConditionalSelect(
-                    seen, Vector512.LoadUnsafe(ref column, (nuint)(j * Tile)), Vector512.Create(float.NegativeInfinity));
-                s.StoreUnsafe(ref column, (nuint)(j * Tile));
-                max = Vector512.MaxNative(max, s);
-            }
-
-            var sum = Vector512<float>.Zero;
-            for (var j = 0; j < end; j++)
-            {
-                var p = Exp(Vector512.LoadUnsafe(ref column, (nuint)(j * Tile)) - max);
-                p.StoreUnsafe(ref column, (nuint)(j * Tile));
-                sum += p;
-            }
-
-            if (!first)
-            {
-                var rescale = Exp(before - max);
-                rescale.StoreUnsafe(ref scratch.Rescale, (nuint)at);
-                sum = Vector512.FusedMultiplyAdd(Vector512.LoadUnsafe(ref scratch.Norm, (nuint)at), rescale, sum);
-            }
-
-            max.StoreUnsafe(ref scratch.Max, (nuint)at);
-            sum.StoreUnsafe(ref scratch.Norm, (nuint)at);
+            SoftmaxVector(in scratch, at, free, end, Vector512<int>.Indices + Vector512.Create(at), first);
         }
+    }
+
+    /// <summary>One vector of queries, from column <paramref name="at"/> on: all see the keys before <paramref name="free"/>, those from there
+    /// to <paramref name="end"/> are seen as far as <paramref name="last"/>, the last key of each query.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void SoftmaxVector(in Scratch scratch, int at, int free, int end, Vector512<int> last, bool first)
+    {
+        ref var column = ref Unsafe.Add(ref scratch.P, at);
+        var before = first ? Vector512.Create(float.NegativeInfinity) : Vector512.LoadUnsafe(ref scratch.Max, (nuint)at);
+        var max = before;
+        for (var j = 0; j < free; j++)
+        {
+            max = Vector512.MaxNative(max, Vector512.LoadUnsafe(ref column, (nuint)(j * Tile)));
+        }
+
+        for (var j = free; j < end; j++)
+        {
+            var seen = Vector512.GreaterThanOrEqual(last, Vector512.Create(j)).AsSingle();
+            var s = Vector512.ConditionalSelect(
+                seen, Vector512.LoadUnsafe(ref column, (nuint)(j * Tile)), Vector512.Create(float.NegativeInfinity));
+            s.StoreUnsafe(ref column, (nuint)(j * Tile));
+            max = Vector512.MaxNative(max, s);
+        }
+
+        var sum = Vector512<float>.Zero;
+        for (var j = 0; j < end; j++)
+        {
+            var p = Exp(Vector512.LoadUnsafe(ref column, (nuint)(j * Tile)) - max);
+            p.StoreUnsafe(ref column, (nuint)(j * Tile));
+            sum += p;
+        }
+
+        if (!first)
+        {
+            var rescale = Exp(before - max);                                   // exactly 1 for a query that sees no key of the block
+            rescale.StoreUnsafe(ref scratch.Rescale, (nuint)at);
+            sum = Vector512.FusedMultiplyAdd(Vector512.LoadUnsafe(ref scratch.Norm, (nuint)at), rescale, sum);
+        }
+
+        max.StoreUnsafe(ref scratch.Max, (nuint)at);
+        sum.StoreUnsafe(ref scratch.Norm, (nuint)at);
     }
 
     /// <summary>One block of keys and values into the running softmax and sum of the tile.</summary>

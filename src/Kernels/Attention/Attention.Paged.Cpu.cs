@@ -25,43 +25,10 @@ public static partial class Attention
         for (var v = 0; v < vectors; v++)
         {
             var at = v * Lanes.Count;
-            ref var column = ref Unsafe.Add(ref scratch.P, at);
             var position = Vector512.LoadUnsafe(ref positions, (nuint)at);
             var end = Math.Clamp(Unsafe.Add(ref positions, at + Lanes.Count - 1) + 1 - begin, 0, keys);
             var free = Math.Clamp(Unsafe.Add(ref positions, at) + 1 - begin, 0, keys);       // rows that every query of the vector sees
-            var before = first ? Vector512.Create(float.NegativeInfinity) : Vector512.LoadUnsafe(ref scratch.Max, (nuint)at);
-            var max = before;
-            for (var j = 0; j < free; j++)
-            {
-                max = Vector512.MaxNative(max, Vector512.LoadUnsafe(ref column, (nuint)(j * Tile)));
-            }
-
-            for (var j = free; j < end; j++)
-            {
-                var seen = Vector512.GreaterThanOrEqual(position, Vector512.Create(begin + j)).AsSingle();
-                var s = Vector512.ConditionalSelect(
-                    seen, Vector512.LoadUnsafe(ref column, (nuint)(j * Tile)), Vector512.Create(float.NegativeInfinity));
-                s.StoreUnsafe(ref column, (nuint)(j * Tile));
-                max = Vector512.MaxNative(max, s);
-            }
-
-            var sum = Vector512<float>.Zero;
-            for (var j = 0; j < end; j++)
-            {
-                var p = Exp(Vector512.LoadUnsafe(ref column, (nuint)(j * Tile)) - max);
-                p.StoreUnsafe(ref column, (nuint)(j * Tile));
-                sum += p;
-            }
-
-            if (!first)
-            {
-                var rescale = Exp(before - max);                               // exactly 1 for a query that sees no key of the block
-                rescale.StoreUnsafe(ref scratch.Rescale, (nuint)at);
-                sum = Vector512.FusedMultiplyAdd(Vector512.LoadUnsafe(ref scratch.Norm, (nuint)at), rescale, sum);
-            }
-
-            max.StoreUnsafe(ref scratch.Max, (nuint)at);
-            sum.StoreUnsafe(ref scratch.Norm, (nuint)at);
+            SoftmaxVector(in scratch, at, free, end, position - Vector512.Create(begin), first);
         }
     }
 

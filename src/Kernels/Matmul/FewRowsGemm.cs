@@ -257,7 +257,7 @@ internal static unsafe class FewRowsGemm
             {
                 Load(x0, p, out var v0, out var u0);
                 Load(x1, p, out var v1, out var u1);
-                Prefetch(w0 + p, k);
+                PrefetchRows(w0 + (Streams * (k + p)), Streams);
                 Load(w0, p, out var a0, out var b0);
                 s00 = Vector512.FusedMultiplyAdd(u0, b0, Vector512.FusedMultiplyAdd(v0, a0, s00));
                 s10 = Vector512.FusedMultiplyAdd(u1, b0, Vector512.FusedMultiplyAdd(v1, a0, s10));
@@ -353,25 +353,14 @@ internal static unsafe class FewRowsGemm
             return sum;
         }
 
-        /// <summary>Asks for the same place in the next four rows: rows are too short for the processor to foresee them.</summary>
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        private static void Prefetch(T* place, nuint k)
-        {
-            if (Sse.IsSupported)
-            {
-                var next = place + (Streams * k);
-                PrefetchStep(next);
-                PrefetchStep(next + k);
-                PrefetchStep(next + (2 * k));
-                PrefetchStep(next + (3 * k));
-            }
-        }
-
-        /// <summary>Asks for the next 32 elements of each of 0 to 4 rows, which lie one behind the other: the same bytes, in their order.</summary>
+        /// <summary>
+        /// Asks for 32 elements for each of 0 to 4 rows (not 3) that lie one behind the other, in the order of memory: rows are too short for the processor to
+        /// foresee them.
+        /// </summary>
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         private static void PrefetchRows(T* place, int rows)
         {
-            if (rows > 0)
+            if (Sse.IsSupported && rows > 0)
             {
                 PrefetchStep(place);
                 if (rows > 1)

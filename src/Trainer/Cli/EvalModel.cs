@@ -53,11 +53,11 @@ internal sealed class EvalModel
     public EvalModel()
     {
         _dtype.AcceptOnlyFromAmong("bf16", "fp32");
-        Within(_samples, 1, 100_000);
-        Within(_tokens, 1, 1_000_000);
-        Within(_temperature, 0, 100);
-        Within(_topP, 1e-6, 1);
-        Within(_floor, 0.01, 1e6);
+        PlanCommand.Within(_samples, 1, 100_000);
+        PlanCommand.Within(_tokens, 1, 1_000_000);
+        PlanCommand.Within(_temperature, 0, 100);
+        PlanCommand.Within(_topP, 1e-6, 1);
+        PlanCommand.Within(_floor, 0.01, 1e6);
         PlanCommand.Within(_context, 0, 10_000_000);
         PlanCommand.Within(_slots, 1, 4096);
         PlanCommand.Within(_cache, 0, int.MaxValue);
@@ -215,14 +215,4 @@ internal sealed class EvalModel
     private static string Line(ModelEvaluation e, double seconds) => string.Create(
         CultureInfo.InvariantCulture,
         $"{e.Answered}/{e.Wanted} answered, {e.Graded} graded, {e.NewTokens} tokens, {e.NewTokens / seconds:0.#} tokens/s");
-
-    private static void Within(Option option, double least, double most) => option.Validators.Add(result =>
-    {
-        if (result.Tokens.Count > 0
-            && double.TryParse(result.Tokens[0].Value, NumberStyles.Float, CultureInfo.InvariantCulture, out var value)
-            && !(value >= least && value <= most))
-        {
-            result.AddError(string.Create(CultureInfo.InvariantCulture, $"{option.Name} {value}: must be from {least} to {most}"));
-        }
-    });
 }

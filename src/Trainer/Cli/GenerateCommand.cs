@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Globalization;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Decode;
 using Z1Coder.Trainer.Model;
@@ -26,8 +25,8 @@ internal static class GenerateCommand
         var topK = new Option<int>("--top-k") { Description = "draws from this many likeliest tokens; 0 from all", DefaultValueFactory = _ => 0 };
         var seed = new Option<ulong>("--seed") { Description = "decides what is drawn", DefaultValueFactory = _ => 0 };
         var count = new Option<int>("--n") { Description = "completions of each prompt", DefaultValueFactory = _ => 1 };
-        Within(temperature, 0, 100, "from 0 to 100");
-        Within(topP, double.Epsilon, 1, "above 0 and at most 1");
+        PlanCommand.Within(temperature, 0, 100);
+        PlanCommand.Within(topP, 0, 1, above: true);
         PlanCommand.Within(topK, 0, int.MaxValue);
         PlanCommand.Within(count, 1, 10_000);
         var dtype = new Option<string>("--dtype") { Description = "bf16 or fp32", DefaultValueFactory = _ => "bf16" };
@@ -64,14 +63,6 @@ internal static class GenerateCommand
         });
         return command;
     }
-
-    private static void Within(Option<double> option, double least, double most, string said) => option.Validators.Add(result =>
-    {
-        if (result.Tokens.Count > 0 && double.TryParse(result.Tokens[0].Value, CultureInfo.InvariantCulture, out var value) && !(value >= least && value <= most))
-        {
-            result.AddError($"{option.Name} {result.Tokens[0].Value}: must be {said}");
-        }
-    });
 
     private static (int[][] Prompts, IReadOnlyList<int> EndTokens, Tokenizer Tokenizer) Encode(string directory, string[] texts, bool chat, bool alpaca)
     {

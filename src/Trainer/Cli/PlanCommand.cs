@@ -1,4 +1,5 @@
 using System.CommandLine;
+using System.Globalization;
 using Z1Coder.Kernels;
 using Z1Coder.Runtime;
 using Z1Coder.Trainer.Data;
@@ -83,17 +84,19 @@ internal static class PlanCommand
         DefaultValueFactory = _ => [],
     };
 
-    /// <summary>Refuses values outside the bounds as bad usage.</summary>
-    public static void Within(Option<int> option, int minimum, int maximum) => option.Validators.Add(result =>
+    /// <summary>Refuses values outside the bounds as bad usage; what is no number at all the parser refuses itself.</summary>
+    /// <param name="option">of a whole number or a double</param>
+    /// <param name="minimum">the least value</param>
+    /// <param name="maximum">the largest value</param>
+    /// <param name="above">whether the minimum itself is refused too</param>
+    public static void Within(Option option, double minimum, double maximum, bool above = false) => option.Validators.Add(result =>
     {
-        if (result.Tokens.Count == 0 || !int.TryParse(result.Tokens[0].Value, out var value))
+        if (result.Tokens.Count > 0
+            && double.TryParse(result.Tokens[0].Value, NumberStyles.Float, CultureInfo.InvariantCulture, out var value)
+            && !((above ? value > minimum : value >= minimum) && value <= maximum))
         {
-            return;                       // the default, or no number at all: the parser says so itself
-        }
-
-        if (value < minimum || value > maximum)
-        {
-            result.AddError($"{option.Name} {value}: must be from {minimum} to {maximum}");
+            result.AddError(string.Create(
+                CultureInfo.InvariantCulture, $"{option.Name} {value}: must be {(above ? $"above {minimum} and at most" : $"from {minimum} to")} {maximum}"));
         }
     });
 

@@ -15,19 +15,12 @@ public sealed class PagedKvCache<T> : IDisposable
     /// <summary>Declares and allocates room for <paramref name="pages"/> pages in the memory of <paramref name="stream"/>.</summary>
     public PagedKvCache(Qwen2Config config, int pages, int pageTokens, ComputeStream stream)
     {
-        (Pages, PageTokens) = (pages, pageTokens);
         Arena = stream.CreateArena("kv pages");
         var width = config.NumKeyValueHeads * config.HeadDim;
         _keys = [.. Enumerable.Range(0, config.NumHiddenLayers).Select(_ => Arena.Declare<T>(pages, pageTokens, width))];
         _values = [.. Enumerable.Range(0, config.NumHiddenLayers).Select(_ => Arena.Declare<T>(pages, pageTokens, width))];
         Arena.Allocate();
     }
-
-    /// <summary>Pages it holds.</summary>
-    public int Pages { get; }
-
-    /// <summary>Tokens of a page.</summary>
-    public int PageTokens { get; }
 
     /// <summary>The memory.</summary>
     public Arena Arena { get; }

@@ -14,9 +14,6 @@ public sealed class PassRows(int rows, int sequences, int pagesPerSequence, int 
     private readonly int[] _starts = new int[sequences + 1], _contexts = new int[sequences], _lastRows = new int[sequences];
     private readonly int[] _table = new int[sequences * pagesPerSequence];
 
-    /// <summary>Rows that can still be added.</summary>
-    public int Room => rows - Count;
-
     /// <summary>Rows so far.</summary>
     public int Count { get; private set; }
 
@@ -46,7 +43,7 @@ public sealed class PassRows(int rows, int sequences, int pagesPerSequence, int 
     public void Clear() => (Count, Sequences, Wanted) = (0, 0, 0);
 
     /// <summary>Adds the tokens of one sequence.</summary>
-    /// <param name="tokens">[n], at most <see cref="Room"/></param>
+    /// <param name="tokens">[n], with those before them at most the rows</param>
     /// <param name="context">tokens of the sequence already in its pages: the position of the first</param>
     /// <param name="pages">the sequence's pages, those of the added tokens included</param>
     /// <param name="wanted">whether the logits after the last token are wanted</param>
