@@ -134,35 +134,38 @@ internal sealed class SandboxRun
                     {
                         child.Kill();
                     }
-
-                    continue;
                 }
-
-                long resident = 0;
-                if (first != 0 && now >= nextSample)
+                else
                 {
-                    // The server's own time is of all its programs; this program is its one child.
-                    (_sampledCpuSeconds, resident) = worker is null ? ProcessTree.Sample(first) : ProcessTree.SampleChildren(first);
-                    nextSample = clock.Elapsed.TotalSeconds + TickMilliseconds / 1e3;
-                }
+                    long resident = 0;
+                    if (first != 0 && now >= nextSample)
+                    {
+                        // The server's own time is of all its programs; this program is its one child.
+                        (_sampledCpuSeconds, resident) = worker is null ? ProcessTree.Sample(first) : ProcessTree.SampleChildren(first);
+                        nextSample = clock.Elapsed.TotalSeconds + TickMilliseconds / 1e3;
+                    }
 
-                cancelled = cancellation.IsCancellationRequested;
-                ended = _out.Total + _error.Total + _proof.Total > _limits.OutputBytes ? SandboxOutcome.OutputLimit
-                    : resident > (_limits.ResidentBytes ?? _limits.MemoryBytes) ? SandboxOutcome.OutOfMemory
-                    : _sampledCpuSeconds > _limits.CpuSeconds ? SandboxOutcome.TimedOut
-                    : started && now >= startedAt + _limits.WallSeconds ? SandboxOutcome.TimedOut
-                    : null;
-                if (ended is not null || cancelled || (!started && now > StartSeconds))
-                {
+                    cancelled = cancellation.IsCancellationRequested;
+                    ended = _out.Total + _error.Total + _proof.Total > _limits.OutputBytes ? SandboxOutcome.OutputLimit
+                        : resident > (_limits.ResidentBytes ?? _limits.MemoryBytes) ? SandboxOutcome.OutOfMemory
+                        : _sampledCpuSeconds > _limits.CpuSeconds ? SandboxOutcome.TimedOut
+                        : started && now >= startedAt + _limits.WallSeconds ? SandboxOutcome.TimedOut
+                        : null;
+                    if (ended is null && !cancelled && (started || now <= StartSeconds))
+                    {
+                        continue;
+                    }
+
                     killedAt = now;
-                    if (worker is null)
-                    {
-                        Kill(child, init);
-                    }
-                    else
-                    {
-                        worker.Kill();                  // the whole confinement: what passed a limit does not end by itself
-                    }
+                    worker?.Kill();                     // the whole confinement: what passed a limit does not end by itself
+                }
+
+                // bwrap sees process 1 of the namespace end only after all others: nothing is left. Their CPU time is lost then; the last sample
+                // stands. bwrap itself is not killed: until it has said which process it made, that one waits for it and would do so for ever.
+                init ??= worker is null ? FindInit(child, _proof.Text).Handle : null;
+                if (init is not null)
+                {
+                    ChildProcess.Kill(init);
                 }
             }
 
@@ -243,19 +246,6 @@ internal sealed class SandboxRun
             : said.Contains(SandboxHarness.Failed, StringComparison.Ordinal) ? SandboxOutcome.Failed
             : code > SignalBase && code < SignalBase + 65 ? SandboxOutcome.Crashed
             : SandboxOutcome.ExitedEarly;
-    }
-
-    // bwrap sees process 1 of the namespace end only after all others: nothing is left. Their CPU time is lost then; the last sample stands.
-    private static void Kill(ChildProcess child, SafeFileHandle? init)
-    {
-        if (init is null)
-        {
-            child.Kill();
-        }
-        else
-        {
-            ChildProcess.Kill(init);
-        }
     }
 
     // bwrap writes {"child-pid": N} before it lets the child go on; the pidfd is kept only if that process is its child still.

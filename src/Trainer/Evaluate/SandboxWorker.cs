@@ -183,6 +183,11 @@ internal sealed class SandboxWorker : IDisposable
             var open = ChildProcess.Poll([statusRead, _child.Handle], 100);
             var count = ChildProcess.Read(statusRead, buffer);
             status.Add(buffer.AsSpan(0, Math.Max(0, count)));
+            if (_init is null)
+            {
+                (Process, _init) = SandboxRun.FindInit(_child, status.Text);
+            }
+
             if (open && count == 0 || clock.Elapsed.TotalSeconds > ReadySeconds)
             {
                 for (int read; (read = ChildProcess.Read(errorRead, buffer)) > 0;)
@@ -194,7 +199,6 @@ internal sealed class SandboxWorker : IDisposable
             }
         }
 
-        (Process, _init) = SandboxRun.FindInit(_child, status.Text);
         if (_init is null)
         {
             throw new SandboxException("The confined server did not say which process it is.");
