@@ -8,7 +8,7 @@ public static unsafe partial class Matmul
     internal const int MostFewRows = 8;
 
     private static void ForwardCpu<T>(
-        CpuStream stream, Tensor<T> x, Tensor<T> w, Tensor<T> bias, Tensor<T> y, int m, int n, int k, bool accumulate, bool byRows = false)
+        CpuStream stream, Tensor<T> x, Tensor<T> w, Tensor<T> bias, Tensor<T> y, int m, int n, int k, bool accumulate, Rows rows = Rows.Batch)
         where T : unmanaged
     {
         if (m == 0 || n == 0)
@@ -25,13 +25,19 @@ public static unsafe partial class Matmul
             M = m, N = n, K = k,
             Accumulate = accumulate,
         };
-        if (byRows || Backend == MatmulBackend.FewRows || (Backend == MatmulBackend.Auto && m <= MostFewRows))
+        var backend = rows == Rows.Single || (Backend == MatmulBackend.Auto && m <= MostFewRows) ? MatmulBackend.FewRows : Backend;
+        if (rows == Rows.Block && backend != MatmulBackend.FewRows)
+        {
+            backend = BlockBackend(stream, gemm);
+        }
+
+        if (backend == MatmulBackend.FewRows)
         {
             FewRowsGemm.Run(stream, gemm);
         }
         else
         {
-            Run(stream, gemm);
+            Run(stream, gemm, backend);
         }
     }
 
@@ -44,14 +50,15 @@ public static unsafe partial class Matmul
             return;
         }
 
-        Run(stream, new Gemm<T, T>
+        var gemm = new Gemm<T, T>
         {
             A = dy.Pointer, ARow = n, AColumn = 1,
             B = w.Pointer, BRow = k, BColumn = 1,
             C = dx.Pointer, CRow = k,
             M = m, N = k, K = n,
             Accumulate = accumulate,
-        });
+        };
+        Run(stream, gemm, Backend);
     }
 
     private static void BackwardWeightCpu<T>(
@@ -63,28 +70,29 @@ public static unsafe partial class Matmul
             return;
         }
 
-        Run(stream, new Gemm<T, float>
+        var gemm = new Gemm<T, float>
         {
             A = dy.Pointer, ARow = 1, AColumn = n,
             B = x.Pointer, BRow = k, BColumn = 1,
             C = dw.Pointer, CRow = k,
             M = n, N = k, K = m,
             Accumulate = accumulate,
-        });
+        };
+        Run(stream, gemm, Backend);
     }
 
-    private static void Run<TIn, TOut>(CpuStream stream, in Gemm<TIn, TOut> gemm)
+    private static void Run<TIn, TOut>(CpuStream stream, in Gemm<TIn, TOut> gemm, MatmulBackend backend)
         where TIn : unmanaged
         where TOut : unmanaged
     {
-        var wanted = Backend is MatmulBackend.OneDnn or MatmulBackend.Auto;
+        var wanted = backend is MatmulBackend.OneDnn or MatmulBackend.Auto;
         if (wanted && gemm.K > 0 && OneDnnGemm.Supports<TIn>())
         {
             OneDnnGemm.Run(stream, gemm);
             return;
         }
 
-        if (Backend == MatmulBackend.OneDnn && gemm.K > 0)
+        if (backend == MatmulBackend.OneDnn && gemm.K > 0)
         {
             throw new NotSupportedException($"oneDNN was asked for by name and cannot serve. {OneDnn.Description}");
         }

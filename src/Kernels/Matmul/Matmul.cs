@@ -37,7 +37,7 @@ public static partial class Matmul
     /// <param name="accumulate">adds to y (a residual, say) before the one rounding</param>
     public static void Forward<T>(
         ComputeStream stream, Tensor<T> x, Tensor<T> w, Tensor<T> bias, Tensor<T> y, bool accumulate = false)
-        where T : unmanaged => ForwardAny(stream, x, w, bias, y, accumulate, byRows: false);
+        where T : unmanaged => ForwardAny(stream, x, w, bias, y, accumulate, Rows.Batch);
 
     /// <summary>
     /// y = x·wᵀ + bias, or y += x·wᵀ + bias, for rows that have nothing to do with each other (one token of each of M sequences). On a CPU
@@ -55,7 +55,7 @@ public static partial class Matmul
     /// <exception cref="NotSupportedException">elements other than bfloat16 on CUDA, other than float or bfloat16 on a CPU</exception>
     public static void ForwardRows<T>(
         ComputeStream stream, Tensor<T> x, Tensor<T> w, Tensor<T> bias, Tensor<T> y, bool accumulate = false)
-        where T : unmanaged => ForwardAny(stream, x, w, bias, y, accumulate, byRows: true);
+        where T : unmanaged => ForwardAny(stream, x, w, bias, y, accumulate, Rows.Single);
 
     /// <summary>dx = dy·w, or dx += dy·w.</summary>
     /// <param name="stream">where it runs</param>
@@ -155,7 +155,7 @@ public static partial class Matmul
         new((elementBytes * m * n) + (sizeof(float) * n * (accumulate ? 2 : 1)), m * n);
 
     private static void ForwardAny<T>(
-        ComputeStream stream, Tensor<T> x, Tensor<T> w, Tensor<T> bias, Tensor<T> y, bool accumulate, bool byRows)
+        ComputeStream stream, Tensor<T> x, Tensor<T> w, Tensor<T> bias, Tensor<T> y, bool accumulate, Rows rows)
         where T : unmanaged
     {
         var (m, n, k) = (RowsOf(x), RowsOf(w), ColumnsOf(w));
@@ -168,7 +168,7 @@ public static partial class Matmul
 
         if (stream is CpuStream cpu)
         {
-            ForwardCpu(cpu, x, w, bias, y, m, n, k, accumulate, byRows);
+            ForwardCpu(cpu, x, w, bias, y, m, n, k, accumulate, rows);
         }
         else if (stream is CudaStream cuda)
         {

@@ -7,8 +7,8 @@ public sealed partial class Qwen2<T>
 {
     /// <summary>
     /// One pass over rows of paged sequences: their keys and values go into the pages, and the logits of the wanted rows come out, with their
-    /// argmax. A prompt pass always multiplies P rows, so that one code path of the matrix library serves every prompt token; other passes, and the
-    /// head, take <see cref="Matmul.ForwardRows"/>: what a row gets does not depend on the other rows.
+    /// argmax. A prompt pass always multiplies P rows (<see cref="Matmul.ForwardBlock"/>); other passes, and the head, take
+    /// <see cref="Matmul.ForwardRows"/>: what a row gets does not depend on the other rows.
     /// </summary>
     /// <param name="stream">where it runs</param>
     /// <param name="a">receives logits and their argmax</param>
@@ -56,7 +56,7 @@ public sealed partial class Qwen2<T>
     {
         if (prompt)
         {
-            Matmul.Forward(stream, x, w, bias, y);
+            Matmul.ForwardBlock(stream, x, w, bias, y);
         }
         else
         {
