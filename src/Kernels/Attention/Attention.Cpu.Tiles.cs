@@ -93,7 +93,8 @@ public static partial class Attention
     private static void Multiply(
         ref float a, nint aRow, nint aStep, ref float b, nint bStep, ref float c, nint cRow, int count, int vectors, bool accumulate)
     {
-        while (vectors >= 4)
+        // With 16 registers of eight lanes only the narrowest keeps its sums in them.
+        while (vectors >= 4 && Vector512.IsHardwareAccelerated)
         {
             Multiply4(ref a, aRow, aStep, ref b, bStep, ref c, cRow, count, accumulate);
             b = ref Unsafe.Add(ref b, 4 * Lanes.Count);
@@ -101,7 +102,7 @@ public static partial class Attention
             vectors -= 4;
         }
 
-        if (vectors >= 2)
+        if (vectors >= 2 && Vector512.IsHardwareAccelerated)
         {
             Multiply2(ref a, aRow, aStep, ref b, bStep, ref c, cRow, count, accumulate);
             b = ref Unsafe.Add(ref b, 2 * Lanes.Count);
@@ -109,12 +110,15 @@ public static partial class Attention
             vectors -= 2;
         }
 
-        if (vectors != 0)
+        for (; vectors != 0; vectors--)
         {
             Multiply1(ref a, aRow, aStep, ref b, bStep, ref c, cRow, count, accumulate);
+            b = ref Unsafe.Add(ref b, Lanes.Count);
+            c = ref Unsafe.Add(ref c, Lanes.Count);
         }
     }
 
+    [MethodImpl(MethodImplOptions.NoInlining)]
     private static void Multiply4(
         ref float a, nint aRow, nint aStep, ref float b, nint bStep, ref float c, nint cRow, int count, bool accumulate)
     {
@@ -189,6 +193,7 @@ public static partial class Attention
         s33.StoreUnsafe(ref c3, 48);
     }
 
+    [MethodImpl(MethodImplOptions.NoInlining)]
     private static void Multiply2(
         ref float a, nint aRow, nint aStep, ref float b, nint bStep, ref float c, nint cRow, int count, bool accumulate)
     {
@@ -239,6 +244,7 @@ public static partial class Attention
         s31.StoreUnsafe(ref c3, 16);
     }
 
+    [MethodImpl(MethodImplOptions.NoInlining)]
     private static void Multiply1(
         ref float a, nint aRow, nint aStep, ref float b, nint bStep, ref float c, nint cRow, int count, bool accumulate)
     {
@@ -305,18 +311,61 @@ public static partial class Attention
                 if (Avx512F.IsSupported)
                 {
                     TransposeBlock(ref source, padded, ref target);
-                    continue;
                 }
-
-                for (var row = 0; row < Lanes.Count; row++)
+                else if (Avx.IsSupported)
                 {
-                    for (var column = 0; column < Lanes.Count; column++)
+                    TransposeEighth(ref source, padded, ref target);
+                    TransposeEighth(ref Unsafe.Add(ref source, 8), padded, ref Unsafe.Add(ref target, 8 * Tile));
+                    TransposeEighth(ref Unsafe.Add(ref source, 8 * padded), padded, ref Unsafe.Add(ref target, 8));
+                    TransposeEighth(ref Unsafe.Add(ref source, (8 * padded) + 8), padded, ref Unsafe.Add(ref target, (8 * Tile) + 8));
+                }
+                else
+                {
+                    for (var row = 0; row < Lanes.Count; row++)
                     {
-                        Unsafe.Add(ref target, (column * Tile) + row) = Unsafe.Add(ref source, (row * padded) + column);
+                        for (var column = 0; column < Lanes.Count; column++)
+                        {
+                            Unsafe.Add(ref target, (column * Tile) + row) = Unsafe.Add(ref source, (row * padded) + column);
+                        }
                     }
                 }
             }
         }
+    }
+
+    /// <summary>Eight rows of eight to eight columns.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static void TransposeEighth(ref float source, nint stride, ref float target)
+    {
+        TransposeHalf(ref source, stride, out var a0, out var a1, out var a2, out var a3);
+        TransposeHalf(ref Unsafe.Add(ref source, 4 * stride), stride, out var b0, out var b1, out var b2, out var b3);
+        Avx.Permute2x128(a0, b0, 0x20).StoreUnsafe(ref target);
+        Avx.Permute2x128(a1, b1, 0x20).StoreUnsafe(ref Unsafe.Add(ref target, Tile));
+        Avx.Permute2x128(a2, b2, 0x20).StoreUnsafe(ref Unsafe.Add(ref target, 2 * Tile));
+        Avx.Permute2x128(a3, b3, 0x20).StoreUnsafe(ref Unsafe.Add(ref target, 3 * Tile));
+        Avx.Permute2x128(a0, b0, 0x31).StoreUnsafe(ref Unsafe.Add(ref target, 4 * Tile));
+        Avx.Permute2x128(a1, b1, 0x31).StoreUnsafe(ref Unsafe.Add(ref target, 5 * Tile));
+        Avx.Permute2x128(a2, b2, 0x31).StoreUnsafe(ref Unsafe.Add(ref target, 6 * Tile));
+        Avx.Permute2x128(a3, b3, 0x31).StoreUnsafe(ref Unsafe.Add(ref target, 7 * Tile));
+    }
+
+    /// <summary>Four rows of eight: half l of result c holds column 4l + c.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void TransposeHalf(
+        ref float source, nint stride, out Vector256<float> h0, out Vector256<float> h1, out Vector256<float> h2, out Vector256<float> h3)
+    {
+        var r0 = Vector256.LoadUnsafe(ref source);
+        var r1 = Vector256.LoadUnsafe(ref Unsafe.Add(ref source, stride));
+        var r2 = Vector256.LoadUnsafe(ref Unsafe.Add(ref source, 2 * stride));
+        var r3 = Vector256.LoadUnsafe(ref Unsafe.Add(ref source, 3 * stride));
+        var low01 = Avx.UnpackLow(r0, r1).AsDouble();
+        var low23 = Avx.UnpackLow(r2, r3).AsDouble();
+        var high01 = Avx.UnpackHigh(r0, r1).AsDouble();
+        var high23 = Avx.UnpackHigh(r2, r3).AsDouble();
+        h0 = Avx.UnpackLow(low01, low23).AsSingle();
+        h1 = Avx.UnpackHigh(low01, low23).AsSingle();
+        h2 = Avx.UnpackLow(high01, high23).AsSingle();
+        h3 = Avx.UnpackHigh(high01, high23).AsSingle();
     }
 
     private static void TransposeBlock(ref float source, nint stride, ref float target)
@@ -404,6 +453,7 @@ public static partial class Attention
 
     /// <summary>Rows of one head as float times scale, then zero rows up to a whole number of vectors of queries; returns those
     /// vectors.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining)]
     private static int LoadTile<T>(ref T from, nint stride, ref float to, int rows, int headDim, float scale)
         where T : unmanaged
     {

@@ -64,7 +64,7 @@ public static partial class Attention
 
     /// <summary>One vector of queries, from column <paramref name="at"/> on: all see the keys before <paramref name="free"/>, those from there
     /// to <paramref name="end"/> are seen as far as <paramref name="last"/>, the last key of each query.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    [MethodImpl(MethodImplOptions.NoInlining)]
     private static void SoftmaxVector(in Scratch scratch, int at, int free, int end, Vector512<int> last, bool first)
     {
         ref var column = ref Unsafe.Add(ref scratch.P, at);

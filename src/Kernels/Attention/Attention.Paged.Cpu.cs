@@ -82,6 +82,7 @@ public static partial class Attention
         }
 
         /// <summary>Sums over norms; column c is head c mod heads of row c / heads.</summary>
+        [MethodImpl(MethodImplOptions.NoInlining)]
         private void StoreSums(in Scratch scratch, int firstRow, int head, int heads, int columns, int padded)
         {
             var headDim = workspace.HeadDim;
@@ -102,6 +103,7 @@ public static partial class Attention
         }
 
         /// <summary>Column c is head c mod heads of row c / heads; columns up to whole vectors are zero, at the last position.</summary>
+        [MethodImpl(MethodImplOptions.NoInlining)]
         private int LoadQueries(ref float to, ref int positions, int firstRow, int rows, int position, int head, int heads)
         {
             var headDim = workspace.HeadDim;
@@ -132,6 +134,7 @@ public static partial class Attention
         }
 
         /// <summary>Keys and values of one block to RowsA and RowsB, page by page.</summary>
+        [MethodImpl(MethodImplOptions.NoInlining)]
         private void LoadKeys(in Scratch scratch, int sequence, int keyHead, int begin, int keys, int padded)
         {
             var (headDim, pageTokens) = (workspace.HeadDim, kPages.Shape[1]);

@@ -13,6 +13,7 @@ public static partial class Attention
     private const int RowHeads = Lanes.Count;
 
     /// <summary>Scores of one block of keys to probabilities, [heads][Tile]: what <see cref="PagedSoftmax"/> does with columns.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining)]
     private static void RowSoftmax(in Scratch scratch, int keys, int heads, bool first)
     {
         ref var tops = ref scratch.Rest;
@@ -161,6 +162,7 @@ public static partial class Attention
         }
 
         /// <summary>Keys of one block to QueriesT, a column each, and values to RowsB, page by page.</summary>
+        [MethodImpl(MethodImplOptions.NoInlining)]
         private void LoadColumns(in Scratch scratch, int sequence, int keyHead, int begin, int keys, int padded)
         {
             var (headDim, pageTokens) = (workspace.HeadDim, kPages.Shape[1]);

@@ -38,6 +38,8 @@ internal static unsafe class FewRowsGemm
 
     private const nuint Step = 2 * Lanes.Count;
 
+    private static bool HasTiles => Avx512F.IsSupported || (Avx2.IsSupported && Fma.IsSupported);
+
     private readonly struct Job<T>(Gemm<T, T> gemm) : ICpuJob
         where T : unmanaged
     {
@@ -71,13 +73,14 @@ internal static unsafe class FewRowsGemm
                 var i = from;
                 var next = w + (Streams * k);
                 var ahead = 0;
-                for (var tiles = (to - from) / TileRows; Avx512F.IsSupported && i <= to - TileRows; i += TileRows)
+                for (var tiles = (to - from) / TileRows; HasTiles && i <= to - TileRows; i += TileRows)
                 {
                     // The tiles of a quad share its reading ahead, so that memory works all the time.
                     var tile = (i - from) / TileRows;
                     next += (nuint)ahead * k;
                     ahead = (Streams * (tile + 1) / tiles) - (Streams * tile / tiles);
-                    StoreTile(i, j, Sum4x4(gemm.A + (i * gemm.ARow), w, k, next, ahead));
+                    var x = gemm.A + (i * gemm.ARow);
+                    StoreTile(i, j, Avx512F.IsSupported ? Sum4x4(x, w, k, next, ahead) : Halves4x4(x, w, k, next, ahead));
                 }
 
                 for (; i <= to - 2; i += 2)
@@ -160,6 +163,82 @@ internal static unsafe class FewRowsGemm
             return sum + (p == k ? Vector512<float>.Zero : Tail4x4(x0, w0, p, k));
         }
 
+        /// <summary>As <see cref="Sum4x4"/>, for 16 registers of half the width: two rows of x at a time, and of their sums eight lanes at a time.</summary>
+        private static Vector512<float> Halves4x4(T* x, T* w, nuint k, T* next, int ahead)
+        {
+            var (low, high, p) = (Halves2x4(x, w, k, next, ahead), Halves2x4(x + (2 * k), w, k, next, 0), k / Step * Step);
+            return Vector512.Create(low, high) + (p == k ? Vector512<float>.Zero : Tail4x4(x, w, p, k));
+        }
+
+        /// <summary>Two neighbouring rows of x against four of w without what the steps of 32 leave over: lane 4·i + j is x_i·w_j. A leaf.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        private static Vector256<float> Halves2x4(T* x0, T* w0, nuint k, T* next, int ahead)
+        {
+            var x1 = x0 + k;
+            var w1 = w0 + k;
+            var w2 = w1 + k;
+            var w3 = w2 + k;
+            var lower = Vector256<float>.Zero;
+            for (nuint half = 0; ; half++)
+            {
+                var (s00, s01, s02, s03) = (Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero);
+                var (s10, s11, s12, s13) = (Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero);
+                for (nuint p = 0; p + Step <= k; p += Step)
+                {
+                    LoadHalf(x0, p, half, out var v0, out var u0);
+                    LoadHalf(x1, p, half, out var v1, out var u1);
+                    PrefetchRows(next + ((nuint)ahead * p), ahead);
+                    LoadHalf(w0, p, half, out var a0, out var b0);
+                    s00 = Vector256.FusedMultiplyAdd(u0, b0, Vector256.FusedMultiplyAdd(v0, a0, s00));
+                    s10 = Vector256.FusedMultiplyAdd(u1, b0, Vector256.FusedMultiplyAdd(v1, a0, s10));
+                    LoadHalf(w1, p, half, out var a1, out var b1);
+                    s01 = Vector256.FusedMultiplyAdd(u0, b1, Vector256.FusedMultiplyAdd(v0, a1, s01));
+                    s11 = Vector256.FusedMultiplyAdd(u1, b1, Vector256.FusedMultiplyAdd(v1, a1, s11));
+                    LoadHalf(w2, p, half, out var a2, out var b2);
+                    s02 = Vector256.FusedMultiplyAdd(u0, b2, Vector256.FusedMultiplyAdd(v0, a2, s02));
+                    s12 = Vector256.FusedMultiplyAdd(u1, b2, Vector256.FusedMultiplyAdd(v1, a2, s12));
+                    LoadHalf(w3, p, half, out var a3, out var b3);
+                    s03 = Vector256.FusedMultiplyAdd(u0, b3, Vector256.FusedMultiplyAdd(v0, a3, s03));
+                    s13 = Vector256.FusedMultiplyAdd(u1, b3, Vector256.FusedMultiplyAdd(v1, a3, s13));
+                }
+
+                // As the fold of sixteen: neighbours, pairs, then the quarters of either half, then the halves.
+                var sum = Vector256.Create(
+                    Quarters(Pairs(Pairs(s00, s01), Pairs(s02, s03))), Quarters(Pairs(Pairs(s10, s11), Pairs(s12, s13))));
+                if (half == 1)
+                {
+                    return lower + sum;
+                }
+
+                (lower, ahead) = (sum, 0);
+            }
+        }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private static Vector256<float> Pairs(Vector256<float> a, Vector256<float> b) =>
+            Avx.Shuffle(a, b, 0b10_00_10_00) + Avx.Shuffle(a, b, 0b11_01_11_01);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private static Vector128<float> Quarters(Vector256<float> a) => a.GetLower() + a.GetUpper();
+
+        /// <summary>Eight of the sixteen lanes of <see cref="Load"/>: the lower or the upper half of each.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private static void LoadHalf(T* from, nuint p, nuint half, out Vector256<float> first, out Vector256<float> second)
+        {
+            if (typeof(T) == typeof(float))
+            {
+                var at = (float*)from + p + (half * 8);
+                first = Vector256.Load(at);
+                second = Vector256.Load(at + Lanes.Count);
+            }
+            else
+            {
+                var pairs = Vector256.Load((uint*)(from + p) + (half * 8));
+                first = Vector256.ShiftLeft(pairs, 16).AsSingle();
+                second = (pairs & Vector256.Create(0xFFFF0000)).AsSingle();
+            }
+        }
+
         /// <summary>What the steps of 32 left over, in the order of <see cref="Tail"/>.</summary>
         [MethodImpl(MethodImplOptions.NoInlining)]
         private static Vector512<float> Tail4x4(T* x, T* w, nuint p, nuint k)
@@ -216,11 +295,10 @@ internal static unsafe class FewRowsGemm
 
             if (typeof(T) == typeof(float))
             {
-                for (var r = 0; r < TileRows; r++, y += gemm.CRow)
-                {
-                    Avx512F.ExtractVector128(sum, 0).Store((float*)y);
-                    sum = Avx512F.Shuffle4x128(sum, sum, 0b00_11_10_01);
-                }
+                sum.GetLower().GetLower().Store((float*)y);
+                sum.GetLower().GetUpper().Store((float*)(y + gemm.CRow));
+                sum.GetUpper().GetLower().Store((float*)(y + (2 * gemm.CRow)));
+                sum.GetUpper().GetUpper().Store((float*)(y + (3 * gemm.CRow)));
             }
             else
             {
