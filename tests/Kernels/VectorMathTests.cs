@@ -73,7 +73,7 @@ public sealed class VectorMathTests
         }
     }
 
-    /// <summary>The constant is what AVX-512 gave; the suite is run again with narrower instruction sets and must agree (DOTNET_EnableAVX512=0, EnableAVX2=0, EnableHWIntrinsic=0).</summary>
+    /// <summary>The constant is what AVX-512 gave; the suite is run again with narrower instruction sets and must agree (DOTNET_EnableAVX512=0, EnableAVX2=0).</summary>
     [Fact]
     public void Exp_has_the_same_bits_on_every_instruction_set()
     {
