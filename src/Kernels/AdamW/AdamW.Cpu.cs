@@ -19,6 +19,7 @@ public static partial class AdamW
         Tensor<float> gradient, Tensor<float> master, Tensor<float> m, Tensor<float> v, Tensor<T> weight, Factors factors, long firstElement) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             var first = (nint)begin * Chunk;

@@ -50,6 +50,7 @@ public static partial class Argmax
     private readonly struct Job<T>(Tensor<T> x, Tensor<int> index) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             for (var r = begin; r < end; r++)

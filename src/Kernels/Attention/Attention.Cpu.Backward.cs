@@ -112,6 +112,7 @@ public static partial class Attention
         long[] items) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             var (kvHeads, group) = (workspace.KvHeads, workspace.Heads / workspace.KvHeads);
@@ -216,6 +217,7 @@ public static partial class Attention
     private readonly struct SumChunksJob<T>(Tensor<T> dqkv, AttentionWorkspace workspace) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             var (headDim, kvHeads, tokens) = (workspace.HeadDim, workspace.KvHeads, dqkv.Shape[0]);

@@ -135,6 +135,7 @@ public static partial class Attention
     private readonly struct PackJob<T>(Tensor<T> qkv, AttentionWorkspace workspace) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             var (headDim, kvHeads) = (workspace.HeadDim, workspace.KvHeads);
@@ -153,6 +154,7 @@ public static partial class Attention
         Tensor<T> qkv, Tensor<T> o, Tensor<float> lse, AttentionWorkspace workspace, long[] items) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             for (var item = begin; item < end; item++)
@@ -198,6 +200,7 @@ public static partial class Attention
         Tensor<T> qkv, Tensor<int> pages, Tensor<int> offsets, Tensor<T> kPages, Tensor<T> vPages, int keysAt, int width) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             for (var t = begin; t < end; t++)

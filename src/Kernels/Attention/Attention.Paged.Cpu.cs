@@ -36,6 +36,7 @@ public static partial class Attention
         Tensor<T> q, Tensor<T> kPages, Tensor<T> vPages, Tensor<int> pageTable, Tensor<T> o, AttentionWorkspace workspace) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             var (group, kvHeads) = (workspace.Heads / workspace.KvHeads, workspace.KvHeads);

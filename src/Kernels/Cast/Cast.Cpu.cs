@@ -39,6 +39,7 @@ public static partial class Cast
         where TFrom : unmanaged
         where TTo : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             var i = (nuint)begin * Chunk;
@@ -60,6 +61,7 @@ public static partial class Cast
     private readonly struct AddJob<T>(Tensor<T> from, Tensor<float> to) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             var i = (nuint)begin * Chunk;
@@ -81,6 +83,7 @@ public static partial class Cast
     private readonly struct StochasticJob<T>(Tensor<float> from, Tensor<T> to, ulong key, long firstElement) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             var i = (nuint)begin * Chunk;

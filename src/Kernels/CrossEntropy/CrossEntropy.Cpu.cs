@@ -116,6 +116,7 @@ public static partial class CrossEntropy
     private readonly struct GradientJob<T>(Tensor<T> logits, Tensor<int> targets, Tensor<float> losses, float gradientScale) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             var columns = logits.Shape[1];
@@ -140,6 +141,7 @@ public static partial class CrossEntropy
     private readonly struct LossJob<T>(Tensor<T> logits, Tensor<int> targets, Tensor<float> losses) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             var columns = logits.Shape[1];

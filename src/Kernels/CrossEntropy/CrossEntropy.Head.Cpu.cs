@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Z1Coder.Runtime;
 
 namespace Z1Coder.Kernels;
@@ -35,6 +36,7 @@ public static partial class CrossEntropy
     private readonly struct GatherJob<T>(Tensor<T> from, Tensor<int> rows, Tensor<T> to) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             for (var i = begin; i < end; i++)
@@ -47,6 +49,7 @@ public static partial class CrossEntropy
     private readonly struct ScatterJob<T>(Tensor<T> from, Tensor<int> rows, Tensor<T> to) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             for (var i = begin; i < end; i++)
@@ -59,6 +62,7 @@ public static partial class CrossEntropy
     private readonly struct ClearRowsJob<T>(Tensor<int> rows, Tensor<T> tensor) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             for (var i = begin; i < end; i++)

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using Z1Coder.Runtime;
@@ -31,6 +32,7 @@ public static partial class GlobalNorm
 
     private readonly struct Job(Tensor<float> gradient, int size, Tensor<double> partial) : ICpuJob
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             var sums = partial.Span;

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
 using Z1Coder.Runtime;
 
@@ -22,6 +23,7 @@ public static unsafe partial class Matmul
     {
         public const int Width = 4 * Lanes.Count;
 
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             for (var block = begin; block < end; block++)

@@ -89,6 +89,7 @@ public static partial class RmsNorm
     private readonly struct ForwardJob<T>(Tensor<T> x, Tensor<T> w, Tensor<T> y, Tensor<float> rstd, float eps) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             var columns = x.Shape[1];
@@ -106,6 +107,7 @@ public static partial class RmsNorm
         Tensor<T> x, Tensor<T> residual, Tensor<T> w, Tensor<T> sum, Tensor<T> y, Tensor<float> rstd, float eps) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             var columns = x.Shape[1];
@@ -148,6 +150,7 @@ public static partial class RmsNorm
         int rowsPerBlock) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             var (rows, columns) = (x.Shape[0], x.Shape[1]);
@@ -232,6 +235,7 @@ public static partial class RmsNorm
     {
         public const int Stripe = 64;
 
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             var columns = dw.Shape[0];

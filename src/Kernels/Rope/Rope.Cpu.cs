@@ -14,6 +14,7 @@ public static partial class Rope
         Tensor<T> qkv, Tensor<int> positions, Tensor<float> cosTable, Tensor<float> sinTable, int rotatedHeads, float direction) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             var columns = qkv.Shape[1];

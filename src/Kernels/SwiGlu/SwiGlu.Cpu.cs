@@ -27,6 +27,7 @@ public static partial class SwiGlu
     private readonly struct ForwardJob<T>(Tensor<T> gateUp, Tensor<T> y) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             var n = (nuint)y.Shape[1];
@@ -55,6 +56,7 @@ public static partial class SwiGlu
     private readonly struct BackwardJob<T>(Tensor<T> dy, Tensor<T> gateUp, Tensor<T> dgateUp) : ICpuJob
         where T : unmanaged
     {
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             var n = (nuint)dy.Shape[1];

@@ -32,6 +32,7 @@ public sealed class Grader : IDisposable
     private readonly Lock _lock = new();
     private readonly List<Job> _jobs = [];
     private Task[] _workers = [];
+    private readonly bool _resumes;
     private StreamWriter? _cutDetails;
     private Exception? _fault;
     private int _open = 1;                              // jobs in the queue or running, and one until no further sample comes
@@ -46,7 +47,8 @@ public sealed class Grader : IDisposable
         _stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         try
         {
-            _details = options.DetailsPath is null ? null : Create(options.DetailsPath);
+            _resumes = File.Exists(options.JournalPath);
+            _details = options.DetailsPath is null ? null : Open(options.DetailsPath);
             _journal = options.JournalPath is null ? null : OutcomeJournal.Open(options.JournalPath);
         }
         catch
@@ -55,7 +57,7 @@ public sealed class Grader : IDisposable
             throw;
         }
 
-        if (CutPath is { } stale)
+        if (CutPath is { } stale && !_resumes)
         {
             File.Delete(stale);
         }
@@ -236,11 +238,23 @@ public sealed class Grader : IDisposable
     private static string Names(List<string> names) =>
         string.Join(", ", names.Take(NamesShown)) + (names.Count > NamesShown ? $" and {names.Count - NamesShown} more" : "");
 
-    private static StreamWriter Create(string path)
+    /// <summary>Details go on where the journal does, for its outcomes have their error texts there; a last line that was cut short goes.</summary>
+    private StreamWriter Open(string path) => Create(() =>
+    {
+        var file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read);
+        var bytes = new byte[_resumes ? file.Length : 0];
+        file.ReadExactly(bytes);
+        file.SetLength(file.Position = Array.LastIndexOf(bytes, (byte)'\n') + 1);
+        return new StreamWriter(file) { AutoFlush = true, NewLine = "\n" };
+    }, path);
+
+    private static StreamWriter Create(string path) => Create(() => new StreamWriter(path, append: false) { AutoFlush = true, NewLine = "\n" }, path);
+
+    private static StreamWriter Create(Func<StreamWriter> create, string path)
     {
         try
         {
-            return new StreamWriter(path, append: false) { AutoFlush = true, NewLine = "\n" };
+            return create();
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -490,7 +504,7 @@ public sealed class Grader : IDisposable
         });
         lock (_details)
         {
-            (job.IsCut ? _cutDetails ??= Create(CutPath!) : _details).WriteLine(line);
+            (job.IsCut ? _cutDetails ??= Open(CutPath!) : _details).WriteLine(line);
         }
     }
 

@@ -155,6 +155,25 @@ public sealed class GraderTests(ITestOutputHelper output)
     }
 
     [Fact]
+    public async Task A_run_that_goes_on_keeps_the_error_texts_of_what_its_journal_holds()
+    {
+        NeedSandbox();
+        var (details, journal) = (TestFiles.Temporary("of another run\n"), TestFiles.Temporary(""));
+        File.Delete(journal);
+        var options = new EvaluationOptions { DetailsPath = details, JournalPath = journal, AllowMissing = true };
+        var wrong = new Sample("T/0", "    return 7\n");
+        await Evaluate(s_tasks, [wrong], options);
+        Assert.Contains("AssertionError", RunDetail.Read(details)[("T/0", 0)].Error, StringComparison.Ordinal);
+
+        File.AppendAllText(details, "{\"task_id\": \"T/0\", \"ru");                  // killed while it wrote
+        var on = await Evaluate(s_tasks, [wrong, new("T/1", "    return 7\n")], options);
+        Assert.Equal(1, on.FromJournal);
+        var kept = RunDetail.Read(details);
+        Assert.Equal(2, kept.Count);
+        Assert.All(kept.Values, d => Assert.Contains("AssertionError", d.Error, StringComparison.Ordinal));
+    }
+
+    [Fact]
     public async Task The_reference_time_anchors_the_limit()
     {
         NeedSandbox();
