@@ -150,7 +150,13 @@ internal static unsafe partial class ManagedGemm
     private static void Pack<T>(T* from, long lineStride, long stepStride, int lines, int steps, int width, float* to)
         where T : unmanaged
     {
-        for (var line = 0; line < lines; line += width, from += width * lineStride, to += (nint)width * steps)
+        var line = 0;
+        for (; lineStride == 1 && width == 4 && line + Lanes.Count <= lines; line += Lanes.Count, from += Lanes.Count, to += (nint)Lanes.Count * steps)
+        {
+            PackFour(from, stepStride, steps, to);
+        }
+
+        for (; line < lines; line += width, from += width * lineStride, to += (nint)width * steps)
         {
             var whole = Math.Min(width, lines - line);
             if (whole < width)
@@ -197,6 +203,21 @@ internal static unsafe partial class ManagedGemm
             {
                 Load4(from + i).Store(to + i);
             }
+        }
+    }
+
+    /// <summary>As <see cref="PackStraight"/>, four neighbouring slivers of four values a step.</summary>
+    private static void PackFour<T>(T* from, long stepStride, int steps, float* to)
+        where T : unmanaged
+    {
+        var sliver = (nint)4 * steps;
+        for (var step = 0; step < steps; step++, from += stepStride, to += 4)
+        {
+            var values = Lanes.Load(ref *from, 0);
+            values.GetLower().GetLower().Store(to);
+            values.GetLower().GetUpper().Store(to + sliver);
+            values.GetUpper().GetLower().Store(to + (2 * sliver));
+            values.GetUpper().GetUpper().Store(to + (3 * sliver));
         }
     }
 

@@ -22,6 +22,9 @@ public static partial class NativeLibraries
     /// <summary>One line per optional library for `z1 doctor`: what was found and where, or what to install.</summary>
     public static string Describe() => string.Join('\n', [OneDnn.Description, Mpi.Description, .. CudaProbe.Describe()]);
 
+    /// <summary>What multiplies matrices on the CPU, as far as it decides last bits: oneDNN with version and instruction set, or "managed".</summary>
+    public static string CpuProducts => OneDnn.Library is { } library ? $"oneDNN {library.Version} {library.InstructionSet}" : "managed";
+
     /// <summary>One line per NVIDIA GPU for `z1 doctor`; none without a driver.</summary>
     public static IReadOnlyList<string> DescribeDevices() => CudaProbe.DescribeDevices();
 

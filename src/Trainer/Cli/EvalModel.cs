@@ -105,8 +105,9 @@ internal sealed class EvalModel
             var model = keep ? ModelFiles.HashOf(directory) : "";
             var device = parsed.GetValue(_device)!.Split(':')[0];
 
-            // On a device the library chooses a product's algorithm by its rows, which are the slots.
+            // On a device the library chooses a product's algorithm by its rows, which are the slots; on a CPU by the processor.
             var slots = device == "cpu" ? 0 : parsed.GetValue(_slots);
+            device += device == "cpu" ? $", {NativeLibraries.CpuProducts}" : "";
             var (template, dtype) = (codec.Template?.Sha256 ?? "alpaca", parsed.GetValue(_dtype)!);
             foreach (var (benchmark, files, tasks) in chosen)
             {

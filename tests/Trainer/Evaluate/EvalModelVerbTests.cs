@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Xunit;
+using Z1Coder.Runtime;
 using Z1Coder.Tests.Trainer.Cli;
 using Z1Coder.Tests.Trainer.Serve;
 using Z1Coder.Trainer.Evaluate;
@@ -35,6 +36,7 @@ public sealed class EvalModelVerbTests : IDisposable
         var score = Z1.Run(Eval("whole", "--workers", "1")).Succeeded();
         Assert.Contains("livecodebench: 4 answers to 2 tasks, 0 found, 4 to do", score.Output, StringComparison.Ordinal);
         var whole = Bytes("whole");
+        Assert.All(Files("whole"), f => Assert.Contains($"\"device\":\"cpu, {NativeLibraries.CpuProducts}\"", File.ReadAllText(f.FullName), StringComparison.Ordinal));
         Z1.Run(Eval("again", "--workers", "3")).Succeeded();
         Assert.Equal(whole, Bytes("again"));
 
