@@ -200,7 +200,6 @@ public static partial class Attention
         Tensor<T> qkv, Tensor<int> pages, Tensor<int> offsets, Tensor<T> kPages, Tensor<T> vPages, int keysAt, int width) : ICpuJob
         where T : unmanaged
     {
-        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             for (var t = begin; t < end; t++)

@@ -1,4 +1,3 @@
-using System.Runtime.CompilerServices;
 using Z1Coder.Runtime;
 
 namespace Z1Coder.Kernels;
@@ -36,7 +35,6 @@ public static partial class CrossEntropy
     private readonly struct GatherJob<T>(Tensor<T> from, Tensor<int> rows, Tensor<T> to) : ICpuJob
         where T : unmanaged
     {
-        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             for (var i = begin; i < end; i++)
@@ -49,7 +47,6 @@ public static partial class CrossEntropy
     private readonly struct ScatterJob<T>(Tensor<T> from, Tensor<int> rows, Tensor<T> to) : ICpuJob
         where T : unmanaged
     {
-        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             for (var i = begin; i < end; i++)
@@ -62,7 +59,6 @@ public static partial class CrossEntropy
     private readonly struct ClearRowsJob<T>(Tensor<int> rows, Tensor<T> tensor) : ICpuJob
         where T : unmanaged
     {
-        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             for (var i = begin; i < end; i++)

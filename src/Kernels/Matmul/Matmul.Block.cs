@@ -48,25 +48,23 @@ public static unsafe partial class Matmul
             x.AsSpan(0, gemm.K).CopyTo(x.AsSpan(row * gemm.K));
         }
 
-        foreach (var backend in (ReadOnlySpan<MatmulBackend>)[MatmulBackend.OneDnn, MatmulBackend.Managed])
+        ReadOnlySpan<MatmulBackend> candidates = Backend == MatmulBackend.Auto ? [MatmulBackend.Auto, MatmulBackend.Managed] : [Backend];
+        foreach (var backend in candidates)
         {
-            if ((Backend == MatmulBackend.Auto || Backend == backend) && (backend == MatmulBackend.Managed || OneDnnGemm.Supports<T>()))
+            fixed (T* from = x, to = y)
             {
-                fixed (T* from = x, to = y)
-                {
-                    Run(stream, gemm with { A = from, ARow = gemm.K, C = to, CRow = gemm.N }, backend);
-                }
+                Run(stream, gemm with { A = from, ARow = gemm.K, C = to, CRow = gemm.N }, backend);
+            }
 
-                var (alike, zero) = Compare(MemoryMarshal.AsBytes(y.AsSpan()), gemm.M);
-                if (zero)
-                {
-                    return backend;                 // weights of zero show nothing, and any code multiplies them alike
-                }
+            var (alike, zero) = Compare(MemoryMarshal.AsBytes(y.AsSpan()), gemm.M);
+            if (zero)
+            {
+                return backend;                     // weights of zero show nothing, and any code multiplies them alike
+            }
 
-                if (alike)
-                {
-                    return s_blocks[key] = backend;
-                }
+            if (alike)
+            {
+                return s_blocks[key] = backend;
             }
         }
 

@@ -103,11 +103,10 @@ internal sealed class EvalModel
         {
             int[] ends = [.. Qwen2Config.LoadEosTokenIds(directory).Append(codec.EndToken).Distinct().Order()];
             var model = keep ? ModelFiles.HashOf(directory) : "";
-            var device = parsed.GetValue(_device)!.Split(':')[0];
+            var kind = parsed.GetValue(_device)!.Split(':')[0];
 
             // On a device the library chooses a product's algorithm by its rows, which are the slots; on a CPU by the processor.
-            var slots = device == "cpu" ? 0 : parsed.GetValue(_slots);
-            device += device == "cpu" ? $", {NativeLibraries.CpuProducts}" : "";
+            var (slots, device) = kind == "cpu" ? (0, $"cpu, {NativeLibraries.CpuProducts}") : (parsed.GetValue(_slots), kind);
             var (template, dtype) = (codec.Template?.Sha256 ?? "alpaca", parsed.GetValue(_dtype)!);
             foreach (var (benchmark, files, tasks) in chosen)
             {

@@ -31,8 +31,8 @@ public sealed class Grader : IDisposable
     private readonly Channel<Job> _queue = Channel.CreateUnbounded<Job>();
     private readonly Lock _lock = new();
     private readonly List<Job> _jobs = [];
+    private readonly bool _resumes;                     // outcomes are found in a journal
     private Task[] _workers = [];
-    private readonly bool _resumes;
     private StreamWriter? _cutDetails;
     private Exception? _fault;
     private int _open = 1;                              // jobs in the queue or running, and one until no further sample comes
@@ -48,7 +48,7 @@ public sealed class Grader : IDisposable
         try
         {
             _resumes = File.Exists(options.JournalPath);
-            _details = options.DetailsPath is null ? null : Open(options.DetailsPath);
+            _details = options.DetailsPath is null ? null : Create(options.DetailsPath, _resumes);
             _journal = options.JournalPath is null ? null : OutcomeJournal.Open(options.JournalPath);
         }
         catch
@@ -238,23 +238,17 @@ public sealed class Grader : IDisposable
     private static string Names(List<string> names) =>
         string.Join(", ", names.Take(NamesShown)) + (names.Count > NamesShown ? $" and {names.Count - NamesShown} more" : "");
 
-    /// <summary>Details go on where the journal does, for its outcomes have their error texts there; a last line that was cut short goes.</summary>
-    private StreamWriter Open(string path) => Create(() =>
-    {
-        var file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read);
-        var bytes = new byte[_resumes ? file.Length : 0];
-        file.ReadExactly(bytes);
-        file.SetLength(file.Position = Array.LastIndexOf(bytes, (byte)'\n') + 1);
-        return new StreamWriter(file) { AutoFlush = true, NewLine = "\n" };
-    }, path);
-
-    private static StreamWriter Create(string path) => Create(() => new StreamWriter(path, append: false) { AutoFlush = true, NewLine = "\n" }, path);
-
-    private static StreamWriter Create(Func<StreamWriter> create, string path)
+    /// <summary>A file of lines, begun anew or after the whole lines that it holds.</summary>
+    private static StreamWriter Create(string path, bool goOn = false)
     {
         try
         {
-            return create();
+            var file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read);
+            var bytes = new byte[goOn ? file.Length : 0];
+            file.ReadExactly(bytes);
+            file.SetLength(Array.LastIndexOf(bytes, (byte)'\n') + 1);
+            file.Seek(0, SeekOrigin.End);
+            return new StreamWriter(file) { AutoFlush = true, NewLine = "\n" };
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -504,7 +498,7 @@ public sealed class Grader : IDisposable
         });
         lock (_details)
         {
-            (job.IsCut ? _cutDetails ??= Open(CutPath!) : _details).WriteLine(line);
+            (job.IsCut ? _cutDetails ??= Create(CutPath!, _resumes) : _details).WriteLine(line);
         }
     }
 

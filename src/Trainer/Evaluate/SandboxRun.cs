@@ -119,6 +119,7 @@ internal sealed class SandboxRun
                 if (!started && _proof.Text.Contains(SandboxHarness.Started, StringComparison.Ordinal))
                 {
                     (started, startedAt, nextSample) = (true, now, now + TickMilliseconds / 1e3);
+                    init?.Dispose();                    // found when it was killed: it had not started then
                     (first, init) = worker is null ? FindInit(child, _proof.Text) : (worker.Process, null);
                 }
 
