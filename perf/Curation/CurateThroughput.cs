@@ -16,16 +16,16 @@ public static class CurateThroughput
     /// <summary>Items worked on at once.</summary>
     public const int Concurrency = 64;
 
-    private const int AnswerCharacters = 1500, ProblemWords = 40;
+    private const int ProblemWords = 40;
 
     /// <summary>What a line of <see cref="CurateResult"/> shows.</summary>
     public const string Header =
         "curate: items/s, µs an item (p20 p50 p80 over rounds), items a commit, managed heap after the first and the last round";
 
     /// <summary>Rounds of <paramref name="items"/> items each, all into one file in <paramref name="directory"/>.</summary>
-    public static async Task<CurateResult> RunAsync(string directory, int items, int rounds)
+    public static async Task<CurateResult> RunAsync(string directory, int items, int rounds, int answerCharacters = 1500)
     {
-        var reply = LoopbackReply.Answer(new string('x', AnswerCharacters));
+        var reply = LoopbackReply.Answer(new string('x', answerCharacters));
         using var server = new LoopbackTeacher(_ => reply);
         using var teacher = new TeacherClient(new TeacherOptions { BaseUrl = server.BaseUrl, Concurrency = Concurrency },
             TeacherApi.Completions, "loopback");

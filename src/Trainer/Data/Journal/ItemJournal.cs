@@ -142,7 +142,6 @@ public sealed class ItemJournal : IDisposable
         var (kept, dropped) = (new ArrayBufferWriter<byte>(1 << 16), new ArrayBufferWriter<byte>());
         while (_queue.Reader.WaitToReadAsync().AsTask().GetAwaiter().GetResult())
         {
-            batch.Clear();
             kept.ResetWrittenCount();
             dropped.ResetWrittenCount();
             while (batch.Count < QueuedRecords && _queue.Reader.TryRead(out var pending))
@@ -171,6 +170,8 @@ public sealed class ItemJournal : IDisposable
             {
                 batch.ForEach(p => p.Done.SetException(e));
             }
+
+            batch.Clear();
         }
     }
 
