@@ -22,6 +22,7 @@ trap forward TERM INT HUP
 set -m                               # process groups of their own: a terminal's Ctrl-C comes here alone and is forwarded once
 for ((local_rank = 0; local_rank < per_node; local_rank++)); do
   rank=$((node * per_node + local_rank))
+  : >"$logs/rank-$rank.log"          # there before the rank is: rank 0's is shown from its start
   RANK=$rank WORLD_SIZE=$((nodes * per_node)) LOCAL_RANK=$local_rank LOCAL_WORLD_SIZE=$per_node MASTER_ADDR=$master \
     MASTER_PORT=${MASTER_PORT:-29400} "${Z1:-z1}" "$@" </dev/null >"$logs/rank-$rank.log" 2>&1 &
   pids+=($!)

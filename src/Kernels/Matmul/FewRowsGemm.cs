@@ -18,6 +18,7 @@ internal static unsafe class FewRowsGemm
     private const long BytesPerPart = 2L << 20;     // of w, read by one worker at a stretch: each start costs until the reads run ahead
     private const long BytesOfX = 512 << 10;        // of x, kept in a second-level cache of 1 MiB beside the passing w
     private const int TileRows = 4;                 // of x, by Streams of w: 16 sums, 10 operands and a mask in 32 registers
+    private const int BytesAhead = 8 << 10;         // of w, asked for before they are needed
 
     /// <summary>C = A·B with contiguous K in both (A [M, K], B [N, K] read as its transpose).</summary>
     public static void Run<T>(CpuStream stream, in Gemm<T, T> gemm)
@@ -71,16 +72,22 @@ internal static unsafe class FewRowsGemm
             {
                 var w = gemm.B + (j * gemm.BColumn);
                 var i = from;
-                var next = w + (Streams * k);
-                var ahead = 0;
-                for (var tiles = (to - from) / TileRows; HasTiles && i <= to - TileRows; i += TileRows)
+
+                // The first tile asks for as much of w as the quad has; the others ask for what is there already.
+                var next = w + Math.Max(Streams * k, (nuint)(BytesAhead / sizeof(T)));
+                for (; Avx512F.IsSupported && i <= to - (2 * TileRows); i += 2 * TileRows, next = w)
                 {
-                    // The tiles of a quad share its reading ahead, so that memory works all the time.
-                    var tile = (i - from) / TileRows;
-                    next += (nuint)ahead * k;
-                    ahead = (Streams * (tile + 1) / tiles) - (Streams * tile / tiles);
                     var x = gemm.A + (i * gemm.ARow);
-                    StoreTile(i, j, Avx512F.IsSupported ? Sum4x4(x, w, k, next, ahead) : Halves4x4(x, w, k, next, ahead));
+                    var left = Sum8x2(x, w, k, next).AsDouble();
+                    var right = Sum8x2(x, w + (2 * k), k, next + (2 * k)).AsDouble();
+                    StoreTile(i, j, Avx512F.PermuteVar8x64x2(left, Vector512.Create(0L, 8, 1, 9, 2, 10, 3, 11), right).AsSingle());
+                    StoreTile(i + TileRows, j, Avx512F.PermuteVar8x64x2(left, Vector512.Create(4L, 12, 5, 13, 6, 14, 7, 15), right).AsSingle());
+                }
+
+                for (; HasTiles && i <= to - TileRows; i += TileRows, next = w)
+                {
+                    var x = gemm.A + (i * gemm.ARow);
+                    StoreTile(i, j, Avx512F.IsSupported ? Sum4x4(x, w, k, next) : Halves4x4(x, w, k, next));
                 }
 
                 for (; i <= to - 2; i += 2)
@@ -108,11 +115,92 @@ internal static unsafe class FewRowsGemm
         }
 
         /// <summary>
-        /// Four neighbouring rows of x against four of w: lane 4·i + j is x_i·w_j, all K elements. Meanwhile <paramref name="ahead"/> rows from
+        /// Eight neighbouring rows of x against two of w: lane 2·i + j is x_i·w_j, all K elements. Meanwhile 2·K elements from
+        /// <paramref name="next"/> on are asked for. A leaf, as below. Sums are updated one by one: of nested multiply-adds the compiler copies an
+        /// operand each.
+        /// </summary>
+        [MethodImpl(MethodImplOptions.AggressiveOptimization)]
+        private static Vector512<float> Sum8x2(T* x0, T* w0, nuint k, T* next)
+        {
+            var x1 = x0 + k;
+            var x2 = x1 + k;
+            var x3 = x2 + k;
+            var x4 = x3 + k;
+            var x5 = x4 + k;
+            var x6 = x5 + k;
+            var x7 = x6 + k;
+            var w1 = w0 + k;
+            var (s00, s01) = (Vector512<float>.Zero, Vector512<float>.Zero);
+            var (s10, s11) = (Vector512<float>.Zero, Vector512<float>.Zero);
+            var (s20, s21) = (Vector512<float>.Zero, Vector512<float>.Zero);
+            var (s30, s31) = (Vector512<float>.Zero, Vector512<float>.Zero);
+            var (s40, s41) = (Vector512<float>.Zero, Vector512<float>.Zero);
+            var (s50, s51) = (Vector512<float>.Zero, Vector512<float>.Zero);
+            var (s60, s61) = (Vector512<float>.Zero, Vector512<float>.Zero);
+            var (s70, s71) = (Vector512<float>.Zero, Vector512<float>.Zero);
+            nuint p = 0;
+            for (; p + Step <= k; p += Step)
+            {
+                PrefetchStep(next + (2 * p));
+                PrefetchStep(next + (2 * p) + Step);
+                Load(w0, p, out var a0, out var b0);
+                Load(w1, p, out var a1, out var b1);
+                Load(x0, p, out var v0, out var u0);
+                s00 = Vector512.FusedMultiplyAdd(v0, a0, s00);
+                s01 = Vector512.FusedMultiplyAdd(v0, a1, s01);
+                s00 = Vector512.FusedMultiplyAdd(u0, b0, s00);
+                s01 = Vector512.FusedMultiplyAdd(u0, b1, s01);
+                Load(x1, p, out var v1, out var u1);
+                s10 = Vector512.FusedMultiplyAdd(v1, a0, s10);
+                s11 = Vector512.FusedMultiplyAdd(v1, a1, s11);
+                s10 = Vector512.FusedMultiplyAdd(u1, b0, s10);
+                s11 = Vector512.FusedMultiplyAdd(u1, b1, s11);
+                Load(x2, p, out var v2, out var u2);
+                s20 = Vector512.FusedMultiplyAdd(v2, a0, s20);
+                s21 = Vector512.FusedMultiplyAdd(v2, a1, s21);
+                s20 = Vector512.FusedMultiplyAdd(u2, b0, s20);
+                s21 = Vector512.FusedMultiplyAdd(u2, b1, s21);
+                Load(x3, p, out var v3, out var u3);
+                s30 = Vector512.FusedMultiplyAdd(v3, a0, s30);
+                s31 = Vector512.FusedMultiplyAdd(v3, a1, s31);
+                s30 = Vector512.FusedMultiplyAdd(u3, b0, s30);
+                s31 = Vector512.FusedMultiplyAdd(u3, b1, s31);
+                Load(x4, p, out var v4, out var u4);
+                s40 = Vector512.FusedMultiplyAdd(v4, a0, s40);
+                s41 = Vector512.FusedMultiplyAdd(v4, a1, s41);
+                s40 = Vector512.FusedMultiplyAdd(u4, b0, s40);
+                s41 = Vector512.FusedMultiplyAdd(u4, b1, s41);
+                Load(x5, p, out var v5, out var u5);
+                s50 = Vector512.FusedMultiplyAdd(v5, a0, s50);
+                s51 = Vector512.FusedMultiplyAdd(v5, a1, s51);
+                s50 = Vector512.FusedMultiplyAdd(u5, b0, s50);
+                s51 = Vector512.FusedMultiplyAdd(u5, b1, s51);
+                Load(x6, p, out var v6, out var u6);
+                s60 = Vector512.FusedMultiplyAdd(v6, a0, s60);
+                s61 = Vector512.FusedMultiplyAdd(v6, a1, s61);
+                s60 = Vector512.FusedMultiplyAdd(u6, b0, s60);
+                s61 = Vector512.FusedMultiplyAdd(u6, b1, s61);
+                Load(x7, p, out var v7, out var u7);
+                s70 = Vector512.FusedMultiplyAdd(v7, a0, s70);
+                s71 = Vector512.FusedMultiplyAdd(v7, a1, s71);
+                s70 = Vector512.FusedMultiplyAdd(u7, b0, s70);
+                s71 = Vector512.FusedMultiplyAdd(u7, b1, s71);
+            }
+
+            var sum = Fold(
+                s00, s01, s10, s11,
+                s20, s21, s30, s31,
+                s40, s41, s50, s51,
+                s60, s61, s70, s71);
+            return sum + (p == k ? Vector512<float>.Zero : Tails(x0, 2 * TileRows, w0, 2, p, k));
+        }
+
+        /// <summary>
+        /// Four neighbouring rows of x against four of w: lane 4·i + j is x_i·w_j, all K elements. Meanwhile 4·K elements from
         /// <paramref name="next"/> on are asked for. A leaf, as below.
         /// </summary>
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private static Vector512<float> Sum4x4(T* x0, T* w0, nuint k, T* next, int ahead)
+        private static Vector512<float> Sum4x4(T* x0, T* w0, nuint k, T* next)
         {
             var x1 = x0 + k;
             var x2 = x1 + k;
@@ -131,28 +219,46 @@ internal static unsafe class FewRowsGemm
                 Load(x1, p, out var v1, out var u1);
                 Load(x2, p, out var v2, out var u2);
                 Load(x3, p, out var v3, out var u3);
-                PrefetchRows(next + ((nuint)ahead * p), ahead);
-
+                PrefetchStep(next + (4 * p));
+                PrefetchStep(next + (4 * p) + Step);
+                PrefetchStep(next + (4 * p) + (2 * Step));
+                PrefetchStep(next + (4 * p) + (3 * Step));
                 Load(w0, p, out var a0, out var b0);
-                s00 = Vector512.FusedMultiplyAdd(u0, b0, Vector512.FusedMultiplyAdd(v0, a0, s00));
-                s10 = Vector512.FusedMultiplyAdd(u1, b0, Vector512.FusedMultiplyAdd(v1, a0, s10));
-                s20 = Vector512.FusedMultiplyAdd(u2, b0, Vector512.FusedMultiplyAdd(v2, a0, s20));
-                s30 = Vector512.FusedMultiplyAdd(u3, b0, Vector512.FusedMultiplyAdd(v3, a0, s30));
+                s00 = Vector512.FusedMultiplyAdd(v0, a0, s00);
+                s10 = Vector512.FusedMultiplyAdd(v1, a0, s10);
+                s20 = Vector512.FusedMultiplyAdd(v2, a0, s20);
+                s30 = Vector512.FusedMultiplyAdd(v3, a0, s30);
+                s00 = Vector512.FusedMultiplyAdd(u0, b0, s00);
+                s10 = Vector512.FusedMultiplyAdd(u1, b0, s10);
+                s20 = Vector512.FusedMultiplyAdd(u2, b0, s20);
+                s30 = Vector512.FusedMultiplyAdd(u3, b0, s30);
                 Load(w1, p, out var a1, out var b1);
-                s01 = Vector512.FusedMultiplyAdd(u0, b1, Vector512.FusedMultiplyAdd(v0, a1, s01));
-                s11 = Vector512.FusedMultiplyAdd(u1, b1, Vector512.FusedMultiplyAdd(v1, a1, s11));
-                s21 = Vector512.FusedMultiplyAdd(u2, b1, Vector512.FusedMultiplyAdd(v2, a1, s21));
-                s31 = Vector512.FusedMultiplyAdd(u3, b1, Vector512.FusedMultiplyAdd(v3, a1, s31));
+                s01 = Vector512.FusedMultiplyAdd(v0, a1, s01);
+                s11 = Vector512.FusedMultiplyAdd(v1, a1, s11);
+                s21 = Vector512.FusedMultiplyAdd(v2, a1, s21);
+                s31 = Vector512.FusedMultiplyAdd(v3, a1, s31);
+                s01 = Vector512.FusedMultiplyAdd(u0, b1, s01);
+                s11 = Vector512.FusedMultiplyAdd(u1, b1, s11);
+                s21 = Vector512.FusedMultiplyAdd(u2, b1, s21);
+                s31 = Vector512.FusedMultiplyAdd(u3, b1, s31);
                 Load(w2, p, out var a2, out var b2);
-                s02 = Vector512.FusedMultiplyAdd(u0, b2, Vector512.FusedMultiplyAdd(v0, a2, s02));
-                s12 = Vector512.FusedMultiplyAdd(u1, b2, Vector512.FusedMultiplyAdd(v1, a2, s12));
-                s22 = Vector512.FusedMultiplyAdd(u2, b2, Vector512.FusedMultiplyAdd(v2, a2, s22));
-                s32 = Vector512.FusedMultiplyAdd(u3, b2, Vector512.FusedMultiplyAdd(v3, a2, s32));
+                s02 = Vector512.FusedMultiplyAdd(v0, a2, s02);
+                s12 = Vector512.FusedMultiplyAdd(v1, a2, s12);
+                s22 = Vector512.FusedMultiplyAdd(v2, a2, s22);
+                s32 = Vector512.FusedMultiplyAdd(v3, a2, s32);
+                s02 = Vector512.FusedMultiplyAdd(u0, b2, s02);
+                s12 = Vector512.FusedMultiplyAdd(u1, b2, s12);
+                s22 = Vector512.FusedMultiplyAdd(u2, b2, s22);
+                s32 = Vector512.FusedMultiplyAdd(u3, b2, s32);
                 Load(w3, p, out var a3, out var b3);
-                s03 = Vector512.FusedMultiplyAdd(u0, b3, Vector512.FusedMultiplyAdd(v0, a3, s03));
-                s13 = Vector512.FusedMultiplyAdd(u1, b3, Vector512.FusedMultiplyAdd(v1, a3, s13));
-                s23 = Vector512.FusedMultiplyAdd(u2, b3, Vector512.FusedMultiplyAdd(v2, a3, s23));
-                s33 = Vector512.FusedMultiplyAdd(u3, b3, Vector512.FusedMultiplyAdd(v3, a3, s33));
+                s03 = Vector512.FusedMultiplyAdd(v0, a3, s03);
+                s13 = Vector512.FusedMultiplyAdd(v1, a3, s13);
+                s23 = Vector512.FusedMultiplyAdd(v2, a3, s23);
+                s33 = Vector512.FusedMultiplyAdd(v3, a3, s33);
+                s03 = Vector512.FusedMultiplyAdd(u0, b3, s03);
+                s13 = Vector512.FusedMultiplyAdd(u1, b3, s13);
+                s23 = Vector512.FusedMultiplyAdd(u2, b3, s23);
+                s33 = Vector512.FusedMultiplyAdd(u3, b3, s33);
             }
 
             var sum = Fold(
@@ -160,46 +266,58 @@ internal static unsafe class FewRowsGemm
                 s10, s11, s12, s13,
                 s20, s21, s22, s23,
                 s30, s31, s32, s33);
-            return sum + (p == k ? Vector512<float>.Zero : Tail4x4(x0, w0, p, k));
+            return sum + (p == k ? Vector512<float>.Zero : Tails(x0, TileRows, w0, Streams, p, k));
         }
 
         /// <summary>As <see cref="Sum4x4"/>, for 16 registers of half the width: two rows of x at a time, and of their sums eight lanes at a time.</summary>
-        private static Vector512<float> Halves4x4(T* x, T* w, nuint k, T* next, int ahead)
+        private static Vector512<float> Halves4x4(T* x, T* w, nuint k, T* next)
         {
-            var (low, high, p) = (Halves2x4(x, w, k, next, ahead), Halves2x4(x + (2 * k), w, k, next, 0), k / Step * Step);
-            return Vector512.Create(low, high) + (p == k ? Vector512<float>.Zero : Tail4x4(x, w, p, k));
+            var (low, p) = (Halves2x4(x, w, k, next), k / Step * Step);
+            var high = Halves2x4(x + (2 * k), w, k, next + (2 * k));
+            return Vector512.Create(low, high) + (p == k ? Vector512<float>.Zero : Tails(x, TileRows, w, Streams, p, k));
         }
 
-        /// <summary>Two neighbouring rows of x against four of w without what the steps of 32 leave over: lane 4·i + j is x_i·w_j. A leaf.</summary>
+        /// <summary>
+        /// Two neighbouring rows of x against four of w without what the steps of 32 leave over: lane 4·i + j is x_i·w_j. Meanwhile 2·K elements from
+        /// <paramref name="next"/> on are asked for. A leaf.
+        /// </summary>
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private static Vector256<float> Halves2x4(T* x0, T* w0, nuint k, T* next, int ahead)
+        private static Vector256<float> Halves2x4(T* x0, T* w0, nuint k, T* next)
         {
             var x1 = x0 + k;
             var w1 = w0 + k;
             var w2 = w1 + k;
             var w3 = w2 + k;
             var lower = Vector256<float>.Zero;
-            for (nuint half = 0; ; half++)
+            for (var half = 0; ; half++)
             {
                 var (s00, s01, s02, s03) = (Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero);
                 var (s10, s11, s12, s13) = (Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero);
                 for (nuint p = 0; p + Step <= k; p += Step)
                 {
-                    LoadHalf(x0, p, half, out var v0, out var u0);
-                    LoadHalf(x1, p, half, out var v1, out var u1);
-                    PrefetchRows(next + ((nuint)ahead * p), ahead);
-                    LoadHalf(w0, p, half, out var a0, out var b0);
-                    s00 = Vector256.FusedMultiplyAdd(u0, b0, Vector256.FusedMultiplyAdd(v0, a0, s00));
-                    s10 = Vector256.FusedMultiplyAdd(u1, b0, Vector256.FusedMultiplyAdd(v1, a0, s10));
-                    LoadHalf(w1, p, half, out var a1, out var b1);
-                    s01 = Vector256.FusedMultiplyAdd(u0, b1, Vector256.FusedMultiplyAdd(v0, a1, s01));
-                    s11 = Vector256.FusedMultiplyAdd(u1, b1, Vector256.FusedMultiplyAdd(v1, a1, s11));
-                    LoadHalf(w2, p, half, out var a2, out var b2);
-                    s02 = Vector256.FusedMultiplyAdd(u0, b2, Vector256.FusedMultiplyAdd(v0, a2, s02));
-                    s12 = Vector256.FusedMultiplyAdd(u1, b2, Vector256.FusedMultiplyAdd(v1, a2, s12));
-                    LoadHalf(w3, p, half, out var a3, out var b3);
-                    s03 = Vector256.FusedMultiplyAdd(u0, b3, Vector256.FusedMultiplyAdd(v0, a3, s03));
-                    s13 = Vector256.FusedMultiplyAdd(u1, b3, Vector256.FusedMultiplyAdd(v1, a3, s13));
+                    PrefetchStep(next + p);
+                    LoadHalf(x0, p, out var v0, out var u0);
+                    LoadHalf(x1, p, out var v1, out var u1);
+                    LoadHalf(w0, p, out var a0, out var b0);
+                    s00 = Vector256.FusedMultiplyAdd(v0, a0, s00);
+                    s10 = Vector256.FusedMultiplyAdd(v1, a0, s10);
+                    s00 = Vector256.FusedMultiplyAdd(u0, b0, s00);
+                    s10 = Vector256.FusedMultiplyAdd(u1, b0, s10);
+                    LoadHalf(w1, p, out var a1, out var b1);
+                    s01 = Vector256.FusedMultiplyAdd(v0, a1, s01);
+                    s11 = Vector256.FusedMultiplyAdd(v1, a1, s11);
+                    s01 = Vector256.FusedMultiplyAdd(u0, b1, s01);
+                    s11 = Vector256.FusedMultiplyAdd(u1, b1, s11);
+                    LoadHalf(w2, p, out var a2, out var b2);
+                    s02 = Vector256.FusedMultiplyAdd(v0, a2, s02);
+                    s12 = Vector256.FusedMultiplyAdd(v1, a2, s12);
+                    s02 = Vector256.FusedMultiplyAdd(u0, b2, s02);
+                    s12 = Vector256.FusedMultiplyAdd(u1, b2, s12);
+                    LoadHalf(w3, p, out var a3, out var b3);
+                    s03 = Vector256.FusedMultiplyAdd(v0, a3, s03);
+                    s13 = Vector256.FusedMultiplyAdd(v1, a3, s13);
+                    s03 = Vector256.FusedMultiplyAdd(u0, b3, s03);
+                    s13 = Vector256.FusedMultiplyAdd(u1, b3, s13);
                 }
 
                 // As the fold of sixteen: neighbours, pairs, then the quarters of either half, then the halves.
@@ -210,7 +328,14 @@ internal static unsafe class FewRowsGemm
                     return lower + sum;
                 }
 
-                (lower, ahead) = (sum, 0);
+                lower = sum;
+                next += k;
+                x0 += 32 / sizeof(T);
+                x1 += 32 / sizeof(T);
+                w0 += 32 / sizeof(T);
+                w1 += 32 / sizeof(T);
+                w2 += 32 / sizeof(T);
+                w3 += 32 / sizeof(T);
             }
         }
 
@@ -221,19 +346,18 @@ internal static unsafe class FewRowsGemm
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         private static Vector128<float> Quarters(Vector256<float> a) => a.GetLower() + a.GetUpper();
 
-        /// <summary>Eight of the sixteen lanes of <see cref="Load"/>: the lower or the upper half of each.</summary>
+        /// <summary>Eight of the sixteen lanes of <see cref="Load"/>.</summary>
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        private static void LoadHalf(T* from, nuint p, nuint half, out Vector256<float> first, out Vector256<float> second)
+        private static void LoadHalf(T* from, nuint p, out Vector256<float> first, out Vector256<float> second)
         {
             if (typeof(T) == typeof(float))
             {
-                var at = (float*)from + p + (half * 8);
-                first = Vector256.Load(at);
-                second = Vector256.Load(at + Lanes.Count);
+                first = Vector256.Load((float*)from + p);
+                second = Vector256.Load((float*)from + p + Lanes.Count);
             }
             else
             {
-                var pairs = Vector256.Load((uint*)(from + p) + (half * 8));
+                var pairs = Vector256.Load((uint*)(from + p));
                 first = Vector256.ShiftLeft(pairs, 16).AsSingle();
                 second = (pairs & Vector256.Create(0xFFFF0000)).AsSingle();
             }
@@ -241,14 +365,14 @@ internal static unsafe class FewRowsGemm
 
         /// <summary>What the steps of 32 left over, in the order of <see cref="Tail"/>.</summary>
         [MethodImpl(MethodImplOptions.NoInlining)]
-        private static Vector512<float> Tail4x4(T* x, T* w, nuint p, nuint k)
+        private static Vector512<float> Tails(T* x, nuint rows, T* w, nuint columns, nuint p, nuint k)
         {
-            var sums = stackalloc float[TileRows * Streams];
-            for (nuint i = 0; i < TileRows; i++)
+            var sums = stackalloc float[Lanes.Count];
+            for (nuint i = 0; i < rows; i++)
             {
-                for (nuint j = 0; j < Streams; j++)
+                for (nuint j = 0; j < columns; j++)
                 {
-                    sums[(i * Streams) + j] = Tail(x + (i * k), w + (j * k), p, k);
+                    sums[(i * columns) + j] = Tail(x + (i * k), w + (j * k), p, k);
                 }
             }
 
@@ -335,19 +459,30 @@ internal static unsafe class FewRowsGemm
             {
                 Load(x0, p, out var v0, out var u0);
                 Load(x1, p, out var v1, out var u1);
-                PrefetchRows(w0 + (Streams * (k + p)), Streams);
+                PrefetchStep(w0 + (Streams * (k + p)));
+                PrefetchStep(w0 + (Streams * (k + p)) + Step);
+                PrefetchStep(w0 + (Streams * (k + p)) + (2 * Step));
+                PrefetchStep(w0 + (Streams * (k + p)) + (3 * Step));
                 Load(w0, p, out var a0, out var b0);
-                s00 = Vector512.FusedMultiplyAdd(u0, b0, Vector512.FusedMultiplyAdd(v0, a0, s00));
-                s10 = Vector512.FusedMultiplyAdd(u1, b0, Vector512.FusedMultiplyAdd(v1, a0, s10));
+                s00 = Vector512.FusedMultiplyAdd(v0, a0, s00);
+                s10 = Vector512.FusedMultiplyAdd(v1, a0, s10);
+                s00 = Vector512.FusedMultiplyAdd(u0, b0, s00);
+                s10 = Vector512.FusedMultiplyAdd(u1, b0, s10);
                 Load(w1, p, out var a1, out var b1);
-                s01 = Vector512.FusedMultiplyAdd(u0, b1, Vector512.FusedMultiplyAdd(v0, a1, s01));
-                s11 = Vector512.FusedMultiplyAdd(u1, b1, Vector512.FusedMultiplyAdd(v1, a1, s11));
+                s01 = Vector512.FusedMultiplyAdd(v0, a1, s01);
+                s11 = Vector512.FusedMultiplyAdd(v1, a1, s11);
+                s01 = Vector512.FusedMultiplyAdd(u0, b1, s01);
+                s11 = Vector512.FusedMultiplyAdd(u1, b1, s11);
                 Load(w2, p, out var a2, out var b2);
-                s02 = Vector512.FusedMultiplyAdd(u0, b2, Vector512.FusedMultiplyAdd(v0, a2, s02));
-                s12 = Vector512.FusedMultiplyAdd(u1, b2, Vector512.FusedMultiplyAdd(v1, a2, s12));
+                s02 = Vector512.FusedMultiplyAdd(v0, a2, s02);
+                s12 = Vector512.FusedMultiplyAdd(v1, a2, s12);
+                s02 = Vector512.FusedMultiplyAdd(u0, b2, s02);
+                s12 = Vector512.FusedMultiplyAdd(u1, b2, s12);
                 Load(w3, p, out var a3, out var b3);
-                s03 = Vector512.FusedMultiplyAdd(u0, b3, Vector512.FusedMultiplyAdd(v0, a3, s03));
-                s13 = Vector512.FusedMultiplyAdd(u1, b3, Vector512.FusedMultiplyAdd(v1, a3, s13));
+                s03 = Vector512.FusedMultiplyAdd(v0, a3, s03);
+                s13 = Vector512.FusedMultiplyAdd(v1, a3, s13);
+                s03 = Vector512.FusedMultiplyAdd(u0, b3, s03);
+                s13 = Vector512.FusedMultiplyAdd(u1, b3, s13);
             }
 
             s00.Store(sums);
@@ -431,33 +566,16 @@ internal static unsafe class FewRowsGemm
             return sum;
         }
 
-        /// <summary>
-        /// Asks for 32 elements for each of 0 to 4 rows (not 3) that lie one behind the other, in the order of memory: rows are too short for the processor to
-        /// foresee them.
-        /// </summary>
-        [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        private static void PrefetchRows(T* place, int rows)
-        {
-            if (Sse.IsSupported && rows > 0)
-            {
-                PrefetchStep(place);
-                if (rows > 1)
-                {
-                    PrefetchStep(place + Step);
-                    if (rows > 2)
-                    {
-                        PrefetchStep(place + (2 * Step));
-                        PrefetchStep(place + (3 * Step));
-                    }
-                }
-            }
-        }
-
+        /// <summary>Asks for 32 elements: rows are too short for the processor to foresee the next.</summary>
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         private static void PrefetchStep(T* place)
         {
-            Sse.Prefetch1(place);
-            if (typeof(T) == typeof(float))
+            if (Sse.IsSupported)
+            {
+                Sse.Prefetch1(place);
+            }
+
+            if (Sse.IsSupported && typeof(T) == typeof(float))
             {
                 Sse.Prefetch1(place + Lanes.Count);
             }
