@@ -90,8 +90,9 @@ public static partial class Attention
 
     /// <summary>C[r, c] = or += Σ_k A[r, k] · B[k, c] for four rows and <paramref name="vectors"/> · 16 columns.
     /// A[r, k] lies at r · aRow + k · aStep; the sum runs over k in order, for every element by itself.</summary>
-    private static void Multiply(
-        ref float a, nint aRow, nint aStep, ref float b, nint bStep, ref float c, nint cRow, int count, int vectors, bool accumulate)
+    private static void Multiply<T>(
+        ref float a, nint aRow, nint aStep, ref T b, nint bStep, ref float c, nint cRow, int count, int vectors, bool accumulate)
+        where T : unmanaged
     {
         // With 16 registers of eight lanes only the narrowest keeps its sums in them.
         while (vectors >= 4 && Vector512.IsHardwareAccelerated)
@@ -118,9 +119,10 @@ public static partial class Attention
         }
     }
 
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    private static void Multiply4(
-        ref float a, nint aRow, nint aStep, ref float b, nint bStep, ref float c, nint cRow, int count, bool accumulate)
+    [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+    private static void Multiply4<T>(
+        ref float a, nint aRow, nint aStep, ref T b, nint bStep, ref float c, nint cRow, int count, bool accumulate)
+        where T : unmanaged
     {
         ref var c1 = ref Unsafe.Add(ref c, cRow);
         ref var c2 = ref Unsafe.Add(ref c1, cRow);
@@ -147,10 +149,10 @@ public static partial class Attention
         nint at = 0;
         for (; count > 0; count--)
         {
-            var b0 = Vector512.LoadUnsafe(ref b);
-            var b1 = Vector512.LoadUnsafe(ref b, 16);
-            var b2 = Vector512.LoadUnsafe(ref b, 32);
-            var b3 = Vector512.LoadUnsafe(ref b, 48);
+            var b0 = Lanes.Load(ref b, 0);
+            var b1 = Lanes.Load(ref b, 16);
+            var b2 = Lanes.Load(ref b, 32);
+            var b3 = Lanes.Load(ref b, 48);
             var x = Vector512.Create(Unsafe.Add(ref a, at));
             s00 = Vector512.FusedMultiplyAdd(x, b0, s00);
             s01 = Vector512.FusedMultiplyAdd(x, b1, s01);
@@ -193,9 +195,10 @@ public static partial class Attention
         s33.StoreUnsafe(ref c3, 48);
     }
 
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    private static void Multiply2(
-        ref float a, nint aRow, nint aStep, ref float b, nint bStep, ref float c, nint cRow, int count, bool accumulate)
+    [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+    private static void Multiply2<T>(
+        ref float a, nint aRow, nint aStep, ref T b, nint bStep, ref float c, nint cRow, int count, bool accumulate)
+        where T : unmanaged
     {
         ref var c1 = ref Unsafe.Add(ref c, cRow);
         ref var c2 = ref Unsafe.Add(ref c1, cRow);
@@ -216,8 +219,8 @@ public static partial class Attention
         nint at = 0;
         for (; count > 0; count--)
         {
-            var b0 = Vector512.LoadUnsafe(ref b);
-            var b1 = Vector512.LoadUnsafe(ref b, 16);
+            var b0 = Lanes.Load(ref b, 0);
+            var b1 = Lanes.Load(ref b, 16);
             var x = Vector512.Create(Unsafe.Add(ref a, at));
             s00 = Vector512.FusedMultiplyAdd(x, b0, s00);
             s01 = Vector512.FusedMultiplyAdd(x, b1, s01);
@@ -244,9 +247,10 @@ public static partial class Attention
         s31.StoreUnsafe(ref c3, 16);
     }
 
-    [MethodImpl(MethodImplOptions.NoInlining)]
-    private static void Multiply1(
-        ref float a, nint aRow, nint aStep, ref float b, nint bStep, ref float c, nint cRow, int count, bool accumulate)
+    [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+    private static void Multiply1<T>(
+        ref float a, nint aRow, nint aStep, ref T b, nint bStep, ref float c, nint cRow, int count, bool accumulate)
+        where T : unmanaged
     {
         ref var c1 = ref Unsafe.Add(ref c, cRow);
         ref var c2 = ref Unsafe.Add(ref c1, cRow);
@@ -264,7 +268,7 @@ public static partial class Attention
         nint at = 0;
         for (; count > 0; count--)
         {
-            var b0 = Vector512.LoadUnsafe(ref b);
+            var b0 = Lanes.Load(ref b, 0);
             s0 = Vector512.FusedMultiplyAdd(Vector512.Create(Unsafe.Add(ref a, at)), b0, s0);
             s1 = Vector512.FusedMultiplyAdd(Vector512.Create(Unsafe.Add(ref a1, at)), b0, s1);
             s2 = Vector512.FusedMultiplyAdd(Vector512.Create(Unsafe.Add(ref a2, at)), b0, s2);
@@ -334,7 +338,7 @@ public static partial class Attention
     }
 
     /// <summary>Eight rows of eight to eight columns.</summary>
-    [MethodImpl(MethodImplOptions.NoInlining)]
+    [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
     private static void TransposeEighth(ref float source, nint stride, ref float target)
     {
         TransposeHalf(ref source, stride, out var a0, out var a1, out var a2, out var a3);

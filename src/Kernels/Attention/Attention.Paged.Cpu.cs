@@ -73,7 +73,8 @@ public static partial class Attention
             for (var begin = 0; begin < length; begin += Tile)
             {
                 var keys = Math.Min(Tile, length - begin);
-                LoadKeys(in scratch, sequence, keyHead, begin, keys, padded);
+                LoadRows(kPages, ref scratch.RowsA, sequence, keyHead, begin, keys, padded);
+                LoadRows(vPages, ref scratch.RowsB, sequence, keyHead, begin, keys, padded);
                 Scores(ref scratch.RowsA, ref scratch.QueriesT, ref scratch.P, keys, vectors, headDim, padded, diagonal: false);
                 PagedSoftmax(in scratch, ref positions, begin, keys, vectors, first: begin == 0);
                 AddValues(in scratch, ref positions, begin, keys, columns, padded);
@@ -134,21 +135,29 @@ public static partial class Attention
             return vectors;
         }
 
-        /// <summary>Keys and values of one block to RowsA and RowsB, page by page.</summary>
-        [MethodImpl(MethodImplOptions.NoInlining)]
-        private void LoadKeys(in Scratch scratch, int sequence, int keyHead, int begin, int keys, int padded)
+        /// <summary>The row of a key head at a position of a sequence; <paramref name="left"/>: rows from there to the end of its page.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private ref T PageRow(Tensor<T> pages, int sequence, int keyHead, int position, out int left)
         {
-            var (headDim, pageTokens) = (workspace.HeadDim, kPages.Shape[1]);
-            nint stride = kPages.Shape.Columns;
-            var pages = pageTable.Row(sequence);
+            var pageTokens = pages.Shape[1];
+            var (page, offset) = Math.DivRem(position, pageTokens);
+            left = pageTokens - offset;
+            var row = ((nint)pageTable.Row(sequence)[page] * pageTokens) + offset;
+            return ref Unsafe.Add(ref pages.Origin, (row * pages.Shape.Columns) + (keyHead * workspace.HeadDim));
+        }
+
+        /// <summary>Keys, or values, of one block as float.</summary>
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        private void LoadRows(Tensor<T> pages, ref float to, int sequence, int keyHead, int begin, int keys, int padded)
+        {
+            var headDim = workspace.HeadDim;
             for (var i = 0; i < keys;)
             {
-                var (page, offset) = Math.DivRem(begin + i, pageTokens);
-                var from = ((((nint)pages[page] * pageTokens) + offset) * stride) + (keyHead * headDim);
-                for (var end = Math.Min(keys, i + pageTokens - offset); i < end; i++, from += stride)
+                ref var row = ref PageRow(pages, sequence, keyHead, begin + i, out var left);
+                for (var end = Math.Min(keys, i + left); i < end; i++)
                 {
-                    LoadHead(ref Unsafe.Add(ref kPages.Origin, from), ref Unsafe.Add(ref scratch.RowsA, i * padded), headDim, 1f);
-                    LoadHead(ref Unsafe.Add(ref vPages.Origin, from), ref Unsafe.Add(ref scratch.RowsB, i * padded), headDim, 1f);
+                    LoadHead(ref row, ref Unsafe.Add(ref to, i * padded), headDim, 1f);
+                    row = ref Unsafe.Add(ref row, pages.Shape.Columns);
                 }
             }
         }

@@ -79,27 +79,34 @@ public static partial class Attention
         return Vector128.MaxNative(quarter, Vector128.Shuffle(quarter, Vector128.Create(1, 0, 3, 2))).ToScalar();
     }
 
-    /// <summary>Columns from rows of bfloat16: to[h][i] = from[i][h] as float, for <paramref name="blocks"/> · 16 rows i of H elements, H a multiple
-    /// of 32. Pairs of elements move as one.</summary>
-    private static void TransposePairs(ref float from, ref float to, int headDim, int blocks)
+    /// <summary>16 rows of 32 elements of bfloat16 to 32 columns of float. Pairs of elements move as one; <paramref name="stride"/> counts pairs.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+    private static void TransposePairs(ref float source, nint stride, ref float target)
     {
-        var pairs = headDim / 2;
-        for (var i = 0; i < blocks * Lanes.Count; i += Lanes.Count)
-        {
-            for (var w = 0; w < pairs; w += Lanes.Count)
-            {
-                ref var source = ref Unsafe.Add(ref from, (i * pairs) + w);
-                ref var target = ref Unsafe.Add(ref to, (2 * w * Tile) + i);
-                TransposeQuad(ref source, pairs, out var a0, out var a1, out var a2, out var a3);
-                TransposeQuad(ref Unsafe.Add(ref source, 4 * pairs), pairs, out var b0, out var b1, out var b2, out var b3);
-                TransposeQuad(ref Unsafe.Add(ref source, 8 * pairs), pairs, out var c0, out var c1, out var c2, out var c3);
-                TransposeQuad(ref Unsafe.Add(ref source, 12 * pairs), pairs, out var d0, out var d1, out var d2, out var d3);
-                StorePairs(a0, b0, c0, d0, ref target);
-                StorePairs(a1, b1, c1, d1, ref Unsafe.Add(ref target, 2 * Tile));
-                StorePairs(a2, b2, c2, d2, ref Unsafe.Add(ref target, 4 * Tile));
-                StorePairs(a3, b3, c3, d3, ref Unsafe.Add(ref target, 6 * Tile));
-            }
-        }
+        TransposeQuad(ref source, stride, out var a0, out var a1, out var a2, out var a3);
+        TransposeQuad(ref Unsafe.Add(ref source, 4 * stride), stride, out var b0, out var b1, out var b2, out var b3);
+        TransposeQuad(ref Unsafe.Add(ref source, 8 * stride), stride, out var c0, out var c1, out var c2, out var c3);
+        TransposeQuad(ref Unsafe.Add(ref source, 12 * stride), stride, out var d0, out var d1, out var d2, out var d3);
+        StorePairs(a0, b0, c0, d0, ref target);
+        StorePairs(a1, b1, c1, d1, ref Unsafe.Add(ref target, 2 * Tile));
+        StorePairs(a2, b2, c2, d2, ref Unsafe.Add(ref target, 4 * Tile));
+        StorePairs(a3, b3, c3, d3, ref Unsafe.Add(ref target, 6 * Tile));
+    }
+
+    /// <summary>As <see cref="TransposePairs"/>, of half the width: 8 rows of 16 elements to 16 columns.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+    private static void TransposePairsEighth(ref float source, nint stride, ref float target)
+    {
+        TransposeHalf(ref source, stride, out var a0, out var a1, out var a2, out var a3);
+        TransposeHalf(ref Unsafe.Add(ref source, 4 * stride), stride, out var b0, out var b1, out var b2, out var b3);
+        StorePair(Avx.Permute2x128(a0, b0, 0x20), ref target);
+        StorePair(Avx.Permute2x128(a1, b1, 0x20), ref Unsafe.Add(ref target, 2 * Tile));
+        StorePair(Avx.Permute2x128(a2, b2, 0x20), ref Unsafe.Add(ref target, 4 * Tile));
+        StorePair(Avx.Permute2x128(a3, b3, 0x20), ref Unsafe.Add(ref target, 6 * Tile));
+        StorePair(Avx.Permute2x128(a0, b0, 0x31), ref Unsafe.Add(ref target, 8 * Tile));
+        StorePair(Avx.Permute2x128(a1, b1, 0x31), ref Unsafe.Add(ref target, 10 * Tile));
+        StorePair(Avx.Permute2x128(a2, b2, 0x31), ref Unsafe.Add(ref target, 12 * Tile));
+        StorePair(Avx.Permute2x128(a3, b3, 0x31), ref Unsafe.Add(ref target, 14 * Tile));
     }
 
     /// <summary>As <see cref="StoreColumns"/>, with two columns in every word: the first in its lower half.</summary>
@@ -123,6 +130,13 @@ public static partial class Attention
         (pairs.AsUInt32() & Vector512.Create(0xFFFF0000u)).AsSingle().StoreUnsafe(ref Unsafe.Add(ref target, Tile));
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void StorePair(Vector256<float> pairs, ref float target)
+    {
+        Vector256.ShiftLeft(pairs.AsUInt32(), 16).AsSingle().StoreUnsafe(ref target);
+        (pairs.AsUInt32() & Vector256.Create(0xFFFF0000u)).AsSingle().StoreUnsafe(ref Unsafe.Add(ref target, Tile));
+    }
+
     private readonly partial struct PagedJob<T>
     {
         private void RunRow(int row, int position, int sequence, int keyHead, int head, int heads, int worker)
@@ -136,7 +150,7 @@ public static partial class Attention
             for (var begin = 0; begin <= position; begin += Tile)
             {
                 var keys = Math.Min(Tile, position + 1 - begin);
-                LoadColumns(in scratch, sequence, keyHead, begin, keys, padded);
+                LoadKeyColumns(in scratch, sequence, keyHead, begin, keys, padded);
                 for (var h = 0; h < heads; h += RowBlock)
                 {
                     Multiply(
@@ -150,57 +164,75 @@ public static partial class Attention
                     RescaleSums(in scratch, heads, padded);
                 }
 
+                AddRowValues(in scratch, sequence, keyHead, begin, keys, heads, padded);
+            }
+
+            StoreSums(in scratch, row, head, heads, heads, padded);
+        }
+
+        /// <summary>Keys of one block to QueriesT, a column each.</summary>
+        [MethodImpl(MethodImplOptions.NoInlining)]
+        private void LoadKeyColumns(in Scratch scratch, int sequence, int keyHead, int begin, int keys, int padded)
+        {
+            var (headDim, pageTokens) = (workspace.HeadDim, kPages.Shape[1]);
+            var atOnce = Avx512F.IsSupported ? 16 : 8;
+            if (typeof(T) == typeof(BFloat16) && Avx.IsSupported && pageTokens % atOnce == 0 && headDim % (2 * atOnce) == 0)
+            {
+                // from the page as it lies; what it holds behind the last key gets columns that the softmax leaves out
+                nint pairs = kPages.Shape.Columns / 2;
+                for (var i = 0; i < keys; i += atOnce)
+                {
+                    ref var rows = ref PageRow(kPages, sequence, keyHead, begin + i, out _);
+                    for (var h = 0; h < headDim; h += 2 * atOnce)
+                    {
+                        ref var source = ref Unsafe.As<T, float>(ref Unsafe.Add(ref rows, h));
+                        ref var target = ref Unsafe.Add(ref scratch.QueriesT, (h * Tile) + i);
+                        if (Avx512F.IsSupported)
+                        {
+                            TransposePairs(ref source, pairs, ref target);
+                        }
+                        else
+                        {
+                            TransposePairsEighth(ref source, pairs, ref target);
+                        }
+                    }
+                }
+
+                return;
+            }
+
+            LoadRows(kPages, ref scratch.GradientsT, sequence, keyHead, begin, keys, padded);
+            Transpose(ref scratch.GradientsT, ref scratch.QueriesT, padded, (keys + Lanes.Count - 1) / Lanes.Count);
+        }
+
+        /// <summary>To the sums Σ_j p_j · v_j over the keys of the block: values from the pages as they lie, where heads are whole vectors.</summary>
+        private void AddRowValues(in Scratch scratch, int sequence, int keyHead, int begin, int keys, int heads, int padded)
+        {
+            if (workspace.HeadDim != padded)
+            {
+                LoadRows(vPages, ref scratch.RowsB, sequence, keyHead, begin, keys, padded);
                 for (var h = 0; h < heads; h += RowBlock)
                 {
                     Multiply(
                         ref Unsafe.Add(ref scratch.P, h * Tile), Tile, 1, ref scratch.RowsB, padded, ref Unsafe.Add(ref scratch.Sum, h * padded), padded,
                         keys, padded / Lanes.Count, accumulate: begin != 0);
                 }
+
+                return;
             }
 
-            StoreSums(in scratch, row, head, heads, heads, padded);
-        }
-
-        /// <summary>Keys of one block to QueriesT, a column each, and values to RowsB, page by page.</summary>
-        [MethodImpl(MethodImplOptions.NoInlining)]
-        private void LoadColumns(in Scratch scratch, int sequence, int keyHead, int begin, int keys, int padded)
-        {
-            var (headDim, pageTokens) = (workspace.HeadDim, kPages.Shape[1]);
-            var blocks = (keys + Lanes.Count - 1) / Lanes.Count;
-            var inPairs = typeof(T) == typeof(BFloat16) && headDim % (2 * Lanes.Count) == 0 && Avx512F.IsSupported;
-            nint stride = kPages.Shape.Columns;
-            var pages = pageTable.Row(sequence);
             for (var i = 0; i < keys;)
             {
-                var (page, offset) = Math.DivRem(begin + i, pageTokens);
-                var from = ((((nint)pages[page] * pageTokens) + offset) * stride) + (keyHead * headDim);
-                for (var end = Math.Min(keys, i + pageTokens - offset); i < end; i++, from += stride)
+                ref var rows = ref PageRow(vPages, sequence, keyHead, begin + i, out var left);
+                var count = Math.Min(keys - i, left);
+                for (var h = 0; h < heads; h += RowBlock)
                 {
-                    ref var key = ref Unsafe.Add(ref kPages.Origin, from);
-                    if (inPairs)
-                    {
-                        for (var h = 0; h < headDim; h += 2 * Lanes.Count)
-                        {
-                            Vector512.LoadUnsafe(ref Unsafe.As<T, float>(ref Unsafe.Add(ref key, h)))
-                                .StoreUnsafe(ref scratch.GradientsT, (nuint)((i * headDim) + h) / 2);
-                        }
-                    }
-                    else
-                    {
-                        LoadHead(ref key, ref Unsafe.Add(ref scratch.GradientsT, i * padded), headDim, 1f);
-                    }
-
-                    LoadHead(ref Unsafe.Add(ref vPages.Origin, from), ref Unsafe.Add(ref scratch.RowsB, i * padded), headDim, 1f);
+                    Multiply(
+                        ref Unsafe.Add(ref scratch.P, (h * Tile) + i), Tile, 1, ref rows, vPages.Shape.Columns, ref Unsafe.Add(ref scratch.Sum, h * padded),
+                        padded, count, padded / Lanes.Count, accumulate: begin + i != 0);
                 }
-            }
 
-            if (inPairs)
-            {
-                TransposePairs(ref scratch.GradientsT, ref scratch.QueriesT, headDim, blocks);
-            }
-            else
-            {
-                Transpose(ref scratch.GradientsT, ref scratch.QueriesT, padded, blocks);
+                i += count;
             }
         }
     }
