@@ -46,6 +46,11 @@ public sealed unsafe class CudaDevice : IDisposable
     /// <summary>The device, as the driver names it.</summary>
     public string Name { get; }
 
+    /// <summary>What decides last bits on this device beside our own kernels: its name, and of a GPU what they are compiled for and the versions of
+    /// the libraries that compile them and multiply matrices.</summary>
+    /// <exception cref="NotSupportedException">cuBLASLt or NVRTC is absent; one sentence</exception>
+    public string Numerics => IsHostCuda ? Name : $"{Name}, {Architecture}, cublasLt {CublasLtLibrary.Version}, {Nvrtc.Version()}";
+
     /// <summary>What kernels are compiled for: "sm_80", "sm_90a", … ; hostcuda says "sm_80" unless Z1_HOSTCUDA_ARCH says otherwise.</summary>
     public string Architecture { get; }
 

@@ -103,10 +103,10 @@ internal sealed class EvalModel
         {
             int[] ends = [.. Qwen2Config.LoadEosTokenIds(directory).Append(codec.EndToken).Distinct().Order()];
             var model = keep ? ModelFiles.HashOf(directory) : "";
-            var kind = parsed.GetValue(_device)!.Split(':')[0];
+            stream = Devices.Open(parsed.GetValue(_device)!);
 
             // On a device the library chooses a product's algorithm by its rows, which are the slots; on a CPU by the processor.
-            var (slots, device) = kind == "cpu" ? (0, $"cpu, {NativeLibraries.CpuProducts}") : (parsed.GetValue(_slots), kind);
+            var (slots, device) = stream is CudaStream cuda ? (parsed.GetValue(_slots), cuda.Device.Numerics) : (0, $"cpu, {NativeLibraries.CpuProducts}");
             var (template, dtype) = (codec.Template?.Sha256 ?? "alpaca", parsed.GetValue(_dtype)!);
             foreach (var (benchmark, files, tasks) in chosen)
             {
@@ -185,17 +185,11 @@ internal sealed class EvalModel
 
         DecodeEngine Engine()
         {
-            if (engine is null)
+            return engine ??= DecodeEngine.Open(stream!, directory, parsed.GetValue(_dtype) == "fp32", codec.Tokenizer, new DecodeEngineOptions
             {
-                stream = Devices.Open(parsed.GetValue(_device)!);
-                engine = DecodeEngine.Open(stream, directory, parsed.GetValue(_dtype) == "fp32", codec.Tokenizer, new DecodeEngineOptions
-                {
-                    Slots = parsed.GetValue(_slots), Capacity = Math.Min(context, evaluations.Max(e => e.LongestSequence)),
-                    CacheTokens = parsed.GetValue(_cache),
-                });
-            }
-
-            return engine;
+                Slots = parsed.GetValue(_slots), Capacity = Math.Min(context, evaluations.Max(e => e.LongestSequence)),
+                CacheTokens = parsed.GetValue(_cache),
+            });
         }
     }
 

@@ -188,6 +188,25 @@ public sealed class EvalModelVerbTests : IDisposable
         Z1.Run(eval).FailedWith("mbpp.answers.jsonl", "name another --out");
     }
 
+    /// <summary>Another device gives other last bits, so its answers are not gone on with; the same device finds its own.</summary>
+    [Fact]
+    public void Answers_of_one_device_are_not_continued_on_another()
+    {
+        NeedSandbox();
+        if (!CudaDevice.IsAvailable(CudaDriver.HostCuda, out var reason))
+        {
+            Assert.Skip(reason);
+        }
+
+        string[] eval =
+        [
+            "eval", "--model", _model.Directory, "--data", _data, "--benchmark", "mbpp", "--out", Path.Combine(_data, "run"), "--max-new-tokens", "4", "--slots", "2",
+        ];
+        Z1.Run([.. eval, "--device", "hostcuda"]).Succeeded();
+        Z1.Run(eval).FailedWith("device was", "hostcuda", $"cpu, {NativeLibraries.CpuProducts}");
+        Assert.Contains("2 found, 0 to do", Z1.Run([.. eval, "--device", "hostcuda"]).Succeeded().Output, StringComparison.Ordinal);
+    }
+
     private string[] Eval(string output, params string[] more) =>
     [
         "eval", "--model", _model.Directory, "--data", _data, "--benchmark", .. s_benchmarks, "--out", Path.Combine(_data, output), "--dtype", "fp32", "--slots", "3",

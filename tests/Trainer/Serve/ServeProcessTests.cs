@@ -2,6 +2,7 @@ using System.Net;
 using System.Text;
 using System.Text.Json;
 using Xunit;
+using Z1Coder.Runtime;
 using Z1Coder.Tests.Trainer.Cli;
 using Z1Coder.Trainer.Model;
 
@@ -100,17 +101,74 @@ public sealed class ServeProcessTests : IDisposable
     }
 
     [Theory]
-    [InlineData("trajectories", "completions")]
-    [InlineData("trajectories", "chat")]
-    public async Task Curation_with_this_server_as_teacher_survives_a_kill(string verb, string api)
+    [InlineData("completions")]
+    [InlineData("chat")]
+    public async Task Curation_of_trajectories_with_this_server_as_teacher_survives_a_kill(string api)
     {
         const int Items = 60;
         File.WriteAllLines(_served["problems.jsonl"], Enumerable.Range(0, Items).Select(i => $"{{\"question\": \"Add {i}.\"}}"));
         using var server = Start(_served, "--context", "512");
+        var json = await CurateAsync(Items, "trajectories", _served["problems.jsonl"], "--api", api);
+        Assert.Equal(Items, json.GetProperty("done_before").GetInt32() + json.GetProperty("kept").GetInt32());
+        var questions = File.ReadLines(_served["out.jsonl"]).Select(l => JsonDocument.Parse(l).RootElement.GetProperty("question").GetString()).ToList();
+        Assert.Equal(Enumerable.Range(0, Items).Select(i => $"Add {i}.").Order(), questions.Order());
+    }
+
+    /// <summary>Random weights write no instruction: every function ends among the dropped, with the reason.</summary>
+    [Fact]
+    public async Task Curation_of_instructions_with_this_server_as_teacher_survives_a_kill()
+    {
+        const int Items = 60;
+        using var longer = new ServedModel(Qwen2Config.Load(_served.Directory) with { MaxPositionEmbeddings = 4096 });
+        Directory.CreateDirectory(_served["source"]);
+        File.WriteAllText(Path.Combine(_served["source"], "LICENSE"), "MIT License\n\nPermission is hereby granted, free of charge, to any person obtaining a copy");
+        for (var i = 0; i < Items; i++)
+        {
+            var words = string.Join(' ', Enumerable.Range(0, 20).Select(w => $"w{(i * 1000) + (w * 7)}"));
+            File.WriteAllText(Path.Combine(_served["source"], $"f{i}.py"), $"def f{i}(a, b):\n    \"\"\"{words}\"\"\"\n    c = a * {i}\n    return c - b\n");
+        }
+
+        using var server = Start(longer, "--context", "4096");
+        var json = await CurateAsync(Items, "instructions", _served["source"]);
+        Assert.Equal(0, json.GetProperty("kept").GetInt32());
+        var dropped = File.ReadLines(_served["out.dropped.jsonl"]).Select(l => JsonDocument.Parse(l).RootElement).ToList();
+        Assert.Equal(Items, dropped.Select(d => d.GetProperty("source").GetString()).Distinct().Count());
+        Assert.All(dropped, d => Assert.NotEmpty(d.GetProperty("verdict").GetString()!));
+    }
+
+    [Fact]
+    public async Task An_engine_that_fails_answers_500_and_the_process_ends_with_1()
+    {
+        if (!CudaDevice.IsAvailable(CudaDriver.HostCuda, out var reason))
+        {
+            Assert.Skip(reason);
+        }
+
+        using var z1 = Start(_served, [("Z1_HOSTCUDA_INJECT", "cuLaunchKernel:1000:719")], "--device", "hostcuda", "--dtype", "bf16", "--slots", "2");
+        HttpStatusCode status;
+        do
+        {
+            using var content = new StringContent("""{"model":"m","prompt":"Add 3 to 4.","max_tokens":20,"temperature":0}""", Encoding.UTF8, "application/json");
+            using var response = await _http.PostAsync("/v1/completions", content, Stop);
+            status = response.StatusCode;
+            if (status != HttpStatusCode.OK)
+            {
+                Assert.Contains("engine_failed", await response.Content.ReadAsStringAsync(Stop));
+            }
+        }
+        while (status == HttpStatusCode.OK);
+
+        Assert.Equal(HttpStatusCode.InternalServerError, status);
+        z1.Wait().FailedWith("the engine failed", "CUDA_ERROR_LAUNCH_FAILED (719)");
+    }
+
+    /// <summary>Curates with the server as teacher, is killed on the way, and goes on: nothing is lost, nothing asked twice. The summary of the second run.</summary>
+    private async Task<JsonElement> CurateAsync(int items, string verb, string input, params string[] more)
+    {
         string[] command =
         [
-            "curate", verb, _served["problems.jsonl"], "--teacher", $"{_http.BaseAddress}v1", "--model", "m", "--api", api, "--out", _served["out.jsonl"],
-            "--max-tokens", "60", "--concurrency", "4", "--progress-every", "0.05",
+            "curate", verb, input, "--teacher", $"{_http.BaseAddress}v1", "--model", "m", "--out", _served["out.jsonl"],
+            "--max-tokens", "60", "--concurrency", "4", "--progress-every", "0.05", .. more,
         ];
         using (var killed = Z1.Start(command))
         {
@@ -125,17 +183,17 @@ public sealed class ServeProcessTests : IDisposable
         }
 
         var before = Lines();
-        Assert.InRange(before, 8, Items - 1);
+        Assert.InRange(before, 8, items - 1);
         var asked = await AnsweredAsync();
         var json = Z1.Run([.. command, "--json"]).Json();
-        Assert.Equal((before, Items - before), (json.GetProperty("done_before").GetInt32(), json.GetProperty("kept").GetInt32()));
-        Assert.Equal(Items - before, await AnsweredAsync() - asked);
-        var questions = File.ReadLines(_served["out.jsonl"]).Select(l => JsonDocument.Parse(l).RootElement.GetProperty("question").GetString()).ToList();
-        Assert.Equal(Enumerable.Range(0, Items).Select(i => $"Add {i}.").Order(), questions.Order());
+        Assert.Equal(before, json.GetProperty("done_before").GetInt32());
+        Assert.Equal(items, Lines());
+        Assert.Equal(items - before, await AnsweredAsync() - asked);
+        return json;
     }
 
-    /// <summary>Finished items on disk, once curate has let go of the file.</summary>
-    private int Lines() => File.ReadAllText(_served["out.jsonl"]).Count(c => c == '\n');
+    /// <summary>Finished items on disk, once curate has let go of the files.</summary>
+    private int Lines() => new[] { "out.jsonl", "out.dropped.jsonl" }.Where(f => File.Exists(_served[f])).Sum(f => File.ReadAllText(_served[f]).Count(c => c == '\n'));
 
     /// <summary>Completions that the server has answered with 200; with idle, once none is under way.</summary>
     private async Task<int> AnsweredAsync(bool idle = true)
@@ -154,10 +212,13 @@ public sealed class ServeProcessTests : IDisposable
         }
     }
 
-    private Z1 Start(ServedModel model, params string[] more)
+    private Z1 Start(ServedModel model, params string[] more) => Start(model, [], ["--dtype", "fp32", .. more]);
+
+    private Z1 Start(ServedModel model, (string Name, string Value)[] environment, params string[] more)
     {
         File.Delete(model["port"]);
-        var z1 = Z1.Start(["serve", "--model", model.Directory, "--served-name", "m", "--port", "0", "--port-file", model["port"], "--dtype", "fp32", .. more]);
+        var z1 = Z1.StartProgram(
+            Z1.Program, environment, ["serve", "--model", model.Directory, "--served-name", "m", "--port", "0", "--port-file", model["port"], .. more]);
         Assert.True(z1.WaitForLines(1), "the server ended");
         _http.BaseAddress = new UriBuilder("http", "localhost", int.Parse(File.ReadAllText(model["port"]))).Uri;
         return z1;
