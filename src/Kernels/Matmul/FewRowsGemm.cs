@@ -573,11 +573,10 @@ internal static unsafe class FewRowsGemm
             if (Sse.IsSupported)
             {
                 Sse.Prefetch1(place);
-            }
-
-            if (Sse.IsSupported && typeof(T) == typeof(float))
-            {
-                Sse.Prefetch1(place + Lanes.Count);
+                if (typeof(T) == typeof(float))
+                {
+                    Sse.Prefetch1(place + Lanes.Count);
+                }
             }
         }
 

@@ -228,7 +228,7 @@ public sealed class ModelServer : IAsyncDisposable
 
         if (route == "metrics")
         {
-            await WriteAsync(context, 200, "text/plain; version=0.0.4; charset=utf-8", Encoding.UTF8.GetBytes(_metrics.Page(_engine.Stats)));
+            await WriteAsync(context, 200, "text/plain; version=0.0.4; charset=utf-8", Encoding.UTF8.GetBytes(_metrics.Page(_engine.Stats, Volatile.Read(ref _inFlight))));
             return;
         }
 

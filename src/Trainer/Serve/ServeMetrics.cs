@@ -22,7 +22,9 @@ public sealed class ServeMetrics
     public void Count(string route, int status) => _requests.AddOrUpdate((route, status), 1, (_, n) => n + 1);
 
     /// <summary>The whole page.</summary>
-    public string Page(DecodeStats stats)
+    /// <param name="stats">the engine's</param>
+    /// <param name="inFlight">requests taken and not answered, read before this call: with none every answer so far is counted</param>
+    public string Page(DecodeStats stats, int inFlight)
     {
         ArgumentNullException.ThrowIfNull(stats);
         var text = new StringBuilder("# HELP z1_requests_total Requests answered.\n# TYPE z1_requests_total counter\n");
@@ -34,6 +36,7 @@ public sealed class ServeMetrics
         void Line(string type, string name, string help, long value) =>
             text.Append(CultureInfo.InvariantCulture, $"# HELP {name} {help}\n# TYPE {name} {type}\n{name} {value}\n");
 
+        Line("gauge", "z1_requests_in_flight", "Requests for completions taken and not answered.", inFlight);
         Line("counter", "z1_prompt_tokens_total", "Tokens of prompts admitted.", stats.PromptTokens);
         Line("counter", "z1_cached_tokens_total", "Tokens of prompts found in the cache and not computed.", stats.CachedTokens);
         Line("counter", "z1_new_tokens_total", "Tokens written.", stats.NewTokens);

@@ -86,36 +86,12 @@ public sealed class FailureTests(RankedRun run) : IClassFixture<RankedRun>
         var whole = run.Two();
         for (var rank = 0; rank < 2; rank++)
         {
-            var directory = $"term{rank}";
-            for (var again = 0; !Stopped(directory, rank); directory = $"term{rank}-{again}")
-            {
-                Assert.True(++again < 10, "it ended before the signal each time");
-            }
-
-            Assert.NotEmpty(run.Published(directory));
+            var (directory, output) = run.Stopped(
+                $"term{rank}", d => RankedRun.Launch(2, [], run.Train(d)), 3 + rank,
+                z1 => z1.Children().SingleOrDefault(r => r.Environment.Contains($"RANK={rank}")).Id);
+            Assert.Contains(rank == 0 ? "stopped by SIGTERM" : "stopped by a signal to another rank", output);
             Z1.Run(RankedRun.Launch(2, [], run.Train(directory, "--resume"))).Succeeded();
             run.Same(whole, directory);
-        }
-
-        // false when the run, which is short, ended before the signal was there
-        bool Stopped(string directory, int rank)
-        {
-            using var z1 = Z1.Start(RankedRun.Launch(2, [], run.Train(directory)));
-            z1.WaitForLines(3 + rank);
-            var child = z1.Children().SingleOrDefault(r => r.Environment.Contains($"RANK={rank}")).Id;
-            if (child != 0)
-            {
-                Z1.Signal(child, "TERM");
-            }
-
-            var output = z1.Wait().Succeeded().Output;
-            if (run.Published(directory).LastOrDefault() == RankedRun.Steps)
-            {
-                return false;
-            }
-
-            Assert.Contains(rank == 0 ? "stopped by SIGTERM" : "stopped by a signal to another rank", output);
-            return true;
         }
     }
 

@@ -24,18 +24,12 @@ public sealed class LaunchTests(RankedRun run) : IClassFixture<RankedRun>
         run.Same(run.One(), "tcp");
 
         // one rank, stopped, goes on as three that share out everything
-        using (var z1 = Z1.Start(run.Train("mixed", Ordered)))
-        {
-            z1.WaitForLines(5);
-            z1.Terminate();
-            z1.Wait();
-        }
-
-        var three = Z1.Run(RankedRun.Launch(3, [], run.Train("mixed", [.. Ordered, "--set", "parallel.strategy=fsdp", "--resume"]))).Succeeded();
+        var (mixed, _) = run.Stopped("mixed", d => run.Train(d, Ordered), 5, z1 => z1.Id);
+        var three = Z1.Run(RankedRun.Launch(3, [], run.Train(mixed, [.. Ordered, "--set", "parallel.strategy=fsdp", "--resume"]))).Succeeded();
         Assert.Contains("the run began with another 'parallel' section", three.Output);
         Assert.Contains("continues after step", three.Output);
-        run.Same(run.One(), "mixed");
-        Z1.Run(run.Train("mixed", [.. Ordered, "--set", "train.lr=0.5", "--resume"])).FailedWith("lr: 0.01", "lr: 0.5", "a resumed run keeps its recipe");
+        run.Same(run.One(), mixed);
+        Z1.Run(run.Train(mixed, [.. Ordered, "--set", "train.lr=0.5", "--resume"])).FailedWith("lr: 0.01", "lr: 0.5", "a resumed run keeps its recipe");
     }
 
     [Fact]

@@ -76,6 +76,34 @@ public sealed class RankedRun : IDisposable
         return "two-whole";
     }
 
+    /// <summary>A run that SIGTERM ended on its way. It is short: one that ended before the signal came is begun again, in another directory.</summary>
+    /// <param name="name">begins the directory's name</param>
+    /// <param name="command">for a directory</param>
+    /// <param name="lines">of output before the signal</param>
+    /// <param name="whom">the process that gets it; 0 for one that is gone</param>
+    internal (string Directory, string Output) Stopped(string name, Func<string, string[]> command, int lines, Func<Z1, int> whom)
+    {
+        for (var again = 0; again < 10; again++)
+        {
+            var directory = $"{name}-{again}";
+            using var z1 = Z1.Start(command(directory));
+            z1.WaitForLines(lines);
+            var id = whom(z1);
+            if (id != 0)
+            {
+                Z1.Signal(id, "TERM");
+            }
+
+            var output = z1.Wait().Succeeded().Output;
+            if (Published(directory).LastOrDefault() is > 0 and < Steps)
+            {
+                return (directory, output);
+            }
+        }
+
+        throw new InvalidOperationException($"{name} ended before the signal each time");
+    }
+
     /// <summary>The same bits, whoever made them.</summary>
     public void Same(string expected, string output)
     {

@@ -201,7 +201,7 @@ public sealed class ServeProcessTests : IDisposable
         while (true)
         {
             var lines = (await _http.GetStringAsync("/metrics", Stop)).Split('\n');
-            if (!idle || (lines.Contains("z1_sequences_active 0") && lines.Contains("z1_sequences_waiting 0")))
+            if (!idle || lines.Contains("z1_requests_in_flight 0"))
             {
                 return lines.Where(l => l.StartsWith("z1_requests_total", StringComparison.Ordinal) && l.Contains("status=\"200\"", StringComparison.Ordinal)
                     && (l.Contains("\"chat\"", StringComparison.Ordinal) || l.Contains("\"completions\"", StringComparison.Ordinal)))
