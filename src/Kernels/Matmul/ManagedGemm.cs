@@ -103,6 +103,7 @@ internal static unsafe partial class ManagedGemm
     }
 
     /// <summary>One row of C from its sums (null: all zero), bias and old value.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void StoreRow<TIn, TOut>(in Gemm<TIn, TOut> gemm, int row, float* sums)
         where TIn : unmanaged
         where TOut : unmanaged
@@ -175,6 +176,7 @@ internal static unsafe partial class ManagedGemm
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PackScalar<T>(
         T* from, long lineStride, long stepStride, int firstLine, int lines, int firstStep, int steps, int width, float* to)
         where T : unmanaged
@@ -188,6 +190,7 @@ internal static unsafe partial class ManagedGemm
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PackStraight<T>(T* from, long stepStride, int steps, int width, float* to)
         where T : unmanaged
     {
@@ -207,6 +210,7 @@ internal static unsafe partial class ManagedGemm
     }
 
     /// <summary>As <see cref="PackStraight"/>, four neighbouring slivers of four values a step.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PackFour<T>(T* from, long stepStride, int steps, float* to)
         where T : unmanaged
     {
@@ -221,6 +225,7 @@ internal static unsafe partial class ManagedGemm
         }
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private static void PackTransposed<T>(T* from, long lineStride, int steps, int width, float* to)
         where T : unmanaged
     {

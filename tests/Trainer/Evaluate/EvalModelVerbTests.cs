@@ -40,12 +40,28 @@ public sealed class EvalModelVerbTests : IDisposable
         Z1.Run(Eval("again", "--workers", "3")).Succeeded();
         Assert.Equal(whole, Bytes("again"));
 
-        // Killed whenever an answer more is there than at the last kill; what is durable stays, and is not asked for again.
+        // Few answers, quickly made: a life that nobody could interrupt in time is no test, and the run is begun anew.
+        var killed = "";
+        for (var again = 0; killed.Length == 0; again++)
+        {
+            Assert.True(again < 5, "it could not be killed three times on its way");
+            killed = KillOnTheWay($"killed{again}") >= 3 ? $"killed{again}" : "";
+        }
+
+        Assert.Equal(whole, Bytes(killed));
+        Assert.Contains("livecodebench: 4 answers to 2 tasks, 4 found, 0 to do", Z1.Run(Eval(killed)).Succeeded().Output, StringComparison.Ordinal);
+        Assert.Equal(whole, Bytes(killed));
+    }
+
+    /// <summary>Ends the run whenever an answer more is there than the last time, first by SIGTERM, and goes on to its end; what is durable stays, and
+    /// is not asked for again. How often it was ended.</summary>
+    private int KillOnTheWay(string output)
+    {
         var (kept, length, kills) = (0, 0L, 0);
         for (var ended = false; !ended;)
         {
-            using var z1 = Z1.Start(Eval("killed"));
-            SpinWait.SpinUntil(() => z1.HasExited || Files("killed").Sum(f => f.Length) > length);
+            using var z1 = Z1.Start(Eval(output));
+            SpinWait.SpinUntil(() => z1.HasExited || Files(output).Sum(f => f.Length) > length);
             if (kills == 0)
             {
                 z1.Terminate();
@@ -60,16 +76,13 @@ public sealed class EvalModelVerbTests : IDisposable
             ended = result.ExitCode == 0 && !stopped;
             Assert.True(ended || stopped || result.ExitCode == 128 + 9, $"exit code {result.ExitCode}\n{result.Error}");
             kills += ended ? 0 : 1;
-            length = Files("killed").Sum(f => f.Length);
-            var now = Files("killed").Sum(f => File.ReadAllText(f.FullName).Count(c => c == '\n'));
+            length = Files(output).Sum(f => f.Length);
+            var now = Files(output).Sum(f => File.ReadAllText(f.FullName).Count(c => c == '\n'));
             Assert.True(now >= kept, $"{now} answers after a kill, {kept} before");
             kept = now;
         }
 
-        Assert.True(kills >= 3, $"{kills} kills");
-        Assert.Equal(whole, Bytes("killed"));
-        Assert.Contains("livecodebench: 4 answers to 2 tasks, 4 found, 0 to do", Z1.Run(Eval("killed")).Succeeded().Output, StringComparison.Ordinal);
-        Assert.Equal(whole, Bytes("killed"));
+        return kills;
     }
 
     [Fact]
