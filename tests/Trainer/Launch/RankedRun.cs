@@ -83,6 +83,7 @@ public sealed class RankedRun : IDisposable
     /// <param name="whom">the process that gets it; 0 for one that is gone</param>
     internal (string Directory, string Output) Stopped(string name, Func<string, string[]> command, int lines, Func<Z1, int> whom)
     {
+        Z1Result? result = null;
         for (var again = 0; again < 10; again++)
         {
             var directory = $"{name}-{again}";
@@ -94,14 +95,14 @@ public sealed class RankedRun : IDisposable
                 Z1.Signal(id, "TERM");
             }
 
-            var output = z1.Wait().Succeeded().Output;
+            result = z1.Wait();
             if (Published(directory).LastOrDefault() is > 0 and < Steps)
             {
-                return (directory, output);
+                return (directory, result.Succeeded().Output);
             }
         }
 
-        throw new InvalidOperationException($"{name} ended before the signal each time");
+        throw new InvalidOperationException($"{name} ended before the signal each time; the last said {result!.Error}{result.Output}");
     }
 
     /// <summary>The same bits, whoever made them.</summary>
