@@ -10,6 +10,7 @@ internal sealed class RendezvousServer : IDisposable
     private static readonly TimeSpan s_hello = TimeSpan.FromSeconds(10), s_reports = TimeSpan.FromSeconds(2);
 
     private readonly Lock _gate = new();
+    private readonly Lock _telling = new();             // rank 0, which hears of a failure first, leaves when all have been told
     private readonly Socket _listener;
     private readonly int _size;
     private readonly string _fingerprint;
@@ -60,22 +61,25 @@ internal sealed class RendezvousServer : IDisposable
     /// <summary>Tells every rank that the job has failed, if this is the first failure.</summary>
     public void Fail(string reason)
     {
-        Member?[] members;
-        lock (_gate)
+        lock (_telling)
         {
-            if (_failure is not null)
+            Member?[] members;
+            lock (_gate)
             {
-                return;
+                if (_failure is not null)
+                {
+                    return;
+                }
+
+                _failure = reason;
+                members = [.. _members];
             }
 
-            _failure = reason;
-            members = [.. _members];
-        }
-
-        var frame = RendezvousWire.Frame(RendezvousMessage.Abort, w => w.Write(reason));
-        foreach (var member in members)
-        {
-            member?.Send(frame);
+            var frame = RendezvousWire.Frame(RendezvousMessage.Abort, w => w.Write(reason));
+            foreach (var member in members)
+            {
+                member?.Send(frame);
+            }
         }
     }
 
@@ -92,10 +96,13 @@ internal sealed class RendezvousServer : IDisposable
             _leaving = true;
         }
 
-        var frame = RendezvousWire.Frame(RendezvousMessage.Goodbye);
-        foreach (var member in _members)
+        lock (_telling)
         {
-            member?.Send(frame);
+            var frame = RendezvousWire.Frame(RendezvousMessage.Goodbye);
+            foreach (var member in _members)
+            {
+                member?.Send(frame);
+            }
         }
 
         _stop.Cancel();                                 // ends the readers, who close their connections

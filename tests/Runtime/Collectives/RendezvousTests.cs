@@ -154,6 +154,25 @@ public sealed class RendezvousTests
         Assert.All(failures, f => Assert.Equal("rank 2 (node7, pid 77) died", Assert.IsType<CollectiveException>(f).Message));
     }
 
+    [Fact]
+    public void A_failure_reaches_every_rank_although_rank_0_leaves_as_soon_as_it_hears()
+    {
+        for (var round = 0; round < 20; round++)
+        {
+            var failures = Join(16, s_quiet, (rank, rendezvous) =>
+            {
+                if (rank == 8)
+                {
+                    rendezvous.Abort("enough");
+                    rendezvous.ThrowIfFailed();
+                }
+
+                _ = rendezvous.Exchange("never complete", []);
+            });
+            Assert.All(failures, f => Assert.Equal("enough", Assert.IsType<CollectiveException>(f).Message));
+        }
+    }
+
     private static Exception?[] Join(int size, CollectiveOptions options, Action<int, Rendezvous> body)
     {
         var server = new RendezvousServer(Ranks.Host, 0, size, "test", options);
