@@ -10,6 +10,7 @@ namespace Z1Coder.Perf;
 public static class DecodeSteps
 {
     private const int Prompt = 64, PromptRows = 128, PageTokens = 16;
+    private const double WarmSeconds = 1;               // of passes, until the compiler has come to its last tier
 
     /// <summary>Runs one size at one batch; returns what it measured.</summary>
     /// <param name="stream">where it runs</param>
@@ -23,7 +24,7 @@ public static class DecodeSteps
         where T : unmanaged
     {
         var config = StepCase.ConfigOf(size);
-        var (fresh, repeats) = size == "05b" ? (32, 3) : (128, 5);
+        var (fresh, repeats) = size switch { "05b" => (32, 3), "nano" => (128, 15), _ => (128, 5) };
         var parameters = new Qwen2Parameters(config);
         using var weights = new ParameterSet<T>("weights", parameters, stream);
         weights.Arena.Allocate();
@@ -48,7 +49,8 @@ public static class DecodeSteps
         var (reads, shares) = (new double[repeats], new double[repeats]);
         var (rates, arithmetic) = (new double[repeats], new double[repeats]);
         long allocated = 0;
-        for (var r = -1; r < repeats; r++)
+        var warm = Stopwatch.StartNew();
+        for (var r = -1; r < repeats; r += r >= 0 || warm.Elapsed.TotalSeconds >= WarmSeconds ? 1 : 0)
         {
             if (r == 0)
             {

@@ -9,19 +9,30 @@ public sealed partial record Roofs
     /// small and the figures say nothing about a GPU.</summary>
     private static Roofs MeasureCuda(CudaStream stream, bool quick)
     {
-        var (bytes, size) = stream.Device.IsHostCuda ? (1 << 20, 32) : (quick ? 1 << 28 : 1 << 30, quick ? 4096 : 8192);
-        var (fewest, most) = stream.Device.IsHostCuda ? (1, 1) : quick ? (5, 10) : (10, 50);
+        var (warm, repeats) = Runs(stream, quick);
+        var bytes = stream.Device.IsHostCuda ? 1 << 20 : quick ? 1 << 28 : 1 << 30;
         using var arena = stream.CreateArena("roofs");
         var (from, to) = (arena.Declare<byte>(bytes), arena.Declare<byte>(bytes));
+        arena.Allocate();
+        var copy = BestMilliseconds(stream, warm, repeats, () => stream.Copy(from, to));
+        var bandwidth = 2.0 * bytes / copy * 1e3;
+        return new(bandwidth, bandwidth, 0, GemmCuda(stream, quick));
+    }
+
+    private static double GemmCuda(CudaStream stream, bool quick)
+    {
+        var (warm, repeats) = Runs(stream, quick);
+        var size = stream.Device.IsHostCuda ? 32 : quick ? 4096 : 8192;
+        using var arena = stream.CreateArena("roofs");
         var (x, w, y) = (arena.Declare<BFloat16>(size, size), arena.Declare<BFloat16>(size, size), arena.Declare<BFloat16>(size, size));
         arena.Allocate();
         Fill(x);
         Fill(w, seed: 2);
-        var copy = BestMilliseconds(stream, fewest, most, () => stream.Copy(from, to));
-        var gemm = BestMilliseconds(stream, fewest, most, () => Matmul.Forward(stream, x, w, default, y));
-        var bandwidth = 2.0 * bytes / copy * 1e3;
-        return new(bandwidth, bandwidth, 0, Matmul.ForwardCost(size, size, size, 2).Flops / gemm * 1e3);
+        var gemm = BestMilliseconds(stream, warm, repeats, () => Matmul.Forward(stream, x, w, default, y));
+        return Matmul.ForwardCost(size, size, size, 2).Flops / gemm * 1e3;
     }
+
+    private static (int Warm, int Repeats) Runs(CudaStream stream, bool quick) => stream.Device.IsHostCuda ? (1, 1) : quick ? (5, 10) : (10, 50);
 
     private static double BestMilliseconds(CudaStream stream, int warm, int repeats, Action run)
     {

@@ -32,9 +32,20 @@ public sealed partial record Roofs(
         _ => throw new NotSupportedException($"no roofs for a {stream.GetType().Name}"),
     };
 
+    /// <summary>Only the GEMM roof for elements of type T, quickly: what MFU is a share of, and all that a run need know before its first
+    /// step.</summary>
+    /// <param name="stream">whose workers, or whose device, take part</param>
+    public static double MeasureGemm<T>(ComputeStream stream)
+        where T : unmanaged => stream switch
+        {
+            CpuStream cpu => Gemm<T>(cpu, QuickSeconds),
+            CudaStream cuda when typeof(T) == typeof(BFloat16) => GemmCuda(cuda, quick: true),
+            _ => throw new NotSupportedException($"no roof of {typeof(T).Name} for a {stream.GetType().Name}"),
+        };
+
     private static Roofs MeasureCpu(CpuStream stream, bool quick)
     {
-        var seconds = quick ? 0.05 : 0.5;
+        var seconds = quick ? QuickSeconds : 0.5;
         var arena = new Arena("roofs");
         var elements = (quick ? 8 : 64) << 20;
         var (from, to) = (arena.Declare<float>(elements), arena.Declare<float>(elements));
@@ -98,6 +109,7 @@ public sealed partial record Roofs(
         return 2.0 * Lanes.Count * FmaChains * FmaSteps * FmaParts * stream.Workers / best;
     }
 
+    private const double QuickSeconds = 0.05;      // of one roof
     private const int FmaChains = 12;              // two pipes of four cycles each need eight
     private const int FmaSteps = 20_000;
     private const int FmaParts = 8;                // per worker

@@ -79,7 +79,7 @@ internal static class PlanCommand
 
     public static Option<string[]> SetOption() => new("--set")
     {
-        Description = "override a key of the recipe: --set a.b=value (repeatable; list entries by number)",
+        Description = "override a key of the recipe: --set a.b=value (repeatable; of every stage, or of one by its number: stages.0.train.lr=1e-3)",
         AllowMultipleArgumentsPerToken = false,
         DefaultValueFactory = _ => [],
     };

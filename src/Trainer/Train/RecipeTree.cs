@@ -18,7 +18,10 @@ public sealed class RecipeTree
 
     private RecipeTree(string file, string path, Dictionary<string, object> given) => (_file, _path, _given) = (file, path, given);
 
-    /// <summary>Reads a file and applies overrides of the form a.b=c (list entries by number: stages.0.train.lr=1e-4).</summary>
+    /// <summary>
+    /// Reads a file and applies overrides of the form a.b=c (list entries by number: stages.0.train.lr=1e-4). One of a section
+    /// also holds for the entries of a list that state that section themselves; one that names an entry is stronger, in whatever order.
+    /// </summary>
     /// <exception cref="InvalidInputException">no such file, not YAML, not a mapping, or an override without '='</exception>
     public static RecipeTree Load(string file, IEnumerable<string> overrides)
     {
@@ -35,15 +38,16 @@ public sealed class RecipeTree
     {
         var root = ParseYaml(file, yaml) as Dictionary<string, object>
             ?? throw new InvalidInputException($"{file}: a recipe is a mapping of keys to values");
-        foreach (var text in overrides)
+        foreach (var (path, value) in overrides.Select(ParseOverride).OrderBy(o => NamesEntry(root, o.Path)))
         {
-            var equals = text.IndexOf('=');
-            if (equals <= 0)
+            Override(root, path, value);
+            foreach (var entry in root.Values.OfType<List<object>>().SelectMany(list => list).OfType<Dictionary<string, object>>())
             {
-                throw new InvalidInputException($"--set {text}: write it as a.b=value");
+                if (StatesSection(entry, path))
+                {
+                    Override(entry, path, Copy(value));
+                }
             }
-
-            Override(root, text[..equals], ParseYaml($"--set {text}", text[(equals + 1)..]));
         }
 
         return new RecipeTree(file, "", root);
@@ -287,6 +291,20 @@ public sealed class RecipeTree
                 throw new InvalidInputException($"{file}: line {node.Start.Line}: anchors are not supported");
         }
     }
+
+    private static (string Path, object Value) ParseOverride(string text)
+    {
+        var equals = text.IndexOf('=');
+        return equals > 0
+            ? (text[..equals], ParseYaml($"--set {text}", text[(equals + 1)..]))
+            : throw new InvalidInputException($"--set {text}: write it as a.b=value");
+    }
+
+    private static bool NamesEntry(Dictionary<string, object> root, string path) =>
+        path.Split('.', 2) is [var list, _] && root.GetValueOrDefault(list) is List<object>;
+
+    private static bool StatesSection(Dictionary<string, object> entry, string path) =>
+        entry.GetValueOrDefault(path.Split('.', 2)[0]) is Dictionary<string, object>;
 
     private static void Override(Dictionary<string, object> root, string path, object value)
     {

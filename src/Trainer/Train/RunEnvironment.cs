@@ -11,7 +11,7 @@ namespace Z1Coder.Trainer.Train;
 /// <summary>Where and with what a run was made, beside its results.</summary>
 internal static class RunEnvironment
 {
-    public static void Write(string path, TrainRecipe recipe, string tokenizerDirectory, ComputeStream stream, RankWorld ranks, Roofs roofs)
+    public static void Write(string path, TrainRecipe recipe, string tokenizerDirectory, ComputeStream stream, RankWorld ranks, double gemmFlopsPerSecond)
     {
         using var file = File.Create(path);
         using var json = new Utf8JsonWriter(file, new JsonWriterOptions { Indented = true });
@@ -36,10 +36,7 @@ internal static class RunEnvironment
         }
 
         json.WriteEndArray();
-        json.WriteNumber("gemm_bf16_flops_per_second", Math.Round(roofs.GemmFlopsPerSecond<BFloat16>()));
-        json.WriteNumber("gemm_fp32_flops_per_second", Math.Round(roofs.GemmFlopsPerSecond<float>()));
-        json.WriteNumber("copy_bytes_per_second", Math.Round(roofs.CopyBytesPerSecond));
-        json.WriteNumber("read_bytes_per_second", Math.Round(roofs.ReadBytesPerSecond));
+        json.WriteNumber($"gemm_{recipe.DType}_flops_per_second", Math.Round(gemmFlopsPerSecond));
         json.WriteString("tokenizer", Path.GetFileName(Path.TrimEndingDirectorySeparator(tokenizerDirectory)));
         if (recipe.Stages.Any(s => s.Data.Format == PromptFormat.Chat))
         {

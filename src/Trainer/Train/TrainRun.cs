@@ -38,9 +38,10 @@ public static class TrainRun
         ranks.OnFirst(() =>
         {
             WithTemplate(plain, recipe.TemplateFrom, tokenizer);
-            var roofs = Roofs.Measure(stream, quick: true);      // of this rank, while no other computes; only rank 0 reports MFU
-            peak = ranks.Size * (recipe.DType == "fp32" ? roofs.GemmFlopsPerSecond<float>() : roofs.GemmFlopsPerSecond<BFloat16>());
-            RunEnvironment.Write(Path.Combine(directory, RunFiles.Environment), recipe, tokenizer, stream, ranks, roofs);
+            // of this rank, while no other computes; only rank 0 reports MFU
+            var gemm = recipe.DType == "fp32" ? Roofs.MeasureGemm<float>(stream) : Roofs.MeasureGemm<BFloat16>(stream);
+            peak = ranks.Size * gemm;
+            RunEnvironment.Write(Path.Combine(directory, RunFiles.Environment), recipe, tokenizer, stream, ranks, gemm);
         });
         var context = new TrainContext(
             recipe, tokenizer, stream, ranks, peak, resume, stop, ranks.IsFirst ? output : TextWriter.Null, ranks.IsFirst ? profilePath : null);

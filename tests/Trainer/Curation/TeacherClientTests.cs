@@ -57,7 +57,7 @@ public sealed class TeacherClientTests
     {
         using var server = new ScriptedTeacher((prompt, before) => prompt == "warm" || before >= 2 ? LoopbackReply.Answer("at last")
             : Bad(trouble));
-        using var client = new TeacherClient(server.Options with { TimeoutSeconds = trouble == "slow" ? 0.2 : 20 }, TeacherApi.Chat, "m");
+        using var client = new TeacherClient(server.Options with { TimeoutSeconds = trouble == "slow" ? 1 : 20 }, TeacherApi.Chat, "m");
         Assert.Equal("at last", (await client.AskAsync([new("user", "x")], s_greedy, Test)).Text);
         Assert.Equal(3, server.Asked["x"]);
         Assert.Equal(2, client.Retries);
@@ -68,7 +68,7 @@ public sealed class TeacherClientTests
     public async Task What_does_not_pass_fails_the_item_with_one_sentence(string trouble)
     {
         using var server = new ScriptedTeacher((prompt, _) => prompt == "warm" ? LoopbackReply.Answer("ok") : Bad(trouble));
-        using var client = new TeacherClient(server.Options with { Retries = 1, TimeoutSeconds = trouble == "slow" ? 0.2 : 20 },
+        using var client = new TeacherClient(server.Options with { Retries = 1, TimeoutSeconds = trouble == "slow" ? 1 : 20 },
             TeacherApi.Chat, "m");
         await client.AskAsync([new("user", "warm")], s_greedy, Test);
         var e = await Assert.ThrowsAsync<TeacherException>(() => client.AskAsync([new("user", "x")], s_greedy, Test));
@@ -204,7 +204,7 @@ public sealed class TeacherClientTests
             "no content" => good with { Body = """{"choices":[{"message":{"content":null},"text":null}]}"""u8.ToArray() },
             "HTML 200" => new LoopbackReply(200, "<html>login</html>"u8.ToArray(), "text/html"),
             "HTML 502" => new LoopbackReply(502, "<html>bad gateway</html>"u8.ToArray(), "text/html"),
-            "slow" => good with { DelayMilliseconds = 3000 },
+            "slow" => good with { DelayMilliseconds = 10_000 },
             _ => throw new ArgumentException(trouble),
         };
     }

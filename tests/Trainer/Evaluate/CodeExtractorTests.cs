@@ -57,7 +57,7 @@ public sealed class CodeExtractorTests
             var clock = Stopwatch.StartNew();
             CodeExtractor.Extract(text, CodeChoice.Last, "f");
             CodeExtractor.CutAtFence(text);
-            Assert.True(clock.Elapsed.TotalSeconds < 6, $"{seed}: {clock.Elapsed}");      // quadratic would be hours
+            Assert.True(clock.Elapsed.TotalSeconds < 60, $"{seed}: {clock.Elapsed}");      // quadratic would be hours
         }
     }
 }

@@ -20,7 +20,7 @@ public sealed class ServeProtocolTests : IAsyncLifetime
     private HttpClient _http = new();
     private ModelServer _server = null!;
 
-    public async ValueTask InitializeAsync() => await StartAsync(new ServeOptions { MaxSequences = 4, MaxBodyBytes = 20_000, MaxChoices = 4, GraceSeconds = 5 });
+    public async ValueTask InitializeAsync() => await StartAsync(new ServeOptions { MaxSequences = 4, MaxBodyBytes = 20_000, MaxChoices = 4, GraceSeconds = 30 });
 
     public async ValueTask DisposeAsync()
     {

@@ -93,6 +93,22 @@ public sealed class RecipeTests
         Assert.Equal(["x", "y"], one.Stages[0].Data.Files);
     }
 
+    [Fact]
+    public void An_override_holds_in_stages_that_state_the_key_themselves_unless_one_names_the_stage()
+    {
+        const string stated = Least + "    train: {lr: 0.1, epochs: 2}\n  - name: b\n    train: {lr: 0.2}\n  - name: c\ntrain: {lr: 0.3}\n";
+        double[] Rates(params string[] set) => [.. Parse(stated, set).Stages.Select(s => s.Train.LearningRate)];
+        Assert.Equal([0.1, 0.2, 0.3], Rates());
+        Assert.Equal([0.5, 0.5, 0.5], Rates("train.lr=0.5"));
+        Assert.Equal([0.5, 0.6, 0.5], Rates("stages.1.train.lr=0.6", "train.lr=0.5"));
+        Assert.Equal([0.5, 0.6, 0.5], Rates("train.lr=0.5", "stages.1.train.lr=0.6"));
+        Assert.Equal([0.7, 0.6, 0.7], Rates("train={lr: 0.7}", "stages.1.train.lr=0.6"));
+        Assert.Equal([2.0, 3.0, 3.0], Parse(stated, "train.max_steps=7").Stages.Select(s => s.Train.Epochs));
+        Assert.Equal([7L, 7L, 7L], Parse(stated, "train.max_steps=7").Stages.Select(s => s.Train.MaxSteps));
+        Assert.Equal([9L, 9L, 9L], Parse(Parse(stated).Resolved, "train.max_steps=9").Stages.Select(s => s.Train.MaxSteps));
+        Assert.Equal(["a", "b", "c"], Parse(stated, "name=z").Stages.Select(s => s.Name));
+    }
+
     [Theory]
     [InlineData("train.warmup_stps=3", "'stages.0.train.warmup_stps'", "did you mean 'stages.0.train.warmup_steps'?")]
     [InlineData("modle.from=x", "'modle'", "did you mean 'model'?")]
