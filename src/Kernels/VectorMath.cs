@@ -25,16 +25,22 @@ public static class VectorMath
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Vector512<float> Exp(Vector512<float> x)
     {
+        if (!Avx512F.IsSupported)
+        {
+            return Vector512.Create(Exp(x.GetLower()), Exp(x.GetUpper()));
+        }
+
         // Comparisons, not Min and Max: a NaN compares false and passes through.
         x = Vector512.ConditionalSelect(Vector512.LessThan(x, Vector512.Create(Lowest)), Vector512.Create(Lowest), x);
         x = Vector512.ConditionalSelect(Vector512.GreaterThan(x, Vector512.Create(Highest)), Vector512.Create(Highest), x);
         return ExpOfBounded(x);
     }
 
-    /// <summary>exp of lanes known to be at most 0 (or NaN): what softmax needs, one comparison less. Same bits as <see cref="Exp"/>.</summary>
+    /// <summary>exp of lanes known to be at most 0 (or NaN): what softmax needs, one comparison less. Same bits as Exp.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector512<float> ExpOfNonPositive(Vector512<float> x) =>
-        ExpOfBounded(Vector512.ConditionalSelect(Vector512.LessThan(x, Vector512.Create(Lowest)), Vector512.Create(Lowest), x));
+    public static Vector512<float> ExpOfNonPositive(Vector512<float> x) => Avx512F.IsSupported
+        ? ExpOfBounded(Vector512.ConditionalSelect(Vector512.LessThan(x, Vector512.Create(Lowest)), Vector512.Create(Lowest), x))
+        : Vector512.Create(ExpOfNonPositive(x.GetLower()), ExpOfNonPositive(x.GetUpper()));
 
     /// <summary>The sum of the lanes, always halves first: 16 → 8 → 4 → 2 → 1.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -65,15 +71,6 @@ public static class VectorMath
         return two.GetElement(0) > two.GetElement(1) ? two.GetElement(0) : two.GetElement(1);
     }
 
-    /// <summary>p · 2^n without vscalefps, for p in [0.7, 1.5) and n in [-151, 129]: exact but for one rounding of a subnormal.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal static Vector512<float> ScaleInTwoSteps(Vector512<float> p, Vector512<int> n)
-    {
-        var first = Vector512.ShiftRightArithmetic(n, 1);
-        var bias = Vector512.Create(127);
-        return p * Vector512.ShiftLeft(first + bias, 23).AsSingle() * Vector512.ShiftLeft(n - first + bias, 23).AsSingle();
-    }
-
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector512<float> ExpOfBounded(Vector512<float> x)
     {
@@ -87,8 +84,46 @@ public static class VectorMath
         p = Vector512.FusedMultiplyAdd(p, r, Vector512.Create(C2));
         p = Vector512.FusedMultiplyAdd(p, r, Vector512<float>.One);
         p = Vector512.FusedMultiplyAdd(p, r, Vector512<float>.One);
-        return Avx512F.IsSupported
-            ? Avx512F.Scale(p, n)
-            : ScaleInTwoSteps(p, shifted.AsInt32() - Vector512.Create(Shifter).AsInt32());
+        return Avx512F.Scale(p, n);
+    }
+
+    // Eight lanes, for hardware without sixteen, where an operation on a Vector512 is two to inline and the JIT's budget for inlining is soon
+    // spent: the same operations in the same order.
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<float> Exp(Vector256<float> x)
+    {
+        x = Vector256.ConditionalSelect(Vector256.LessThan(x, Vector256.Create(Lowest)), Vector256.Create(Lowest), x);
+        x = Vector256.ConditionalSelect(Vector256.GreaterThan(x, Vector256.Create(Highest)), Vector256.Create(Highest), x);
+        return ExpOfBounded(x);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<float> ExpOfNonPositive(Vector256<float> x) =>
+        ExpOfBounded(Vector256.ConditionalSelect(Vector256.LessThan(x, Vector256.Create(Lowest)), Vector256.Create(Lowest), x));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<float> ExpOfBounded(Vector256<float> x)
+    {
+        var shifted = Vector256.FusedMultiplyAdd(x, Vector256.Create(Log2E), Vector256.Create(Shifter));
+        var n = shifted - Vector256.Create(Shifter);
+        var r = Vector256.FusedMultiplyAdd(n, Vector256.Create(-Ln2), x);
+        r = Vector256.FusedMultiplyAdd(n, Vector256.Create(-Ln2Rest), r);
+        var p = Vector256.FusedMultiplyAdd(Vector256.Create(C6), r, Vector256.Create(C5));
+        p = Vector256.FusedMultiplyAdd(p, r, Vector256.Create(C4));
+        p = Vector256.FusedMultiplyAdd(p, r, Vector256.Create(C3));
+        p = Vector256.FusedMultiplyAdd(p, r, Vector256.Create(C2));
+        p = Vector256.FusedMultiplyAdd(p, r, Vector256<float>.One);
+        p = Vector256.FusedMultiplyAdd(p, r, Vector256<float>.One);
+        return ScaleInTwoSteps(p, shifted.AsInt32() - Vector256.Create(Shifter).AsInt32());
+    }
+
+    /// <summary>p · 2^n without vscalefps, for p in [0.7, 1.5) and n in [-151, 129]: exact but for one rounding of a subnormal.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static Vector256<float> ScaleInTwoSteps(Vector256<float> p, Vector256<int> n)
+    {
+        var first = Vector256.ShiftRightArithmetic(n, 1);
+        var bias = Vector256.Create(127);
+        return p * Vector256.ShiftLeft(first + bias, 23).AsSingle() * Vector256.ShiftLeft(n - first + bias, 23).AsSingle();
     }
 }
