@@ -39,6 +39,7 @@ public static partial class CrossEntropy
         return (shift, VectorMath.Sum(sums));
     }
 
+    [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
     private static float Max<T>(ref T x, int count)
         where T : unmanaged
     {
@@ -65,6 +66,7 @@ public static partial class CrossEntropy
         return VectorMath.Max(Vector512.MaxNative(even, odd));
     }
 
+    [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
     private static Vector512<float> SumOfExp<T>(ref T x, int count, float shift)
         where T : unmanaged
     {
@@ -92,6 +94,7 @@ public static partial class CrossEntropy
         return even + odd;
     }
 
+    [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
     private static void Gradient<T>(ref T row, int columns, int target, float shift, float probabilityScale, float gradientScale)
         where T : unmanaged
     {

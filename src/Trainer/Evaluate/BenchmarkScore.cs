@@ -72,7 +72,7 @@ public sealed record BenchmarkScore
     {
         var summary = Summary;
         yield return string.Join(", ", summary.Outcomes.Select(o => $"{o.Key} {o.Value}"))
-            + $"; run again alone {summary.RunAgainAlone}, verdicts changed by it {summary.ChangedVerdicts}; from an earlier run {summary.FromJournal}; {summary.Seconds:F1} s";
+            + $"; run again alone {summary.RunAgainAlone}, verdicts changed by it {summary.ChangedVerdicts}; known from the journal {summary.FromJournal}; {summary.Seconds:F1} s";
         var failing = summary.Tasks.Where(t => t.Passed < t.Samples).Select(t => t.TaskId).ToList();
         if (OfReferences && failing.Count > 0)
         {
