@@ -32,9 +32,10 @@ public sealed partial record Roofs(
         _ => throw new NotSupportedException($"no roofs for a {stream.GetType().Name}"),
     };
 
-    /// <summary>Only the GEMM roof for elements of type T, quickly: what MFU is a share of, and all that a run need know before its first
-    /// step.</summary>
+    /// <summary>Only the GEMM roof for elements of type T, in floating-point operations per second, as <see cref="Measure"/> does quickly: what
+    /// MFU is a share of, and all that a run need know before its first step.</summary>
     /// <param name="stream">whose workers, or whose device, take part</param>
+    /// <exception cref="NotSupportedException">fp32 on a device, where it is not a roof of anything</exception>
     public static double MeasureGemm<T>(ComputeStream stream)
         where T : unmanaged => stream switch
         {

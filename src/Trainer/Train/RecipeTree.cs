@@ -41,12 +41,9 @@ public sealed class RecipeTree
         foreach (var (path, value) in overrides.Select(ParseOverride).OrderBy(o => NamesEntry(root, o.Path)))
         {
             Override(root, path, value);
-            foreach (var entry in root.Values.OfType<List<object>>().SelectMany(list => list).OfType<Dictionary<string, object>>())
+            foreach (var entry in Entries(root).Where(e => StatesSection(e, path)))
             {
-                if (StatesSection(entry, path))
-                {
-                    Override(entry, path, Copy(value));
-                }
+                Override(entry, path, Copy(value));
             }
         }
 
@@ -302,6 +299,9 @@ public sealed class RecipeTree
 
     private static bool NamesEntry(Dictionary<string, object> root, string path) =>
         path.Split('.', 2) is [var list, _] && root.GetValueOrDefault(list) is List<object>;
+
+    private static IEnumerable<Dictionary<string, object>> Entries(Dictionary<string, object> root) =>
+        root.Values.OfType<List<object>>().SelectMany(list => list).OfType<Dictionary<string, object>>();
 
     private static bool StatesSection(Dictionary<string, object> entry, string path) =>
         entry.GetValueOrDefault(path.Split('.', 2)[0]) is Dictionary<string, object>;
