@@ -1,7 +1,6 @@
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using System.Text.Json;
-using Z1Coder.Kernels;
 using Z1Coder.Runtime;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Tokens;
