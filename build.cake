@@ -36,16 +36,19 @@ void Expect(int exitCode, string what)
 }
 
 // libhostcuda.so: a CUDA driver that runs kernels on the CPU. Without a C++ compiler its tests are skipped.
-Task("hostcuda").Does(() =>
+void BuildHostCuda()
 {
     var exit = Execute("bash", ["native/hostcuda/build.sh", "artifacts/hostcuda"]);
     if (exit != 3) Expect(exit, "hostcuda");
-});
+}
 
-Task("build").IsDependentOn("hostcuda").Does(() =>
+Task("build").Does(() =>
 {
+    // Beside the projects, which wait for one another and rarely use two cores.
+    var hostcuda = System.Threading.Tasks.Task.Run(BuildHostCuda);
     Expect(Execute("dotnet", ["build", "Z1Coder.Native.sln", "-c", "Release", "--nologo", "-v", "quiet", "-clp:NoSummary"]), "build");
     Expect(Execute("dotnet", ["publish", "src/Trainer/Trainer.csproj", "-c", "Release", "--no-build", "--nologo", "-v", "quiet", "-o", "artifacts/z1"]), "publish");
+    hostcuda.GetAwaiter().GetResult();
 });
 
 var failures = new List<string>();
@@ -83,11 +86,12 @@ Task("test").IsDependentOn("build").Does(() =>
     var beside = System.Threading.Tasks.Task.Run(() =>
     {
         var kernels = new[] { "-namespace", "Z1Coder.Tests.Kernels", "-namespace", "Z1Coder.Tests.Runtime", "-class-", "*RoofsTests", "-class-", "*Collective*", "-class-", "*Rendezvous*", "-class-", "*RankEnvironment*" };
-        foreach (var (title, variable) in word != "" ? [] : new[] { ("AVX-512", "EnableAVX512"), ("AVX2", "EnableAVX2") })
+        // That a prompt's rows have the same bits everywhere is shown where prompts are run: not on processors of before 2013.
+        foreach (var (title, variable, less) in word != "" ? [] : new[] { ("AVX-512", "EnableAVX512", ""), ("AVX2", "EnableAVX2", "*MatmulRowsTests") })
         {
             // what the machine lacks "all" has been without
             if (title == "AVX-512" && !System.Runtime.Intrinsics.X86.Avx512F.IsSupported) continue;
-            runs.Add(RunTests($"kernels without {title}", kernels, new() { [$"DOTNET_{variable}"] = "0", ["Z1_HOSTCUDA"] = "off", ["Z1_NVRTC"] = "off" }, narrow));
+            runs.Add(RunTests($"kernels without {title}", less == "" ? kernels : [.. kernels, "-class-", less], new() { [$"DOTNET_{variable}"] = "0", ["Z1_HOSTCUDA"] = "off", ["Z1_NVRTC"] = "off" }, narrow));
         }
     });
     var main = RunTests("all", all, []);

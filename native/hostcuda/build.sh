@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # native/hostcuda/build.sh [OUTPUT_DIR]: compiles every *.cpp of this folder into OUTPUT_DIR/libhostcuda.so (artifacts/hostcuda by default).
-# Objects newer than their source and than every header are kept. CXX names another compiler. Exit status 3: there is no compiler.
+# Objects newer than their source and than every header are kept. CXX names another compiler, CXXFLAGS (-g to debug it) adds to its options.
+# Exit status 3: there is no compiler.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 out=${1:-$here/../../artifacts/hostcuda}
@@ -19,7 +20,7 @@ for source in "$here"/*.cpp; do
   object=$out/objects/$(basename "${source%.cpp}").o
   objects+=("$object")
   if [ ! -e "$object" ] || [ "$source" -nt "$object" ] || [ "$newest_header" -nt "$object" ]; then
-    "$cxx" -std=c++20 -O2 -g -fPIC -fvisibility=hidden -Wall -Wextra -Werror -I "$here/../include" -c "$source" -o "$object.tmp" \
+    "$cxx" -std=c++20 -O2 ${CXXFLAGS:-} -fPIC -fvisibility=hidden -Wall -Wextra -Werror -I "$here/../include" -c "$source" -o "$object.tmp" \
       && mv "$object.tmp" "$object" &
     jobs+=($!)
     if [ ${#jobs[@]} -ge "$(nproc)" ]; then

@@ -51,8 +51,8 @@ public sealed class GoldenDeviceRun : IDisposable
         return ([.. host.Select(v => (float)v)], Read(new ShardSet<float>(_optimizer.Gradients, 0)));
     }
 
-    /// <summary>The optimizer steps of train.json on the packed micro-batches: the loss of each, and the final master weights.</summary>
-    public static (double[] Losses, Dictionary<string, float[]> Final) Train(ComputeStream stream, string directory)
+    /// <summary>The optimizer steps of train.json, or the first <paramref name="mostSteps"/>, on the packed micro-batches: losses, and the master weights then.</summary>
+    public static (double[] Losses, Dictionary<string, float[]> Final) Train(ComputeStream stream, string directory, int mostSteps = int.MaxValue)
     {
         using var json = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(directory, "train.json")));
         using var data = SafetensorsFile.Open(Path.Combine(directory, "train.packed.data.safetensors"));
@@ -65,8 +65,8 @@ public sealed class GoldenDeviceRun : IDisposable
         var schedule = new LearningRateSchedule(ScheduleKind.Cosine, hyper.GetProperty("lr").GetDouble(), 0, warmup, steps);
         var micro = Enumerable.Range(0, steps * accumulation).Select(i => GoldenBatches.Read(data, $"mb{i:D2}.")).ToList();
         using var run = new GoldenDeviceRun(stream, directory, micro.Max(m => m.TokenCount), options);
-        var losses = new double[steps];
-        for (var step = 0; step < steps; step++)
+        var losses = new double[Math.Min(steps, mostSteps)];
+        for (var step = 0; step < losses.Length; step++)
         {
             var batches = micro.GetRange(step * accumulation, accumulation);
             var lossTokens = batches.Sum(b => b.LossTokens);

@@ -59,8 +59,10 @@ public sealed class SelfTestTests
     [MemberData(nameof(Models))]
     public void The_model_trains_on_hostcuda_as_in_PyTorch(string name)
     {
+        // The whole curve of one model; what the others differ in (an untied head, other shapes) is in their first steps too. On a GPU z1 selftest runs all.
         using var stream = new CudaStream(KernelDevices.HostCuda);
-        var results = GoldenSelfTest.OnePass(stream, Goldens.Model(name)).Concat(GoldenSelfTest.Curve(stream, Goldens.Model(name))).ToList();
+        var steps = name == Goldens.Models.First() ? int.MaxValue : 5;
+        var results = GoldenSelfTest.OnePass(stream, Goldens.Model(name)).Concat(GoldenSelfTest.Curve(stream, Goldens.Model(name), steps)).ToList();
         Assert.All(results, r => Assert.True(r.Passed != false, $"{r.Name}: {r.Detail}"));
         Assert.True(results.Count(r => r.Passed == true) >= 3);
     }
