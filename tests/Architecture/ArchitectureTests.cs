@@ -47,6 +47,13 @@ public sealed partial class ArchitectureTests
     }
 
     [Fact]
+    public void Namespaces_are_file_scoped() =>
+        Assert.DoesNotContain(
+            Directory.GetDirectories(Root).Where(d => Path.GetFileName(d) is "src" or "tests" or "perf")
+                .SelectMany(d => Directory.GetFiles(d, "*.cs", SearchOption.AllDirectories)),
+            f => File.ReadLines(f).Any(l => l.StartsWith("namespace ", StringComparison.Ordinal) && !l.EndsWith(';')));
+
+    [Fact]
     public void Only_the_runtime_imports_and_only_below_the_trainer_is_code_unsafe()
     {
         Assert.DoesNotContain(Sources("Trainer"), f => Unsafe().IsMatch(File.ReadAllText(f)));

@@ -7,11 +7,12 @@ namespace Z1Coder.Tests.Kernels;
 [Collection("hostcuda")]
 public sealed class CastTests
 {
-    // Ties both ways, what overflows to infinity, subnormals, what is not a number.
+    // Ties both ways, what overflows to infinity, subnormals, what is not a number: also where cutting gives infinity, and where rounding overflows the bits.
     private static readonly float[] s_special =
     [
         0f, -0f, 1f + (1 / 256f), 1f + (3 / 256f), 1f + (1 / 256f) + MathF.ScaleB(1, -23), float.MaxValue, float.MinValue, float.Epsilon, -1e-40f,
         float.PositiveInfinity, float.NegativeInfinity, float.NaN, -3.3895314e38f,
+        BitConverter.UInt32BitsToSingle(0x7F80_0001), BitConverter.UInt32BitsToSingle(0xFFFF_FFFF),
     ];
 
     [Theory]

@@ -7,13 +7,13 @@ namespace Z1Coder.Trainer.Train;
 /// <param name="TokenizerDirectory">tokenizer.json and tokenizer_config.json</param>
 /// <param name="Stream">where everything runs</param>
 /// <param name="Ranks">all ranks; each runs the same stages in step</param>
-/// <param name="PeakFlopsPerSecond">measured GEMM rate in the recipe's dtype, times the ranks: 100 % MFU; measured on rank 0 alone</param>
+/// <param name="Peak">100 % MFU; on rank 0 alone</param>
 /// <param name="Resume">continue from the newest verified checkpoint</param>
 /// <param name="Stop">a signal to stop</param>
 /// <param name="Output">plain lines for a person; nowhere but on rank 0</param>
 /// <param name="ProfilePath">where a trace of a few steps goes; null for none</param>
 internal sealed record TrainContext(
-    TrainRecipe Recipe, string TokenizerDirectory, ComputeStream Stream, RankWorld Ranks, double PeakFlopsPerSecond, bool Resume, StopSignal Stop,
+    TrainRecipe Recipe, string TokenizerDirectory, ComputeStream Stream, RankWorld Ranks, GemmPeak Peak, bool Resume, StopSignal Stop,
     TextWriter Output, string? ProfilePath = null)
 {
     /// <summary>One sentence from a component, on its own line.</summary>

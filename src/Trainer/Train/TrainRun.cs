@@ -33,16 +33,17 @@ public static class TrainRun
         ranks.OnFirst(() => Open(recipe, directory, resume, output));
         var tokenizer = recipe.TokenizerFrom ?? recipe.Model.From
             ?? throw new InvalidInputException("the recipe's tokenizer.from is missing: random weights bring no tokenizer of their own");
-        var (plain, peak) = (tokenizer, 1.0);
+        var (plain, peak) = (tokenizer, new GemmPeak(1, null));
         tokenizer = recipe.TemplateFrom is null ? plain : Path.Combine(directory, "tokenizer");
         ranks.OnFirst(() =>
         {
             WithTemplate(plain, recipe.TemplateFrom, tokenizer);
             // of this rank, while no other computes; only rank 0 reports MFU
-            var gemm = recipe.DType == "fp32" ? Roofs.MeasureGemm<float>(stream) : Roofs.MeasureGemm<BFloat16>(stream);
-            peak = ranks.Size * gemm;
+            var gemm = Gemm();
+            peak = new GemmPeak(ranks.Size * gemm, stream is CpuStream ? () => ranks.Size * Gemm() : null);
             RunEnvironment.Write(Path.Combine(directory, RunFiles.Environment), recipe, tokenizer, stream, ranks, gemm);
         });
+        double Gemm() => recipe.DType == "fp32" ? Roofs.MeasureGemm<float>(stream) : Roofs.MeasureGemm<BFloat16>(stream);
         var context = new TrainContext(
             recipe, tokenizer, stream, ranks, peak, resume, stop, ranks.IsFirst ? output : TextWriter.Null, ranks.IsFirst ? profilePath : null);
 

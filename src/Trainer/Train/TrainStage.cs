@@ -113,7 +113,7 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
                 return false;
             }
 
-            var mfu = metrics.Flops / metrics.Seconds / context.PeakFlopsPerSecond;
+            var mfu = context.Peak.Share(metrics.Flops, metrics.Seconds);
             log.Step(metrics, mfu);
             view.Step(metrics, mfu);
             if (metrics.Fault is not null)
