@@ -94,8 +94,7 @@ Task("test").IsDependentOn("build").Does(() =>
             runs.Add(RunTests($"kernels without {title}", less == "" ? kernels : [.. kernels, "-class-", less], new() { [$"DOTNET_{variable}"] = "0", ["Z1_HOSTCUDA"] = "off", ["Z1_NVRTC"] = "off" }, narrow));
         }
     });
-    // Half a test more at once than there are cores: some wait for processes, time-outs and disks.
-    var main = RunTests("all", [.. all, "-maxThreads", "1.5x"], []);
+    var main = RunTests("all", all, []);
     beside.Wait();
     runs.Add(main);
     Console.Write(narrow);
