@@ -65,6 +65,15 @@ public sealed class MatmulTests : IDisposable
         }
     }
 
+    /// <summary>With so long a K a panel of B has a sliver or two of columns, and a strip of A the fewest rows.</summary>
+    [Fact]
+    public void Products_of_several_panels_equal_the_sum_of_products()
+    {
+        Use(MatmulBackend.Managed);
+        MatmulCases.Check<BFloat16>(_bench, MatmulOp.ForwardBias, accumulate: true, 30, 77, 70001);
+        MatmulCases.Check<float>(_bench, MatmulOp.BackwardInput, accumulate: false, 3, 70001, 50);
+    }
+
     [Fact]
     public void Empty_extents_give_bias_zero_or_nothing()
     {

@@ -154,7 +154,7 @@ internal static unsafe partial class ManagedGemm
         var (c10, c11, c12) = (Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero);
         var (c20, c21, c22) = (Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero);
         var (c30, c31, c32) = (Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero);
-        for (; steps > 0; steps--)
+        for (; steps >= 2; steps -= 2)                     // two steps: a branch in 24 instructions costs a twentieth
         {
             var b0 = Vector256.Load(b);
             var b1 = Vector256.Load(b + 8);
@@ -175,8 +175,50 @@ internal static unsafe partial class ManagedGemm
             c30 = Vector256.FusedMultiplyAdd(a3, b0, c30);
             c31 = Vector256.FusedMultiplyAdd(a3, b1, c31);
             c32 = Vector256.FusedMultiplyAdd(a3, b2, c32);
-            a += 4;
-            b += 24;
+            b0 = Vector256.Load(b + 24);
+            b1 = Vector256.Load(b + 32);
+            b2 = Vector256.Load(b + 40);
+            a0 = Vector256.Create(a[4]);
+            c00 = Vector256.FusedMultiplyAdd(a0, b0, c00);
+            c01 = Vector256.FusedMultiplyAdd(a0, b1, c01);
+            c02 = Vector256.FusedMultiplyAdd(a0, b2, c02);
+            a1 = Vector256.Create(a[5]);
+            c10 = Vector256.FusedMultiplyAdd(a1, b0, c10);
+            c11 = Vector256.FusedMultiplyAdd(a1, b1, c11);
+            c12 = Vector256.FusedMultiplyAdd(a1, b2, c12);
+            a2 = Vector256.Create(a[6]);
+            c20 = Vector256.FusedMultiplyAdd(a2, b0, c20);
+            c21 = Vector256.FusedMultiplyAdd(a2, b1, c21);
+            c22 = Vector256.FusedMultiplyAdd(a2, b2, c22);
+            a3 = Vector256.Create(a[7]);
+            c30 = Vector256.FusedMultiplyAdd(a3, b0, c30);
+            c31 = Vector256.FusedMultiplyAdd(a3, b1, c31);
+            c32 = Vector256.FusedMultiplyAdd(a3, b2, c32);
+            a += 8;
+            b += 48;
+        }
+
+        if (steps > 0)
+        {
+            var b0 = Vector256.Load(b);
+            var b1 = Vector256.Load(b + 8);
+            var b2 = Vector256.Load(b + 16);
+            var a0 = Vector256.Create(a[0]);
+            c00 = Vector256.FusedMultiplyAdd(a0, b0, c00);
+            c01 = Vector256.FusedMultiplyAdd(a0, b1, c01);
+            c02 = Vector256.FusedMultiplyAdd(a0, b2, c02);
+            var a1 = Vector256.Create(a[1]);
+            c10 = Vector256.FusedMultiplyAdd(a1, b0, c10);
+            c11 = Vector256.FusedMultiplyAdd(a1, b1, c11);
+            c12 = Vector256.FusedMultiplyAdd(a1, b2, c12);
+            var a2 = Vector256.Create(a[2]);
+            c20 = Vector256.FusedMultiplyAdd(a2, b0, c20);
+            c21 = Vector256.FusedMultiplyAdd(a2, b1, c21);
+            c22 = Vector256.FusedMultiplyAdd(a2, b2, c22);
+            var a3 = Vector256.Create(a[3]);
+            c30 = Vector256.FusedMultiplyAdd(a3, b0, c30);
+            c31 = Vector256.FusedMultiplyAdd(a3, b1, c31);
+            c32 = Vector256.FusedMultiplyAdd(a3, b2, c32);
         }
 
         if (add)

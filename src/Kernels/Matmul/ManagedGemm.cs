@@ -8,14 +8,19 @@ namespace Z1Coder.Kernels;
 
 /// <summary>
 /// The GEMM that is always present, in the manner of BLIS (Van Zee, van de Geijn 2015): slivers of A and B are packed contiguously,
-/// widened to fp32, and multiplied in a register tile. Each tile of C packs what it needs and keeps its sums in fp32 until one rounding
-/// at the store, so tiles are independent and results do not depend on who computes them. Blocks fit a 1 MiB second-level cache.
+/// widened to fp32, and multiplied in a register tile. First all workers pack B, or a panel of its columns. Then each takes strips of A, whose
+/// packed rows stay in its second-level cache while the slivers of B pass, each of them in the first-level cache until it has met the whole
+/// strip; the sums stay there too, in fp32 until one rounding at the store. Strips are independent, and results do not depend on who computes them.
 /// </summary>
 internal static unsafe partial class ManagedGemm
 {
     private const int Depth = 256;                 // K is taken in blocks of this many
-    private const int TileRows = 240, TileColumns = 256;
+    private const int LeastStrip = 24, MostStrip = 72;          // rows: whole slivers of 4 and of 12
+    private const int StripFloats = 64 << 10;      // of packed A: in a second-level cache of 512 KiB beside passing B
+    private const int PanelFloats = 2 << 20;       // of packed B: in the third-level cache
     private const int LeastTiles = 16;             // a small product is cut finer, so that it spreads over cores
+    private const int LeastColumns = 96;           // of a tile: each packs its rows of A
+    private const int LinesPerItem = 96;           // of B, packed at once: whole slivers of 24 and of 32
 
     private static readonly bool s_wide = Vector512.IsHardwareAccelerated;
 
@@ -28,8 +33,15 @@ internal static unsafe partial class ManagedGemm
         where TIn : unmanaged
         where TOut : unmanaged
     {
-        var tiling = TilingOf(gemm.M, gemm.N, gemm.K);
-        stream.For(tiling.Count, 1, new Job<TIn, TOut>(gemm, tiling));
+        var most = PanelColumns(gemm.K);
+        for (var column = 0; column < gemm.N; column += most)
+        {
+            var panel = gemm.Tile(0, gemm.M, column, Math.Min(most, gemm.N - column));
+            var b = PanelOfThisThread(panel.N, panel.K);
+            var (pack, tiles) = (new PackJob<TIn, TOut>(panel, b), new TileJob<TIn, TOut>(panel, b));
+            stream.For(pack.Count, 1, pack);
+            stream.For(tiles.Count, 1, tiles);
+        }
     }
 
     /// <summary>Computes the product on the calling thread.</summary>
@@ -37,110 +49,131 @@ internal static unsafe partial class ManagedGemm
         where TIn : unmanaged
         where TOut : unmanaged
     {
-        var tiling = TilingOf(gemm.M, gemm.N, gemm.K);
-        new Job<TIn, TOut>(gemm, tiling).Run(0, tiling.Count, 0);
+        var most = PanelColumns(gemm.K);
+        for (var column = 0; column < gemm.N; column += most)
+        {
+            var panel = gemm.Tile(0, gemm.M, column, Math.Min(most, gemm.N - column));
+            var b = PanelOfThisThread(panel.N, panel.K);
+            var (pack, tiles) = (new PackJob<TIn, TOut>(panel, b), new TileJob<TIn, TOut>(panel, b));
+            pack.Run(0, pack.Count, 0);
+            tiles.Run(0, tiles.Count, 0);
+        }
     }
 
-    /// <summary>Tiles of at most 240 x 256; of a small product at least 16, unless that made them too small to hand over.</summary>
+    /// <summary>Strips of at most 72 rows and 256 KiB; of a small product at least 16 tiles, unless that made them too small to hand over.</summary>
     internal static Tiling TilingOf(int m, int n, int k)
     {
-        var rows = (m + TileRows - 1) / TileRows;
-        var columns = (n + TileColumns - 1) / TileColumns;
+        var rows = Math.Clamp(Math.Min((m + LeastTiles - 1) / LeastTiles, StripFloats / Math.Max(1, k)), LeastStrip, MostStrip);
+        var strips = (m + rows - 1) / rows;
         var worth = (int)Math.Min(LeastTiles, (2.0 * m * n * k / 1e6) + 1);
-        while (rows * columns < worth)
-        {
-            if (n / columns >= 96 && n / columns >= m / rows)
-            {
-                columns++;
-            }
-            else if (m / rows >= 48)
-            {
-                rows++;
-            }
-            else
-            {
-                break;
-            }
-        }
-
-        return new(m, n, rows, columns, RowsPerSliver, ColumnsPerSliver);
+        var columns = Math.Clamp((worth + strips - 1) / strips, 1, Math.Max(1, n / LeastColumns));
+        return new(m, n, strips, columns, RowsPerSliver, ColumnsPerSliver);
     }
 
-    private static void Tile<TIn, TOut>(in Gemm<TIn, TOut> gemm, Buffers buffers)
+    private static int PanelColumns(int k) => Math.Max(1, PanelFloats / Math.Max(1, k) / ColumnsPerSliver) * ColumnsPerSliver;
+
+    /// <summary>Rows row .. row + tile.M of C: <paramref name="column"/> is a whole sliver into B's panel.</summary>
+    private static void Tile<TIn, TOut>(in Gemm<TIn, TOut> tile, in Packed b, int column)
         where TIn : unmanaged
         where TOut : unmanaged
     {
         var (mr, nr) = (RowsPerSliver, ColumnsPerSliver);
-        nint stride = (gemm.N + nr - 1) / nr * nr;
-        for (var k = 0; k < gemm.K; k += Depth)
+        var lines = (tile.M + mr - 1) / mr * mr;
+        var a = new Packed((t_a ??= new()).AtLeast((nint)lines * tile.K), lines);
+        for (var k = 0; k < tile.K; k += Depth)
         {
-            var steps = Math.Min(Depth, gemm.K - k);
-            Pack(gemm.A + (k * gemm.AColumn), gemm.ARow, gemm.AColumn, gemm.M, steps, mr, buffers.A);
-            Pack(gemm.B + (k * gemm.BRow), gemm.BColumn, gemm.BRow, gemm.N, steps, nr, buffers.B);
-            for (var i = 0; i < gemm.M; i += mr)
+            var steps = Math.Min(Depth, tile.K - k);
+            Pack(tile.A + (k * tile.AColumn), tile.ARow, tile.AColumn, tile.M, steps, mr, a.Line(k, 0, steps));
+        }
+
+        var sums = (t_sums ??= new()).AtLeast((nint)lines * nr);
+        if (tile.K == 0)
+        {
+            NativeMemory.Clear(sums, (nuint)(lines * nr * sizeof(float)));
+        }
+
+        for (var j = 0; j < tile.N; j += nr)
+        {
+            for (var k = 0; k < tile.K; k += Depth)
             {
-                for (var j = 0; j < gemm.N; j += nr)
+                var steps = Math.Min(Depth, tile.K - k);
+                var left = a.Line(k, 0, steps);
+                var right = b.Line(k, column + j, steps);
+                for (nint i = 0; i < lines; i += mr)
                 {
-                    var a = buffers.A + (i * steps);
-                    var b = buffers.B + (j * steps);
-                    var c = buffers.C + (i * stride) + j;
                     if (s_wide)
                     {
-                        Kernel12x32(steps, a, b, c, stride, k > 0);
+                        Kernel12x32(steps, left + (i * steps), right, sums + (i * nr), nr, k > 0);
                     }
                     else
                     {
-                        Kernel4x24(steps, a, b, c, stride, k > 0);
+                        Kernel4x24(steps, left + (i * steps), right, sums + (i * nr), nr, k > 0);
                     }
                 }
             }
-        }
 
-        for (var i = 0; i < gemm.M; i++)
-        {
-            StoreRow(gemm, i, gemm.K == 0 ? null : buffers.C + (i * stride));
+            Store(tile, j, Math.Min(nr, tile.N - j), sums, nr);
         }
     }
 
-    /// <summary>One row of C from its sums (null: all zero), bias and old value.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void StoreRow<TIn, TOut>(in Gemm<TIn, TOut> gemm, int row, float* sums)
+    /// <summary>Some columns of C from their sums, bias and old values.</summary>
+    [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+    private static void Store<TIn, TOut>(in Gemm<TIn, TOut> tile, int column, int columns, float* sums, nint stride)
         where TIn : unmanaged
         where TOut : unmanaged
     {
-        var c = gemm.C + (row * gemm.CRow);
-        var bias = gemm.Bias;
-        var j = 0;
-        for (; j <= gemm.N - Lanes.Count; j += Lanes.Count)
+        var c = tile.C + column;
+        var bias = tile.Bias == null ? null : tile.Bias + column;
+        for (var i = 0; i < tile.M; i++, c += tile.CRow, sums += stride)
         {
-            var value = sums == null ? Vector512<float>.Zero : Vector512.Load(sums + j);
-            if (bias != null)
+            var j = 0;
+            for (; j <= columns - Lanes.Count; j += Lanes.Count)
             {
-                value += Lanes.Load(ref bias[j], 0);
+                var value = Vector512.Load(sums + j);
+                if (bias != null)
+                {
+                    value += Lanes.Load(ref bias[j], 0);
+                }
+
+                if (tile.Accumulate)
+                {
+                    value += Lanes.Load(ref c[j], 0);
+                }
+
+                Lanes.Store(ref c[j], 0, value);
             }
 
-            if (gemm.Accumulate)
+            for (; j <= columns - (Lanes.Count / 2); j += Lanes.Count / 2)
             {
-                value += Lanes.Load(ref c[j], 0);
+                var value = Vector256.Load(sums + j);
+                if (bias != null)
+                {
+                    value += Lanes.LoadHalf(ref bias[j], 0);
+                }
+
+                if (tile.Accumulate)
+                {
+                    value += Lanes.LoadHalf(ref c[j], 0);
+                }
+
+                Lanes.StoreHalf(ref c[j], 0, value);
             }
 
-            Lanes.Store(ref c[j], 0, value);
-        }
-
-        for (; j < gemm.N; j++)
-        {
-            var value = sums == null ? 0f : sums[j];
-            if (bias != null)
+            for (; j < columns; j++)
             {
-                value += Lanes.Get(ref bias[j], 0);
-            }
+                var value = sums[j];
+                if (bias != null)
+                {
+                    value += Lanes.Get(ref bias[j], 0);
+                }
 
-            if (gemm.Accumulate)
-            {
-                value += Lanes.Get(ref c[j], 0);
-            }
+                if (tile.Accumulate)
+                {
+                    value += Lanes.Get(ref c[j], 0);
+                }
 
-            Lanes.Set(ref c[j], 0, value);
+                Lanes.Set(ref c[j], 0, value);
+            }
         }
     }
 
@@ -266,40 +299,83 @@ internal static unsafe partial class ManagedGemm
         return Vector128.ShiftLeft(Vector128.WidenLower(packed), 16).AsSingle();
     }
 
-    private readonly struct Job<TIn, TOut>(Gemm<TIn, TOut> gemm, Tiling tiling) : ICpuJob
+    /// <summary>Packs B: an item is so many columns of one block of K.</summary>
+    private readonly struct PackJob<TIn, TOut>(Gemm<TIn, TOut> gemm, Packed to) : ICpuJob
         where TIn : unmanaged
         where TOut : unmanaged
     {
+        public int Count => (gemm.K + Depth - 1) / Depth * ((gemm.N + LinesPerItem - 1) / LinesPerItem);
+
+        [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
-            var buffers = Buffers.OfThisThread;
-            for (var i = begin; i < end; i++)
+            for (var item = begin; item < end; item++)
             {
-                var (row, rows, column, columns) = tiling[i];
-                Tile(gemm.Tile(row, rows, column, columns), buffers);
+                var (block, part) = Math.DivRem(item, (gemm.N + LinesPerItem - 1) / LinesPerItem);
+                var (k, line) = (block * Depth, part * LinesPerItem);
+                var steps = Math.Min(Depth, gemm.K - k);
+                Pack(
+                    gemm.B + (line * gemm.BColumn) + (k * gemm.BRow), gemm.BColumn, gemm.BRow, Math.Min(LinesPerItem, gemm.N - line), steps, ColumnsPerSliver,
+                    to.Line(k, line, steps));
             }
         }
     }
 
-    /// <summary>One thread's packed A, packed B and sums, made at its first tile and kept.</summary>
-    private sealed class Buffers
+    private readonly struct TileJob<TIn, TOut>(Gemm<TIn, TOut> gemm, Packed b) : ICpuJob
+        where TIn : unmanaged
+        where TOut : unmanaged
     {
-        private const nuint Bytes = sizeof(float) * ((TileRows * Depth) + (MostColumns * Depth) + (TileRows * MostColumns));
-        private const int MostColumns = 288;       // TileColumns rounded up to slivers of 32 or of 24
+        private readonly Tiling _tiling = TilingOf(gemm.M, gemm.N, gemm.K);
 
-        [ThreadStatic]
-        private static Buffers? t_ofThisThread;
+        public int Count => _tiling.Count;
 
-        private readonly float* _memory = (float*)NativeMemory.AlignedAlloc(Bytes, 4096);
+        public void Run(int begin, int end, int worker)
+        {
+            for (var i = begin; i < end; i++)
+            {
+                var (row, rows, column, columns) = _tiling[i];
+                Tile(gemm.Tile(row, rows, column, columns), b, column);
+            }
+        }
+    }
 
-        public static Buffers OfThisThread => t_ofThisThread ??= new();
+    /// <summary>Lines of A or B: for each block of K the slivers side by side, each all steps of its lines, zero behind the last line.</summary>
+    private readonly struct Packed(float* origin, nint lines)
+    {
+        /// <summary>Where the sliver that begins at this line has its values of the block that begins at step k.</summary>
+        public float* Line(int k, int line, int steps) => origin + (k * lines) + ((nint)line * steps);
+    }
 
-        public float* A => _memory;
+    [ThreadStatic]
+    private static Floats? t_a, t_b, t_sums;
 
-        public float* B => _memory + (TileRows * Depth);
+    /// <summary>Room for so many columns of B; what it held is lost.</summary>
+    private static Packed PanelOfThisThread(int n, int k)
+    {
+        nint lines = (n + ColumnsPerSliver - 1) / ColumnsPerSliver * ColumnsPerSliver;
+        return new((t_b ??= new()).AtLeast(lines * k), lines);
+    }
 
-        public float* C => _memory + (TileRows * Depth) + (MostColumns * Depth);
+    /// <summary>Memory of one thread, made when first asked for and kept.</summary>
+    private sealed class Floats
+    {
+        private float* _memory;
+        private nint _length;
 
-        ~Buffers() => NativeMemory.AlignedFree(_memory);
+        public float* AtLeast(nint length)
+        {
+            if (length > _length)
+            {
+                NativeMemory.AlignedFree(_memory);
+                _length = 0;
+                _memory = null;
+                _memory = (float*)NativeMemory.AlignedAlloc((nuint)length * sizeof(float), 4096);
+                _length = length;
+            }
+
+            return _memory;
+        }
+
+        ~Floats() => NativeMemory.AlignedFree(_memory);
     }
 }

@@ -57,6 +57,46 @@ public static class Lanes
         Round(value).StoreUnsafe(ref Unsafe.As<T, ushort>(ref start));
     }
 
+    /// <summary>As <see cref="Load"/>, 8 elements.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> LoadHalf<T>(ref readonly T origin, nuint index)
+        where T : unmanaged
+    {
+        ref var start = ref Unsafe.Add(ref Unsafe.AsRef(in origin), index);
+        if (typeof(T) == typeof(float))
+        {
+            return Vector256.LoadUnsafe(ref Unsafe.As<T, float>(ref start));
+        }
+
+        if (typeof(T) != typeof(BFloat16))
+        {
+            Refuse<T>();
+        }
+
+        return Widen(Vector128.LoadUnsafe(ref Unsafe.As<T, ushort>(ref start)));
+    }
+
+    /// <summary>As <see cref="Store"/>, 8 elements.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static void StoreHalf<T>(ref T origin, nuint index, Vector256<float> value)
+        where T : unmanaged
+    {
+        ref var start = ref Unsafe.Add(ref origin, index);
+        if (typeof(T) == typeof(float))
+        {
+            value.StoreUnsafe(ref Unsafe.As<T, float>(ref start));
+            return;
+        }
+
+        if (typeof(T) != typeof(BFloat16))
+        {
+            Refuse<T>();
+        }
+
+        var rounded = RoundHalf(value);
+        Vector128.Narrow(rounded.GetLower(), rounded.GetUpper()).StoreUnsafe(ref Unsafe.As<T, ushort>(ref start));
+    }
+
     /// <summary>One element as float.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static float Get<T>(ref readonly T origin, nuint index)
