@@ -9,7 +9,7 @@ namespace Z1Coder.Kernels;
 /// y = x·wᵀ whose every element depends on its row of x and its row of w alone: 16 chains of fused multiply-adds, one per lane, folded as
 /// a tree of neighbours, whatever tile, worker or number of rows computes it. Elements are taken 32 at a time: of bfloat16 the even ones,
 /// then the odd ones, which a shift and a mask widen where they stand. Rows of w are spread over the workers. With one row of x the time
-/// goes into reading w; with more, eight rows of x meet two of w in registers, or four meet four, and a block of x stays in the second-level
+/// goes into reading w; with more, eight rows of x meet two of w in registers, or four meet two, and a block of x stays in the second-level
 /// cache while a stretch of w passes.
 /// </summary>
 internal static unsafe class FewRowsGemm
@@ -28,20 +28,33 @@ internal static unsafe class FewRowsGemm
         {
             var quads = Math.Clamp(65536L / Math.Max(1, (long)gemm.K * Streams), 1, 64);
             var even = (gemm.N + (4L * stream.Workers * Streams) - 1) / (4L * stream.Workers * Streams);
-            stream.For(gemm.N, Streams * (int)Math.Min(quads, even), new Job<T>(gemm));
+            float* wide = null;
+            if (!Avx512F.IsSupported && HasTiles && gemm.M >= TileRows)
+            {
+                var step = (nint)gemm.K / (nint)Step * (nint)Step;
+                wide = (t_wide ??= new()).AtLeast(gemm.M * step);
+                Job<T>.Widen(gemm.A, gemm.ARow, gemm.M, (nuint)gemm.K, wide);
+            }
+
+            stream.For(gemm.N, Streams * (int)Math.Min(quads, even), new Job<T>(gemm, wide));
             return;
         }
 
         var round = stream.Workers * BytesPerPart;
         var parts = Math.Max(1, (((long)gemm.N * gemm.K * sizeof(T)) + (round / 2)) / round) * stream.Workers;
-        stream.For(gemm.N, (int)((gemm.N + parts - 1) / parts), new Job<T>(gemm));
+        stream.For(gemm.N, (int)((gemm.N + parts - 1) / parts), new Job<T>(gemm, null));
     }
 
     private const nuint Step = 2 * Lanes.Count;
 
     private static bool HasTiles => Avx512F.IsSupported || (Avx2.IsSupported && Fma.IsSupported);
 
-    private readonly struct Job<T>(Gemm<T, T> gemm) : ICpuJob
+    [ThreadStatic]
+    private static FloatBuffer? t_wide;
+
+    /// <param name="gemm">the product</param>
+    /// <param name="wide">x as <see cref="Widen"/> wrote it; null where no tile reads it so</param>
+    private readonly struct Job<T>(Gemm<T, T> gemm, float* wide) : ICpuJob
         where T : unmanaged
     {
         /// <summary>
@@ -56,7 +69,8 @@ internal static unsafe class FewRowsGemm
                 return;
             }
 
-            var block = (int)Math.Clamp(BytesOfX / Math.Max(1, (long)gemm.K * sizeof(T)) / TileRows * TileRows, TileRows, 1 << 20);
+            var row = (long)gemm.K * (wide == null ? sizeof(T) : 2 * sizeof(float));      // of the 512 KiB that come with AVX2 half
+            var block = (int)Math.Clamp(BytesOfX / Math.Max(1, row) / TileRows * TileRows, TileRows, 1 << 20);
             for (var i = 0; i < gemm.M; i += block)
             {
                 Rows(i, Math.Min(gemm.M, i + block), begin, end, 1, Streams);
@@ -87,7 +101,7 @@ internal static unsafe class FewRowsGemm
                 for (; HasTiles && i <= to - TileRows; i += TileRows, next = w)
                 {
                     var x = gemm.A + (i * gemm.ARow);
-                    StoreTile(i, j, Avx512F.IsSupported ? Sum4x4(x, w, k, next) : Halves4x4(x, w, k, next));
+                    StoreTile(i, j, Avx512F.IsSupported ? Sum4x4(x, w, k, next) : Halves4x4(wide + ((nuint)i * (k / Step * Step)), x, w, k, next));
                 }
 
                 for (; i <= to - 2; i += 2)
@@ -269,60 +283,72 @@ internal static unsafe class FewRowsGemm
             return sum + (p == k ? Vector512<float>.Zero : Tails(x0, TileRows, w0, Streams, p, k));
         }
 
-        /// <summary>As <see cref="Sum4x4"/>, for 16 registers of half the width: two rows of x at a time, and of their sums eight lanes at a time.</summary>
-        private static Vector512<float> Halves4x4(T* x, T* w, nuint k, T* next)
+        /// <summary>As <see cref="Sum4x4"/>, for 16 registers of half the width: two rows of w at a time, and of their sums eight lanes at a time.</summary>
+        /// <param name="wide">the rows of x as <see cref="Widen"/> wrote them</param>
+        /// <param name="x">the rows themselves, for what the steps of 32 leave over</param>
+        /// <param name="w">four rows</param>
+        /// <param name="k">elements of a row</param>
+        /// <param name="next">as there</param>
+        private static Vector512<float> Halves4x4(float* wide, T* x, T* w, nuint k, T* next)
         {
-            var (low, p) = (Halves2x4(x, w, k, next), k / Step * Step);
-            var high = Halves2x4(x + (2 * k), w, k, next + (2 * k));
-            return Vector512.Create(low, high) + (p == k ? Vector512<float>.Zero : Tails(x, TileRows, w, Streams, p, k));
+            var (left, p) = (Halves4x2(wide, w, k, next).AsDouble(), k / Step * Step);
+            var right = Halves4x2(wide, w + (2 * k), k, next + (2 * k)).AsDouble();
+            var (even, odd) = (Avx.UnpackLow(left, right), Avx.UnpackHigh(left, right));      // rows 0 and 2, rows 1 and 3
+            var sum = Vector512.Create(Avx.Permute2x128(even, odd, 0x20).AsSingle(), Avx.Permute2x128(even, odd, 0x31).AsSingle());
+            return sum + (p == k ? Vector512<float>.Zero : Tails(x, TileRows, w, Streams, p, k));
         }
 
         /// <summary>
-        /// Two neighbouring rows of x against four of w without what the steps of 32 leave over: lane 4·i + j is x_i·w_j. Meanwhile 2·K elements from
-        /// <paramref name="next"/> on are asked for. A leaf.
+        /// Four rows of x against two neighbouring ones of w without what the steps of 32 leave over: lane 2·i + j is x_i·w_j. Meanwhile 2·K elements
+        /// from <paramref name="next"/> on are asked for. A leaf.
         /// </summary>
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-        private static Vector256<float> Halves2x4(T* x0, T* w0, nuint k, T* next)
+        private static Vector256<float> Halves4x2(float* x0, T* w0, nuint k, T* next)
         {
-            var x1 = x0 + k;
+            var whole = k / Step * Step;
+            var x1 = x0 + whole;
+            var x2 = x1 + whole;
+            var x3 = x2 + whole;
             var w1 = w0 + k;
-            var w2 = w1 + k;
-            var w3 = w2 + k;
             var lower = Vector256<float>.Zero;
             for (var half = 0; ; half++)
             {
-                var (s00, s01, s02, s03) = (Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero);
-                var (s10, s11, s12, s13) = (Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero);
-                for (nuint p = 0; p + Step <= k; p += Step)
+                var (s00, s01, s10, s11) = (Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero);
+                var (s20, s21, s30, s31) = (Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero);
+                for (nuint p = 0; p < whole; p += Step)
                 {
                     PrefetchStep(next + p);
-                    LoadHalf(x0, p, out var v0, out var u0);
-                    LoadHalf(x1, p, out var v1, out var u1);
                     LoadHalf(w0, p, out var a0, out var b0);
-                    s00 = Vector256.FusedMultiplyAdd(v0, a0, s00);
-                    s10 = Vector256.FusedMultiplyAdd(v1, a0, s10);
-                    s00 = Vector256.FusedMultiplyAdd(u0, b0, s00);
-                    s10 = Vector256.FusedMultiplyAdd(u1, b0, s10);
                     LoadHalf(w1, p, out var a1, out var b1);
-                    s01 = Vector256.FusedMultiplyAdd(v0, a1, s01);
-                    s11 = Vector256.FusedMultiplyAdd(v1, a1, s11);
-                    s01 = Vector256.FusedMultiplyAdd(u0, b1, s01);
-                    s11 = Vector256.FusedMultiplyAdd(u1, b1, s11);
-                    LoadHalf(w2, p, out var a2, out var b2);
-                    s02 = Vector256.FusedMultiplyAdd(v0, a2, s02);
-                    s12 = Vector256.FusedMultiplyAdd(v1, a2, s12);
-                    s02 = Vector256.FusedMultiplyAdd(u0, b2, s02);
-                    s12 = Vector256.FusedMultiplyAdd(u1, b2, s12);
-                    LoadHalf(w3, p, out var a3, out var b3);
-                    s03 = Vector256.FusedMultiplyAdd(v0, a3, s03);
-                    s13 = Vector256.FusedMultiplyAdd(v1, a3, s13);
-                    s03 = Vector256.FusedMultiplyAdd(u0, b3, s03);
-                    s13 = Vector256.FusedMultiplyAdd(u1, b3, s13);
+                    var v = Vector256.Load(x0 + p);
+                    s00 = Vector256.FusedMultiplyAdd(v, a0, s00);
+                    s01 = Vector256.FusedMultiplyAdd(v, a1, s01);
+                    v = Vector256.Load(x1 + p);
+                    s10 = Vector256.FusedMultiplyAdd(v, a0, s10);
+                    s11 = Vector256.FusedMultiplyAdd(v, a1, s11);
+                    v = Vector256.Load(x2 + p);
+                    s20 = Vector256.FusedMultiplyAdd(v, a0, s20);
+                    s21 = Vector256.FusedMultiplyAdd(v, a1, s21);
+                    v = Vector256.Load(x3 + p);
+                    s30 = Vector256.FusedMultiplyAdd(v, a0, s30);
+                    s31 = Vector256.FusedMultiplyAdd(v, a1, s31);
+                    v = Vector256.Load(x0 + p + 8);
+                    s00 = Vector256.FusedMultiplyAdd(v, b0, s00);
+                    s01 = Vector256.FusedMultiplyAdd(v, b1, s01);
+                    v = Vector256.Load(x1 + p + 8);
+                    s10 = Vector256.FusedMultiplyAdd(v, b0, s10);
+                    s11 = Vector256.FusedMultiplyAdd(v, b1, s11);
+                    v = Vector256.Load(x2 + p + 8);
+                    s20 = Vector256.FusedMultiplyAdd(v, b0, s20);
+                    s21 = Vector256.FusedMultiplyAdd(v, b1, s21);
+                    v = Vector256.Load(x3 + p + 8);
+                    s30 = Vector256.FusedMultiplyAdd(v, b0, s30);
+                    s31 = Vector256.FusedMultiplyAdd(v, b1, s31);
                 }
 
                 // As the fold of sixteen: neighbours, pairs, then the quarters of either half, then the halves.
                 var sum = Vector256.Create(
-                    Quarters(Pairs(Pairs(s00, s01), Pairs(s02, s03))), Quarters(Pairs(Pairs(s10, s11), Pairs(s12, s13))));
+                    Quarters(Pairs(Pairs(s00, s01), Pairs(s10, s11))), Quarters(Pairs(Pairs(s20, s21), Pairs(s30, s31))));
                 if (half == 1)
                 {
                     return lower + sum;
@@ -330,12 +356,33 @@ internal static unsafe class FewRowsGemm
 
                 lower = sum;
                 next += k;
-                x0 += 32 / sizeof(T);
-                x1 += 32 / sizeof(T);
+                x0 += 16;
+                x1 += 16;
+                x2 += 16;
+                x3 += 16;
                 w0 += 32 / sizeof(T);
                 w1 += 32 / sizeof(T);
-                w2 += 32 / sizeof(T);
-                w3 += 32 / sizeof(T);
+            }
+        }
+
+        /// <summary>
+        /// Whole steps of <paramref name="rows"/> rows of x as <see cref="Halves4x2"/> reads them: of each 32 elements the halves of what <see cref="Load"/>
+        /// gives, first, second, first, second.
+        /// </summary>
+        [MethodImpl(MethodImplOptions.NoInlining | MethodImplOptions.AggressiveOptimization)]
+        public static void Widen(T* x, long stride, int rows, nuint k, float* to)
+        {
+            for (var i = 0; i < rows; i++, x += stride)
+            {
+                for (nuint p = 0; p + Step <= k; p += Step, to += Step)
+                {
+                    LoadHalf(x, p, out var first, out var second);
+                    first.Store(to);
+                    second.Store(to + 8);
+                    LoadHalf(x + (32 / sizeof(T)), p, out first, out second);
+                    first.Store(to + 16);
+                    second.Store(to + 24);
+                }
             }
         }
 

@@ -347,35 +347,12 @@ internal static unsafe partial class ManagedGemm
     }
 
     [ThreadStatic]
-    private static Floats? t_a, t_b, t_sums;
+    private static FloatBuffer? t_a, t_b, t_sums;
 
     /// <summary>Room for so many columns of B; what it held is lost.</summary>
     private static Packed PanelOfThisThread(int n, int k)
     {
         nint lines = (n + ColumnsPerSliver - 1) / ColumnsPerSliver * ColumnsPerSliver;
         return new((t_b ??= new()).AtLeast(lines * k), lines);
-    }
-
-    /// <summary>Memory of one thread, made when first asked for and kept.</summary>
-    private sealed class Floats
-    {
-        private float* _memory;
-        private nint _length;
-
-        public float* AtLeast(nint length)
-        {
-            if (length > _length)
-            {
-                NativeMemory.AlignedFree(_memory);
-                _length = 0;
-                _memory = null;
-                _memory = (float*)NativeMemory.AlignedAlloc((nuint)length * sizeof(float), 4096);
-                _length = length;
-            }
-
-            return _memory;
-        }
-
-        ~Floats() => NativeMemory.AlignedFree(_memory);
     }
 }
