@@ -9,8 +9,8 @@ namespace Z1Coder.Kernels;
 /// y = x·wᵀ whose every element depends on its row of x and its row of w alone: 16 chains of fused multiply-adds, one per lane, folded as
 /// a tree of neighbours, whatever tile, worker or number of rows computes it. Elements are taken 32 at a time: of bfloat16 the even ones,
 /// then the odd ones, which a shift and a mask widen where they stand. Rows of w are spread over the workers. With one row of x the time
-/// goes into reading w; with more, eight rows of x meet two of w in registers, or four meet two, and a block of x stays in the second-level
-/// cache while a stretch of w passes.
+/// goes into reading w; with more, eight rows of x meet two of w in registers, or four meet four (with AVX2 two, and x is widened beforehand),
+/// and a block of x stays in the second-level cache while a stretch of w passes.
 /// </summary>
 internal static unsafe class FewRowsGemm
 {
