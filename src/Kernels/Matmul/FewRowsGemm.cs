@@ -31,8 +31,7 @@ internal static unsafe class FewRowsGemm
             float* wide = null;
             if (!Avx512F.IsSupported && HasTiles && gemm.M >= TileRows)
             {
-                var step = (nint)gemm.K / (nint)Step * (nint)Step;
-                wide = (t_wide ??= new()).AtLeast(gemm.M * step);
+                wide = (t_wide ??= new()).AtLeast(gemm.M * (nint)WholeSteps((nuint)gemm.K));
                 Job<T>.Widen(gemm.A, gemm.ARow, gemm.M, (nuint)gemm.K, wide);
             }
 
@@ -46,6 +45,9 @@ internal static unsafe class FewRowsGemm
     }
 
     private const nuint Step = 2 * Lanes.Count;
+
+    /// <summary>Of K elements those that fill steps of 32.</summary>
+    private static nuint WholeSteps(nuint k) => k / Step * Step;
 
     private static bool HasTiles => Avx512F.IsSupported || (Avx2.IsSupported && Fma.IsSupported);
 
@@ -101,7 +103,7 @@ internal static unsafe class FewRowsGemm
                 for (; HasTiles && i <= to - TileRows; i += TileRows, next = w)
                 {
                     var x = gemm.A + (i * gemm.ARow);
-                    StoreTile(i, j, Avx512F.IsSupported ? Sum4x4(x, w, k, next) : Halves4x4(wide + ((nuint)i * (k / Step * Step)), x, w, k, next));
+                    StoreTile(i, j, Avx512F.IsSupported ? Sum4x4(x, w, k, next) : Halves4x4(wide + ((nuint)i * WholeSteps(k)), x, w, k, next));
                 }
 
                 for (; i <= to - 2; i += 2)
@@ -291,7 +293,7 @@ internal static unsafe class FewRowsGemm
         /// <param name="next">as there</param>
         private static Vector512<float> Halves4x4(float* wide, T* x, T* w, nuint k, T* next)
         {
-            var (left, p) = (Halves4x2(wide, w, k, next).AsDouble(), k / Step * Step);
+            var (left, p) = (Halves4x2(wide, w, k, next).AsDouble(), WholeSteps(k));
             var right = Halves4x2(wide, w + (2 * k), k, next + (2 * k)).AsDouble();
             var (even, odd) = (Avx.UnpackLow(left, right), Avx.UnpackHigh(left, right));      // rows 0 and 2, rows 1 and 3
             var sum = Vector512.Create(Avx.Permute2x128(even, odd, 0x20).AsSingle(), Avx.Permute2x128(even, odd, 0x31).AsSingle());
@@ -305,7 +307,7 @@ internal static unsafe class FewRowsGemm
         [MethodImpl(MethodImplOptions.AggressiveOptimization)]
         private static Vector256<float> Halves4x2(float* x0, T* w0, nuint k, T* next)
         {
-            var whole = k / Step * Step;
+            var whole = WholeSteps(k);
             var x1 = x0 + whole;
             var x2 = x1 + whole;
             var x3 = x2 + whole;
@@ -576,7 +578,7 @@ internal static unsafe class FewRowsGemm
             for (var r = 0; r < Streams; r++, j += run)
             {
                 var w = gemm.B + (j * gemm.BColumn);
-                Store(i, j, Vector512.Sum(Vector512.Load(sums + (r * Lanes.Count))) + Tail(x, w, (nuint)gemm.K / Step * Step, (nuint)gemm.K));
+                Store(i, j, Vector512.Sum(Vector512.Load(sums + (r * Lanes.Count))) + Tail(x, w, WholeSteps((nuint)gemm.K), (nuint)gemm.K));
             }
         }
 
@@ -593,7 +595,7 @@ internal static unsafe class FewRowsGemm
                 sum = Vector512.FusedMultiplyAdd(u, b, Vector512.FusedMultiplyAdd(v, a, sum));
             }
 
-            Store(i, j, Vector512.Sum(sum) + Tail(x, w, (nuint)gemm.K / Step * Step, (nuint)gemm.K));
+            Store(i, j, Vector512.Sum(sum) + Tail(x, w, WholeSteps((nuint)gemm.K), (nuint)gemm.K));
         }
 
         private static float Tail(T* x, T* w, nuint p, nuint k)

@@ -31,21 +31,14 @@ internal static unsafe partial class ManagedGemm
     /// <summary>Computes the product over the stream's workers.</summary>
     public static void Run<TIn, TOut>(CpuStream stream, in Gemm<TIn, TOut> gemm)
         where TIn : unmanaged
-        where TOut : unmanaged
-    {
-        var most = PanelColumns(gemm.K);
-        for (var column = 0; column < gemm.N; column += most)
-        {
-            var panel = gemm.Tile(0, gemm.M, column, Math.Min(most, gemm.N - column));
-            var b = PanelOfThisThread(panel.N, panel.K);
-            var (pack, tiles) = (new PackJob<TIn, TOut>(panel, b), new TileJob<TIn, TOut>(panel, b));
-            stream.For(pack.Count, 1, pack);
-            stream.For(tiles.Count, 1, tiles);
-        }
-    }
+        where TOut : unmanaged => RunPanels(stream, gemm);
 
     /// <summary>Computes the product on the calling thread.</summary>
     public static void RunHere<TIn, TOut>(in Gemm<TIn, TOut> gemm)
+        where TIn : unmanaged
+        where TOut : unmanaged => RunPanels(null, gemm);
+
+    private static void RunPanels<TIn, TOut>(CpuStream? stream, in Gemm<TIn, TOut> gemm)
         where TIn : unmanaged
         where TOut : unmanaged
     {
@@ -55,8 +48,16 @@ internal static unsafe partial class ManagedGemm
             var panel = gemm.Tile(0, gemm.M, column, Math.Min(most, gemm.N - column));
             var b = PanelOfThisThread(panel.N, panel.K);
             var (pack, tiles) = (new PackJob<TIn, TOut>(panel, b), new TileJob<TIn, TOut>(panel, b));
-            pack.Run(0, pack.Count, 0);
-            tiles.Run(0, tiles.Count, 0);
+            if (stream is null)
+            {
+                pack.Run(0, pack.Count, 0);
+                tiles.Run(0, tiles.Count, 0);
+            }
+            else
+            {
+                stream.For(pack.Count, 1, pack);
+                stream.For(tiles.Count, 1, tiles);
+            }
         }
     }
 
@@ -304,14 +305,16 @@ internal static unsafe partial class ManagedGemm
         where TIn : unmanaged
         where TOut : unmanaged
     {
-        public int Count => (gemm.K + Depth - 1) / Depth * ((gemm.N + LinesPerItem - 1) / LinesPerItem);
+        private readonly int _itemsPerBlock = (gemm.N + LinesPerItem - 1) / LinesPerItem;
+
+        public int Count => (gemm.K + Depth - 1) / Depth * _itemsPerBlock;
 
         [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
             for (var item = begin; item < end; item++)
             {
-                var (block, part) = Math.DivRem(item, (gemm.N + LinesPerItem - 1) / LinesPerItem);
+                var (block, part) = Math.DivRem(item, _itemsPerBlock);
                 var (k, line) = (block * Depth, part * LinesPerItem);
                 var steps = Math.Min(Depth, gemm.K - k);
                 Pack(
