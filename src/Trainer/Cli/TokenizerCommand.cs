@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Text.Json;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Tokens;
 
@@ -47,15 +46,17 @@ internal static class TokenizerCommand
                 return 0;
             }
 
-            using var writer = new Utf8JsonWriter(Console.OpenStandardOutput());
-            writer.WriteStartObject();
-            writer.WriteStartArray("ids");
-            Array.ForEach(ids, writer.WriteNumberValue);
-            writer.WriteEndArray();
-            writer.WriteStartArray("tokens");
-            Array.ForEach(ids, id => writer.WriteStringValue(tokenizer.TokenOf(id)));
-            writer.WriteEndArray();
-            writer.WriteEndObject();
+            CliJson.Write(
+                writer =>
+                {
+                    writer.WriteStartArray("ids");
+                    Array.ForEach(ids, writer.WriteNumberValue);
+                    writer.WriteEndArray();
+                    writer.WriteStartArray("tokens");
+                    Array.ForEach(ids, id => writer.WriteStringValue(tokenizer.TokenOf(id)));
+                    writer.WriteEndArray();
+                },
+                indented: false);
             return 0;
         });
         return command;

@@ -10,33 +10,33 @@ public sealed class BadInputTests
     [Fact]
     public void Bad_usage_exits_2()
     {
-        Z1.Run().WasMisused();
-        Z1.Run("trian").WasMisused("trian");
-        Z1.Run("train").WasMisused("'train'");
-        Z1.Run("train", "r.yaml", "--sett", "x").WasMisused("--sett");
-        Z1.Run("eval", "--tasks", "t.jsonl").WasMisused("one of the two");
-        Z1.Run("eval", "--tasks", "t.jsonl", "--model", "m", "--completions", "c").WasMisused("one of the two");
-        Z1.Run("generate", "--model", "m", "--dtype", "fp16", "x").WasMisused("fp16");
-        Z1.Run("generate", "--model", "m", "--max-new-tokens", "0", "x").WasMisused("--max-new-tokens 0");
-        Z1.Run("generate", "--model", "m", "--max-new-tokens", "many", "x").WasMisused("many");
-        Z1.Run("generate", "--model", "m", "--temperature", "-1", "x").WasMisused("--temperature -1: must be from 0");
-        Z1.Run("generate", "--model", "m", "--top-p", "0", "x").WasMisused("--top-p 0: must be above 0");
+        Z1Here.Run().WasMisused();
+        Z1Here.Run("trian").WasMisused("trian");
+        Z1Here.Run("train").WasMisused("'train'");
+        Z1Here.Run("train", "r.yaml", "--sett", "x").WasMisused("--sett");
+        Z1Here.Run("eval", "--tasks", "t.jsonl").WasMisused("one of the two");
+        Z1Here.Run("eval", "--tasks", "t.jsonl", "--model", "m", "--completions", "c").WasMisused("one of the two");
+        Z1Here.Run("generate", "--model", "m", "--dtype", "fp16", "x").WasMisused("fp16");
+        Z1Here.Run("generate", "--model", "m", "--max-new-tokens", "0", "x").WasMisused("--max-new-tokens 0");
+        Z1Here.Run("generate", "--model", "m", "--max-new-tokens", "many", "x").WasMisused("many");
+        Z1Here.Run("generate", "--model", "m", "--temperature", "-1", "x").WasMisused("--temperature -1: must be from 0");
+        Z1Here.Run("generate", "--model", "m", "--top-p", "0", "x").WasMisused("--top-p 0: must be above 0");
     }
 
     [Fact]
     public void Recipes()
     {
         using var tiny = new TinyRun();
-        Z1.Run("train", tiny["none.yaml"]).FailedWith(tiny["none.yaml"], "no such recipe");
-        Z1.Run("plan", tiny["none.yaml"]).FailedWith("no such recipe");
-        Z1.Run("plan").FailedWith("a recipe, or --model");
-        Z1.Run("plan", "--model", "8b").FailedWith("'8b' is neither a model directory nor one of 0.5b, 1.5b");
-        Z1.Run("plan", "--model", "7b", "--gpus", "2", "--link-bandwidth", "many").FailedWith("--link-bandwidth many: write it as IN:ACROSS");
-        Z1.Run("plan", "--model", "7b", "--gpus", "0").WasMisused("--gpus 0: must be from 1");
+        Z1Here.Run("train", tiny["none.yaml"]).FailedWith(tiny["none.yaml"], "no such recipe");
+        Z1Here.Run("plan", tiny["none.yaml"]).FailedWith("no such recipe");
+        Z1Here.Run("plan").FailedWith("a recipe, or --model");
+        Z1Here.Run("plan", "--model", "8b").FailedWith("'8b' is neither a model directory nor one of 0.5b, 1.5b");
+        Z1Here.Run("plan", "--model", "7b", "--gpus", "2", "--link-bandwidth", "many").FailedWith("--link-bandwidth many: write it as IN:ACROSS");
+        Z1Here.Run("plan", "--model", "7b", "--gpus", "0").WasMisused("--gpus 0: must be from 1");
         File.WriteAllText(tiny["broken.yaml"], "name: x\nstages: [\n");
-        Z1.Run("train", tiny["broken.yaml"]).FailedWith("broken.yaml: line ", "YAML");
+        Z1Here.Run("train", tiny["broken.yaml"]).FailedWith("broken.yaml: line ", "YAML");
         File.WriteAllText(tiny["list.yaml"], "- a\n");
-        Z1.Run("train", tiny["list.yaml"]).FailedWith("mapping");
+        Z1Here.Run("train", tiny["list.yaml"]).FailedWith("mapping");
         Refused(tiny, "train.leraning_rate=1", "unknown key 'stages.0.train.leraning_rate'");
         Refused(tiny, "train.wamup_steps=1", "did you mean 'stages.0.train.warmup_steps'?");
         Refused(tiny, "train.epochs=many", "'stages.0.train.epochs' is 'many', must be a number from 0");
@@ -77,7 +77,7 @@ public sealed class BadInputTests
         // none of these left anything that stands in the way of the right command
         using var other = new TinyRun();
         File.Copy(Path.Combine(other["tokenizer"], "tokenizer.json"), Path.Combine(tiny["tokenizer"], "tokenizer.json"), overwrite: true);
-        Z1.Run(tiny.Train("run")).Succeeded();
+        Z1Here.Run(tiny.Train("run")).Succeeded();
     }
 
     [Fact]
@@ -85,7 +85,7 @@ public sealed class BadInputTests
     {
         using var tiny = new TinyRun();
         tiny.KeepOneStage(1);
-        Z1.Run(tiny.Train("first")).Succeeded();
+        Z1Here.Run(tiny.Train("first")).Succeeded();
         var model = Path.Combine(tiny["first"], "stage1", "model");
         var (weights, config) = (Path.Combine(model, "model.safetensors"), Path.Combine(model, "config.json"));
         var (bytes, json) = (File.ReadAllBytes(weights), File.ReadAllText(config));
@@ -110,15 +110,15 @@ public sealed class BadInputTests
         File.WriteAllText(config, "{");
         Each("config.json");
         File.WriteAllText(config, json);
-        Z1.Run("generate", "--model", tiny["none"], "x").FailedWith(tiny["none"]);
-        Z1.Run(tiny.Train("second", "--set", $"model={{from: {tiny["none"]}}}")).FailedWith(tiny["none"]);
-        Z1.Run(tiny.Train("second", from)).Succeeded();
+        Z1Here.Run("generate", "--model", tiny["none"], "x").FailedWith(tiny["none"]);
+        Z1Here.Run(tiny.Train("second", "--set", $"model={{from: {tiny["none"]}}}")).FailedWith(tiny["none"]);
+        Z1Here.Run(tiny.Train("second", from)).Succeeded();
 
         void Each(params string[] parts)
         {
-            Z1.Run(tiny.Train("second", from)).FailedWith(parts);
-            Z1.Run("generate", "--model", model, "x").FailedWith(parts);
-            Z1.Run("inspect", model).FailedWith(parts);
+            Z1Here.Run(tiny.Train("second", from)).FailedWith(parts);
+            Z1Here.Run("generate", "--model", model, "x").FailedWith(parts);
+            Z1Here.Run("inspect", model).FailedWith(parts);
         }
     }
 
@@ -128,16 +128,16 @@ public sealed class BadInputTests
         using var tiny = new TinyRun();
         tiny.KeepOneStage(2);
         File.WriteAllText(tiny["file"], "x");
-        Z1.Run(tiny.Train("file")).FailedWith(tiny["file"], "cannot write");
-        Z1.Run(tiny.Train("file/below")).FailedWith("cannot write");
-        Z1.Run(tiny.Train("run")).Succeeded();
+        Z1Here.Run(tiny.Train("file")).FailedWith(tiny["file"], "cannot write");
+        Z1Here.Run(tiny.Train("file/below")).FailedWith("cannot write");
+        Z1Here.Run(tiny.Train("run")).Succeeded();
         var before = tiny.Metrics("run", "stage1");
-        Z1.Run(tiny.Train("run")).FailedWith(tiny["run"], "already holds a run", "--resume");
-        Z1.Run(tiny.Train("run", "--resume", "--set", "train.lr=2e-2")).FailedWith("recipe.resolved.yaml: line ", "0.02", "keeps its recipe");
+        Z1Here.Run(tiny.Train("run")).FailedWith(tiny["run"], "already holds a run", "--resume");
+        Z1Here.Run(tiny.Train("run", "--resume", "--set", "train.lr=2e-2")).FailedWith("recipe.resolved.yaml: line ", "0.02", "keeps its recipe");
         Assert.Equal(before, tiny.Metrics("run", "stage1"));
-        Z1.Run("report", tiny["none"]).FailedWith("not a run");
-        Z1.Run("inspect", tiny["none"]).FailedWith("no such file or directory");
-        Z1.Run("inspect", tiny["tokenizer"]).FailedWith("no checkpoint");
+        Z1Here.Run("report", tiny["none"]).FailedWith("not a run");
+        Z1Here.Run("inspect", tiny["none"]).FailedWith("no such file or directory");
+        Z1Here.Run("inspect", tiny["tokenizer"]).FailedWith("no checkpoint");
     }
 
     [Fact]
@@ -145,22 +145,22 @@ public sealed class BadInputTests
     {
         using var tiny = new TinyRun();
         tiny.KeepOneStage(8);
-        Z1.Run(tiny.Train("whole")).Succeeded();
-        Z1.Run(tiny.Train("run")).Succeeded();
+        Z1Here.Run(tiny.Train("whole")).Succeeded();
+        Z1Here.Run(tiny.Train("run")).Succeeded();
         Directory.Delete(Path.Combine(tiny["run"], "stage1", "model"), recursive: true);
         var checkpoints = Path.Combine(tiny["run"], "stage1", "checkpoints");
         Assert.Equal(["step-00000006", "step-00000008"], Directory.GetDirectories(checkpoints).Select(Path.GetFileName).Order());
-        Z1.Run("inspect", checkpoints).Succeeded();
+        Z1Here.Run("inspect", checkpoints).Succeeded();
 
         var master = Path.Combine(checkpoints, "step-00000008", "master.00000-of-00001.safetensors");
         var bytes = File.ReadAllBytes(master);
         bytes[^1] ^= 1;
         File.WriteAllBytes(master, bytes);
-        var seen = Z1.Run("inspect", checkpoints);
+        var seen = Z1Here.Run("inspect", checkpoints);
         Assert.Equal(1, seen.ExitCode);
         Assert.Contains("step 6: verified", seen.Output);
         Assert.Contains("step 8: the content of master.00000-of-00001.safetensors does not match", seen.Output);
-        var resumed = Z1.Run(tiny.Train("run", "--resume")).Succeeded();
+        var resumed = Z1Here.Run(tiny.Train("run", "--resume")).Succeeded();
         Assert.Contains("passed over", resumed.Output);
         Assert.Contains("continues after step 6", resumed.Output);
         Assert.Equal(tiny.Metrics("whole", "stage1"), tiny.Metrics("run", "stage1"));
@@ -168,7 +168,7 @@ public sealed class BadInputTests
         Directory.Delete(Path.Combine(tiny["run"], "stage1", "model"), recursive: true);
         var recipe = Path.Combine(tiny["run"], "recipe.resolved.yaml");
         File.WriteAllText(recipe, File.ReadAllText(recipe).Replace("intermediate_size: 32", "intermediate_size: 48", StringComparison.Ordinal));
-        Z1.Run(tiny.Train("run", "--resume", "--set", "model.shapes.intermediate_size=48")).FailedWith("a checkpoint of another model");
+        Z1Here.Run(tiny.Train("run", "--resume", "--set", "model.shapes.intermediate_size=48")).FailedWith("a checkpoint of another model");
         Assert.Equal(["step-00000006", "step-00000008"], Directory.GetDirectories(checkpoints).Select(Path.GetFileName).Order());
     }
 
@@ -184,14 +184,14 @@ public sealed class BadInputTests
 
         try
         {
-            Z1.Run(tiny.Train("whole")).Succeeded();
-            var error = Z1.Run(tiny.Train("disk/run")).FailedWith(tiny["disk"]).Error;
+            Z1Here.Run(tiny.Train("whole")).Succeeded();
+            var error = Z1Here.Run(tiny.Train("disk/run")).FailedWith(tiny["disk"]).Error;
             Assert.Contains("No space left", error);
             Assert.Equal(0, Shell("mount", "-o", "remount,size=16m", tiny["disk"]));
             var checkpoints = Path.Combine(tiny["disk/run"], "stage1", "checkpoints");
             Assert.NotEmpty(Directory.GetDirectories(checkpoints));
-            Z1.Run("inspect", checkpoints).Succeeded();
-            Z1.Run(tiny.Train("disk/run", "--resume")).Succeeded();
+            Z1Here.Run("inspect", checkpoints).Succeeded();
+            Z1Here.Run(tiny.Train("disk/run", "--resume")).Succeeded();
             Assert.Equal(tiny.Metrics("whole"), tiny.Metrics("disk/run"));
             Assert.Equal(tiny.FinalModel("whole"), tiny.FinalModel("disk/run"));
         }
@@ -207,12 +207,12 @@ public sealed class BadInputTests
         using var tiny = new TinyRun();
         Tasks.Write(tiny["tasks.jsonl"], 2);
         var lines = File.ReadAllLines(tiny["tasks.jsonl"]);
-        Z1.Run("eval", "--tasks", tiny["none.jsonl"], "--completions", tiny["c.jsonl"]).FailedWith("none.jsonl");
-        Z1.Run("eval", "--tasks", tiny["tasks.jsonl"], "--completions", tiny["c.jsonl"]).FailedWith("c.jsonl");
+        Z1Here.Run("eval", "--tasks", tiny["none.jsonl"], "--completions", tiny["c.jsonl"]).FailedWith("none.jsonl");
+        Z1Here.Run("eval", "--tasks", tiny["tasks.jsonl"], "--completions", tiny["c.jsonl"]).FailedWith("c.jsonl");
         Tasks.WriteAnswers(tiny["c.jsonl"], 1, 1);
-        Z1.Run("eval", "--tasks", tiny["tasks.jsonl"], "--completions", tiny["c.jsonl"]).FailedWith("T/1");
+        Z1Here.Run("eval", "--tasks", tiny["tasks.jsonl"], "--completions", tiny["c.jsonl"]).FailedWith("T/1");
         File.WriteAllLines(tiny["tasks.jsonl"], [lines[0], "{\"task_id\": "]);
-        Z1.Run("eval", "--tasks", tiny["tasks.jsonl"], "--model", tiny["none"]).FailedWith("tasks.jsonl:2");
+        Z1Here.Run("eval", "--tasks", tiny["tasks.jsonl"], "--model", tiny["none"]).FailedWith("tasks.jsonl:2");
         Refused(tiny, $"eval.tasks={tiny["tasks.jsonl"]}", "tasks.jsonl:2");
     }
 
@@ -221,7 +221,7 @@ public sealed class BadInputTests
         string[] overrides = set.StartsWith("train.", StringComparison.Ordinal) || set.StartsWith("eval.", StringComparison.Ordinal)
             ? ["--set", $"stages.0.{set}"]
             : ["--set", set];
-        Z1.Run(tiny.Train("run", overrides)).FailedWith(parts);
+        Z1Here.Run(tiny.Train("run", overrides)).FailedWith(parts);
     }
 
     private static int Shell(string program, params string[] arguments)

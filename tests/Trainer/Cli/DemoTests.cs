@@ -33,8 +33,8 @@ public sealed class DemoTests
     public void A_seed_is_a_whole_number_from_0()
     {
         var absent = Path.Combine(Path.GetTempPath(), $"z1-demo-{Guid.NewGuid():N}");
-        Z1.Run("demo", "--recipe", s_recipe, "--out", absent, "--seed", "one").WasMisused("one");
-        Z1.Run("demo", "--recipe", s_recipe, "--out", absent, "--seed", "-1").FailedWith("'seed' is '-1'", "a whole number from 0");
+        Z1Here.Run("demo", "--recipe", s_recipe, "--out", absent, "--seed", "one").WasMisused("one");
+        Z1Here.Run("demo", "--recipe", s_recipe, "--out", absent, "--seed", "-1").FailedWith("'seed' is '-1'", "a whole number from 0");
         Assert.False(Directory.Exists(absent), "a seed that is refused makes no directory");
     }
 
@@ -47,10 +47,10 @@ public sealed class DemoTests
             var run = Path.Combine(folder, "run");
             Directory.CreateDirectory(run);
             File.WriteAllText(Path.Combine(run, "summary.json"), "earlier");
-            Z1.Run("demo", "--recipe", s_recipe, "--out", run, "--set", "train.lrr=1").FailedWith("lrr");
-            Z1.Run("demo", "--recipe", s_recipe, "--out", run, "--set", "model.shapes.head_dim=0").FailedWith("head_dim");
-            Z1.Run("demo", "--recipe", Path.Combine(folder, "absent.yaml"), "--out", run).FailedWith("absent.yaml");
-            Z1.Run("demo", "--recipe", s_recipe, "--out", run, "--vocabulary", "255").FailedWith("255");
+            Z1Here.Run("demo", "--recipe", s_recipe, "--out", run, "--set", "train.lrr=1").FailedWith("lrr");
+            Z1Here.Run("demo", "--recipe", s_recipe, "--out", run, "--set", "model.shapes.head_dim=0").FailedWith("head_dim");
+            Z1Here.Run("demo", "--recipe", Path.Combine(folder, "absent.yaml"), "--out", run).FailedWith("absent.yaml");
+            Z1Here.Run("demo", "--recipe", s_recipe, "--out", run, "--vocabulary", "255").FailedWith("255");
             Assert.Equal([run], Directory.GetDirectories(folder));
             Assert.Equal("earlier", File.ReadAllText(Path.Combine(run, "summary.json")));
 

@@ -14,8 +14,8 @@ public sealed class DeviceTests
         using var tiny = new TinyRun();
         tiny.KeepOneStage(8);
         var trace = tiny["trace.json"];
-        Z1.Run(tiny.Train("whole", "--device", "hostcuda", "--profile", trace)).Succeeded();
-        Z1.Run(tiny.Train("cpu")).Succeeded();
+        Z1Here.Run(tiny.Train("whole", "--device", "hostcuda", "--profile", trace)).Succeeded();
+        Z1Here.Run(tiny.Train("cpu")).Succeeded();
         var (device, host) = (Losses(tiny, "whole"), Losses(tiny, "cpu"));
         Assert.Equal(8, device.Count);
         for (var i = 0; i < device.Count; i++)
@@ -30,7 +30,7 @@ public sealed class DeviceTests
             z1.Wait();
         }
 
-        Z1.Run(tiny.Train("killed", "--device", "hostcuda", "--resume")).Succeeded();
+        Z1Here.Run(tiny.Train("killed", "--device", "hostcuda", "--resume")).Succeeded();
         Assert.Equal(tiny.Metrics("whole", "stage1"), tiny.Metrics("killed", "stage1"));
         Assert.Equal(Model(tiny, "whole"), Model(tiny, "killed"));
 
@@ -41,7 +41,7 @@ public sealed class DeviceTests
             Assert.Contains(names, n => n.Contains(expected, StringComparison.Ordinal));
         }
 
-        var completion = Z1.Run("generate", "--model", Path.Combine(tiny["whole"], "stage1", "model"), "--device", "hostcuda", "--max-new-tokens", "4", "Add").Succeeded();
+        var completion = Z1Here.Run("generate", "--model", Path.Combine(tiny["whole"], "stage1", "model"), "--device", "hostcuda", "--max-new-tokens", "4", "Add").Succeeded();
         Assert.NotEmpty(completion.Output);
     }
 
@@ -49,23 +49,23 @@ public sealed class DeviceTests
     public void What_a_device_cannot_do_is_one_sentence()
     {
         using var tiny = new TinyRun();
-        Z1.Run(tiny.Train("a", "--device", "gpu")).WasMisused("must be cpu, cuda, cuda:N or hostcuda");
-        Z1.Run(tiny.Train("b", "--profile", tiny["trace.json"])).FailedWith("--profile", "--device cuda");
+        Z1Here.Run(tiny.Train("a", "--device", "gpu")).WasMisused("must be cpu, cuda, cuda:N or hostcuda");
+        Z1Here.Run(tiny.Train("b", "--profile", tiny["trace.json"])).FailedWith("--profile", "--device cuda");
         RequireHostCuda();
-        Z1.Run(tiny.Train("c", "--device", "hostcuda", "--set", "dtype=fp32")).FailedWith("dtype: fp32 runs on the CPU only", "dtype: bf16");
-        Z1.Run("kernels", "check", "--device", "hostcuda", "--only", "no such kernel").FailedWith("no such kernel", "z1 kernels list");
+        Z1Here.Run(tiny.Train("c", "--device", "hostcuda", "--set", "dtype=fp32")).FailedWith("dtype: fp32 runs on the CPU only", "dtype: bf16");
+        Z1Here.Run("kernels", "check", "--device", "hostcuda", "--only", "no such kernel").FailedWith("no such kernel", "z1 kernels list");
     }
 
     [Fact]
     public void Kernels_are_listed_checked_and_tuned()
     {
-        var list = Z1.Run("kernels", "list").Succeeded().Output;
+        var list = Z1Here.Run("kernels", "list").Succeeded().Output;
         Assert.Contains("RmsNorm.Forward bf16", list);
         Assert.Contains("attention_forward (kHeadDim=128", list);
         RequireHostCuda();
-        Assert.Contains("3 of 3 kernels within their bounds", Z1.Run("kernels", "check", "--device", "hostcuda", "--only", "RmsNorm", "--only", "13x33").Succeeded().Output);
+        Assert.Contains("3 of 3 kernels within their bounds", Z1Here.Run("kernels", "check", "--device", "hostcuda", "--only", "RmsNorm", "--only", "13x33").Succeeded().Output);
         
-        var tuned = Z1.Run("kernels", "tune", "--device", "hostcuda", "--head-dim", "16").Succeeded().Output;
+        var tuned = Z1Here.Run("kernels", "tune", "--device", "hostcuda", "--head-dim", "16").Succeeded().Output;
         Assert.Contains("best: ", tuned);
         Assert.Contains("not stored", tuned);
     }
@@ -75,13 +75,13 @@ public sealed class DeviceTests
     {
         using var tiny = new TinyRun();
         var (first, slow) = (tiny["first.json"], tiny["slow.json"]);
-        Z1.Run("perf", "run", "--suite", "kernels", "--only", "Argmax", "--out", first).Succeeded();
-        Assert.Contains("| same |", Z1.Run("perf", "compare", first, first, "--html", tiny["table.html"]).Succeeded().Output);
+        Z1Here.Run("perf", "run", "--suite", "kernels", "--only", "Argmax", "--out", first).Succeeded();
+        Assert.Contains("| same |", Z1Here.Run("perf", "compare", first, first, "--html", tiny["table.html"]).Succeeded().Output);
         Assert.StartsWith("<!doctype html>", File.ReadAllText(tiny["table.html"]));
         var text = File.ReadAllText(first);
         var p50 = JsonDocument.Parse(text).RootElement.GetProperty("rows")[0].GetProperty("p50_us").GetDouble();
         File.WriteAllText(slow, text.Replace($"\"p50_us\": {p50}", $"\"p50_us\": {p50 * 50}", StringComparison.Ordinal));
-        var compared = Z1.Run("perf", "compare", first, slow);
+        var compared = Z1Here.Run("perf", "compare", first, slow);
         Assert.Equal(1, compared.ExitCode);
         Assert.Contains("| slower |", compared.Output);
     }

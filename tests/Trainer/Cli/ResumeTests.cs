@@ -11,7 +11,7 @@ public sealed class ResumeTests
     public void Twenty_kills_at_random_moments_change_no_bit()
     {
         using var tiny = new TinyRun();
-        Z1.Run(tiny.Train("whole")).Succeeded();
+        Z1Here.Run(tiny.Train("whole")).Succeeded();
         var (model, metrics) = (tiny.FinalModel("whole"), tiny.Metrics("whole"));
         Assert.Equal(2 * (TinyRun.StepsPerStage + 3), metrics.Count);            // a line a step, held-out loss after steps 4, 8 and 12
 
@@ -37,7 +37,7 @@ public sealed class ResumeTests
             inTraining += shown && result.Output.Contains(" step ", StringComparison.Ordinal) ? 1 : 0;
         }
 
-        Z1.Run(tiny.Train(directory, "--resume")).Succeeded();
+        Z1Here.Run(tiny.Train(directory, "--resume")).Succeeded();
         Same(tiny, directory, model, metrics);
         Assert.True(inTraining >= Kills / 4, $"only {inTraining} of {Kills} kills fell into training: the moments are badly chosen");
     }
@@ -46,7 +46,7 @@ public sealed class ResumeTests
     public void A_termination_saves_and_exits_0_and_the_resumed_run_has_the_same_bits()
     {
         using var tiny = new TinyRun();
-        Z1.Run(tiny.Train("whole")).Succeeded();
+        Z1Here.Run(tiny.Train("whole")).Succeeded();
         var random = new Random(2);
         var stopped = 0;
         for (var run = 0; stopped < Terminations; run++)
@@ -107,7 +107,7 @@ public sealed class ResumeTests
         tiny.KeepOneStage(3);
         Tasks.Write(tiny["tasks.jsonl"], 8);
         string[] set = ["--set", $"eval.tasks={tiny["tasks.jsonl"]}", "--set", "eval.pass_every=2", "--set", "eval.max_new_tokens=64"];
-        var whole = Z1.Run(tiny.Train("whole", set));
+        var whole = Z1Here.Run(tiny.Train("whole", set));
         if (whole.Error.Contains("bubblewrap", StringComparison.Ordinal))
         {
             Assert.Skip(whole.Error);
@@ -130,7 +130,7 @@ public sealed class ResumeTests
             }
         }
 
-        Z1.Run(tiny.Train(directory, [.. set, "--resume"])).Succeeded();
+        Z1Here.Run(tiny.Train(directory, [.. set, "--resume"])).Succeeded();
         Assert.Equal(tiny.Metrics("whole", "stage1"), tiny.Metrics(directory, "stage1"));
     }
 
@@ -139,9 +139,9 @@ public sealed class ResumeTests
     {
         using var tiny = new TinyRun();
         tiny.KeepOneStage(2);
-        Z1.Run(tiny.Train("run")).Succeeded();
+        Z1Here.Run(tiny.Train("run")).Succeeded();
         var before = tiny.Metrics("run", "stage1");
-        Assert.DoesNotContain(" step ", Z1.Run(tiny.Train("run", "--resume")).Succeeded().Output);
+        Assert.DoesNotContain(" step ", Z1Here.Run(tiny.Train("run", "--resume")).Succeeded().Output);
         Assert.Equal(before, tiny.Metrics("run", "stage1"));
     }
 

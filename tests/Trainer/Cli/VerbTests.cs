@@ -15,23 +15,50 @@ public sealed class VerbTests
     }
 
     [Fact]
+    public void A_run_inside_the_tests_ends_as_the_process_does_and_says_the_same()
+    {
+        using var tiny = new TinyRun();
+        var model = Train(tiny);
+        var absent = tiny["absent.yaml"];
+        foreach (var (code, arguments) in new (int, string[])[]
+        {
+            (0, ["generate", "--model", model, "--max-new-tokens", "8", "Add 3 to 4."]),
+            (0, ["tokenizer", "encode", "--model", model, "--json", "né 中文 😀"]),
+            (0, ["inspect", model, "--json"]),
+            (1, ["train", absent, "--out", tiny["never"]]),
+            (2, ["train", absent, "--nonsense"]),
+        })
+        {
+            var process = Z1.Run(arguments);
+            Assert.Equal(code, process.ExitCode);
+            Assert.Equal(process, Z1Here.Run(arguments));
+        }
+
+        // side by side each has its own words
+        var both = new Z1Result[2];
+        Parallel.For(0, 2, i => both[i] = Z1Here.Run("train", tiny[$"absent{i}.yaml"], "--out", tiny["never"]));
+        both[0].FailedWith("absent0.yaml");
+        both[1].FailedWith("absent1.yaml");
+    }
+
+    [Fact]
     public void A_tokenizer_gives_back_every_text()
     {
         using var tiny = new TinyRun();
-        Z1.Run("tokenizer", "train", tiny["stage1.jsonl"], "--vocabulary", "280", "--out", tiny["own"]).Succeeded();
+        Z1Here.Run("tokenizer", "train", tiny["stage1.jsonl"], "--vocabulary", "280", "--out", tiny["own"]).Succeeded();
         foreach (var text in new[] { "Add 3 to 4.", "né 中文 😀\ttab  two spaces ", "<|im_start|>user\nx<|im_end|>" })
         {
-            var json = Z1.Run("tokenizer", "encode", "--model", tiny["own"], "--json", text).Json();
+            var json = Z1Here.Run("tokenizer", "encode", "--model", tiny["own"], "--json", text).Json();
             var ids = json.GetProperty("ids").EnumerateArray().Select(i => i.GetInt32().ToString()).ToArray();
             Assert.Equal(ids.Length, json.GetProperty("tokens").GetArrayLength());
             Assert.Equal(string.Join(' ', ids) + "\n", Z1.RunWithInput(text, "tokenizer", "encode", "--model", tiny["own"]).Succeeded().Output);
-            Assert.Equal(text + "\n", Z1.Run(["tokenizer", "decode", "--model", tiny["own"], .. ids]).Succeeded().Output);
+            Assert.Equal(text + "\n", Z1Here.Run(["tokenizer", "decode", "--model", tiny["own"], .. ids]).Succeeded().Output);
         }
 
-        Z1.Run("tokenizer", "train", tiny["stage1.jsonl"], "--vocabulary", "256", "--out", tiny["own"]).FailedWith("--vocabulary 256", "257");
-        Z1.Run("tokenizer", "train", tiny["none.jsonl"], "--out", tiny["own"]).FailedWith("none.jsonl");
-        Z1.Run("tokenizer", "encode", "--model", tiny["none"], "x").FailedWith(tiny["none"]);
-        Z1.Run("tokenizer", "decode", "--model", tiny["own"], "999999").FailedWith("999999");
+        Z1Here.Run("tokenizer", "train", tiny["stage1.jsonl"], "--vocabulary", "256", "--out", tiny["own"]).FailedWith("--vocabulary 256", "257");
+        Z1Here.Run("tokenizer", "train", tiny["none.jsonl"], "--out", tiny["own"]).FailedWith("none.jsonl");
+        Z1Here.Run("tokenizer", "encode", "--model", tiny["none"], "x").FailedWith(tiny["none"]);
+        Z1Here.Run("tokenizer", "decode", "--model", tiny["own"], "999999").FailedWith("999999");
     }
 
     [Fact]
@@ -40,7 +67,7 @@ public sealed class VerbTests
         using var tiny = new TinyRun();
         var model = Train(tiny);
         string[] prompts = ["Add 3 to 4.", "The sum", "Add"];
-        var all = Z1.Run(["generate", "--model", model, "--max-new-tokens", "20", "--json", .. prompts]).Json().GetProperty("completions");
+        var all = Z1Here.Run(["generate", "--model", model, "--max-new-tokens", "20", "--json", .. prompts]).Json().GetProperty("completions");
         Assert.Equal(prompts.Length, all.GetArrayLength());
         for (var i = 0; i < prompts.Length; i++)
         {
@@ -53,19 +80,19 @@ public sealed class VerbTests
         var text = all[0].GetProperty("text").GetString()!;
         Assert.True(text.Length > 3, $"too short to be cut: '{text}'");
         var stop = text.Substring(2, 1);
-        var cut = Z1.Run("generate", "--model", model, "--max-new-tokens", "20", "--json", "--stop", stop, prompts[0]).Json().GetProperty("completions")[0];
+        var cut = Z1Here.Run("generate", "--model", model, "--max-new-tokens", "20", "--json", "--stop", stop, prompts[0]).Json().GetProperty("completions")[0];
         Assert.Equal("stop", cut.GetProperty("finish").GetString());
         Assert.Equal(text[..text.IndexOf(stop, StringComparison.Ordinal)], cut.GetProperty("text").GetString());
         string[] draw = ["generate", "--model", model, "--max-new-tokens", "20", "--json", "--temperature", "1.5", "--top-k", "40", "--seed", "7", "--n", "3"];
-        var drawn = Z1.Run([.. draw, .. prompts]).Json().GetProperty("completions");
+        var drawn = Z1Here.Run([.. draw, .. prompts]).Json().GetProperty("completions");
         var texts = Enumerable.Range(0, 3).Select(i => drawn[3 + i].GetRawText()).ToList();
         Assert.Equal(9, drawn.GetArrayLength());
         Assert.Equal(3, texts.Distinct().Count());
-        Assert.Equal(texts, Z1.Run([.. draw, prompts[1]]).Json().GetProperty("completions").EnumerateArray().Select(c => c.GetRawText()));
-        Z1.Run("generate", "--model", model, "--chat", "--max-new-tokens", "3", "hello").Succeeded();
-        Z1.Run("generate", "--model", model, "--alpaca", "--max-new-tokens", "3", "hello").Succeeded();
-        Z1.Run("generate", "--model", model, "").FailedWith("prompt 0", "0 tokens");
-        Z1.Run("generate", "--model", model, string.Concat(Enumerable.Repeat("zqx ", 200))).FailedWith("context");
+        Assert.Equal(texts, Z1Here.Run([.. draw, prompts[1]]).Json().GetProperty("completions").EnumerateArray().Select(c => c.GetRawText()));
+        Z1Here.Run("generate", "--model", model, "--chat", "--max-new-tokens", "3", "hello").Succeeded();
+        Z1Here.Run("generate", "--model", model, "--alpaca", "--max-new-tokens", "3", "hello").Succeeded();
+        Z1Here.Run("generate", "--model", model, "").FailedWith("prompt 0", "0 tokens");
+        Z1Here.Run("generate", "--model", model, string.Concat(Enumerable.Repeat("zqx ", 200))).FailedWith("context");
     }
 
     [Fact]
@@ -100,8 +127,8 @@ public sealed class VerbTests
     {
         using var tiny = new TinyRun();
         var model = Train(tiny);
-        var file = Z1.Run("inspect", "--json", Path.Combine(model, "model.safetensors")).Json();
-        var directory = Z1.Run("inspect", "--json", model).Json();
+        var file = Z1Here.Run("inspect", "--json", Path.Combine(model, "model.safetensors")).Json();
+        var directory = Z1Here.Run("inspect", "--json", model).Json();
         Assert.Equal("pt", file.GetProperty("metadata").GetProperty("format").GetString());
         Assert.Equal(file.GetProperty("elements").GetInt64(), directory.GetProperty("elements").GetInt64());
 
@@ -111,8 +138,8 @@ public sealed class VerbTests
         const int D = 16, Q = 16, K = 8, F = 32, L = 2;
         var layer = ((D + 1) * (Q + K + K)) + (Q * D) + (3 * D * F) + (2 * D);
         Assert.Equal((vocabulary * D) + (L * layer) + D, file.GetProperty("elements").GetInt64());
-        Assert.Contains("model.layers.1.mlp.down_proj.weight", Z1.Run("inspect", model).Succeeded().Output);
-        var checkpoints = Z1.Run("inspect", "--json", Path.Combine(model, "..", "checkpoints")).Json().GetProperty("checkpoints");
+        Assert.Contains("model.layers.1.mlp.down_proj.weight", Z1Here.Run("inspect", model).Succeeded().Output);
+        var checkpoints = Z1Here.Run("inspect", "--json", Path.Combine(model, "..", "checkpoints")).Json().GetProperty("checkpoints");
         Assert.True(checkpoints[0].GetProperty("verified").GetBoolean());
     }
 
@@ -122,7 +149,7 @@ public sealed class VerbTests
     public void Plans_of_the_published_runs_have_their_parameters(string recipe, long parameters, long hidden, bool tied)
     {
         var path = Path.Combine(Goldens.RepositoryRoot, "recipes", recipe);
-        var plan = Z1.Run("plan", path, "--json", "--gemm", "400", "--bandwidth", "3000", "--memory", "80", "--set", "model.vocab_rows=0").Json();
+        var plan = Z1Here.Run("plan", path, "--json", "--gemm", "400", "--bandwidth", "3000", "--memory", "80", "--set", "model.vocab_rows=0").Json();
         Assert.Equal(2, plan.GetProperty("stages").GetArrayLength());
         var stage = plan.GetProperty("stages")[0];
         Assert.Equal(parameters, stage.GetProperty("parameters").GetInt64());
@@ -130,7 +157,7 @@ public sealed class VerbTests
         Assert.Equal(stage.GetProperty("total_bytes").GetInt64() <= 80L << 30, stage.GetProperty("fits").GetBoolean());
         Assert.Equal(1024 * 1280, stage.GetProperty("tokens_per_step").GetInt64());
 
-        var cut = Z1.Run("plan", path, "--json", "--gemm", "400", "--bandwidth", "3000").Json().GetProperty("stages")[0].GetProperty("parameters").GetInt64();
+        var cut = Z1Here.Run("plan", path, "--json", "--gemm", "400", "--bandwidth", "3000").Json().GetProperty("stages")[0].GetProperty("parameters").GetInt64();
         var rows = (tied ? 151_936 : 152_064) - 151_667;
         Assert.Equal(parameters - (rows * hidden * (tied ? 1 : 2)), cut);
     }
@@ -139,7 +166,7 @@ public sealed class VerbTests
     public void A_plan_for_a_cluster_compares_every_strategy_and_needs_no_recipe()
     {
         string[] two = ["--gpus", "2", "--memory", "80", "--json"];
-        var plan = Z1.Run(["plan", "--model", "7b", .. two]).Json();
+        var plan = Z1Here.Run(["plan", "--model", "7b", .. two]).Json();
         var stage = plan.GetProperty("stages")[0];
         Assert.Equal(7_615_616_512, stage.GetProperty("parameters").GetInt64());
         var rows = stage.GetProperty("strategies").EnumerateArray().ToList();
@@ -159,7 +186,7 @@ public sealed class VerbTests
         Assert.Equal("fsdp", stage.GetProperty("recommended").GetProperty("strategy").GetString());
         Assert.Equal(JsonValueKind.Null, stage.GetProperty("what_would_fit").ValueKind);
         Assert.Equal(JsonValueKind.Null, stage.GetProperty("as_the_recipe_is").ValueKind);
-        var alone = Z1.Run("plan", "--model", "32b", "--gpus", "2", "--json").Json().GetProperty("stages")[0];
+        var alone = Z1Here.Run("plan", "--model", "32b", "--gpus", "2", "--json").Json().GetProperty("stages")[0];
         Assert.Equal(JsonValueKind.Null, alone.GetProperty("recommended").ValueKind);
         Assert.Contains("GPUs would do", alone.GetProperty("what_would_fit").GetString());
 
@@ -167,10 +194,10 @@ public sealed class VerbTests
         foreach (var recipe in (string[])["z1-coder-1.5b.yaml", "z1-coder-7b.yaml"])
         {
             var path = Path.Combine(Goldens.RepositoryRoot, "recipes", recipe);
-            var written = Z1.Run(["plan", path, .. two]).Json().GetProperty("stages")[0];
+            var written = Z1Here.Run(["plan", path, .. two]).Json().GetProperty("stages")[0];
             Assert.True(written.GetProperty("as_the_recipe_is").GetProperty("fits").GetBoolean(), recipe);
             Assert.Equal(128, written.GetProperty("as_the_recipe_is").GetProperty("micro_batches_per_rank").GetInt32());     // published: 128 accumulation steps
-            var text = Z1.Run("plan", path, "--gpus", "2").Succeeded().Output;
+            var text = Z1Here.Run("plan", path, "--gpus", "2").Succeeded().Output;
             Assert.Contains("recommended: parallel.strategy ", text);
             Assert.Contains("as the recipe is: ", text);
         }
@@ -179,7 +206,7 @@ public sealed class VerbTests
     [Fact]
     public void Doctor_measures_this_machine()
     {
-        var json = Z1.Run("doctor", "--json").Json();
+        var json = Z1Here.Run("doctor", "--json").Json();
         Assert.All(
             ["copy_bytes_per_second", "read_bytes_per_second", "gemm_bf16_flops_per_second", "gemm_fp32_flops_per_second"],
             key => Assert.True(json.GetProperty(key).GetDouble() > 1e6, key));
@@ -195,7 +222,7 @@ public sealed class VerbTests
         Train(tiny);
         File.AppendAllText(Path.Combine(tiny["run"], "stage1", "metrics.jsonl"), "{\"type\":\"st");
         var path = Path.Combine(tiny["run"], "report.html");
-        Assert.Equal(path + "\n", Z1.Run("report", tiny["run"]).Succeeded().Output);
+        Assert.Equal(path + "\n", Z1Here.Run("report", tiny["run"]).Succeeded().Output);
         var html = File.ReadAllText(path);
         Assert.DoesNotContain("http:", html);
         Assert.DoesNotContain("https:", html);
@@ -209,14 +236,14 @@ public sealed class VerbTests
     private static string Train(TinyRun tiny)
     {
         tiny.KeepOneStage(3);
-        Z1.Run(tiny.Train("run")).Succeeded();
+        Z1Here.Run(tiny.Train("run")).Succeeded();
         return Path.Combine(tiny["run"], "stage1", "model");
     }
 
     /// <summary>JSON of a verb that runs programs; the test is skipped where they cannot be confined.</summary>
     private static JsonElement Confined(params string[] arguments)
     {
-        var result = Z1.Run(arguments);
+        var result = Z1Here.Run(arguments);
         if (result.ExitCode == 1 && result.Error.Contains("bubblewrap", StringComparison.Ordinal))
         {
             Assert.Skip(result.Error);

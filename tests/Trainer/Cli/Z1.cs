@@ -3,7 +3,10 @@ using System.Text;
 
 namespace Z1Coder.Tests.Trainer.Cli;
 
-/// <summary>The built z1 as a child process, as a user meets it.</summary>
+/// <summary>
+/// The built z1 as a child process, as a user meets it: for what processes alone have, such as signals, kills, ranks, variables and standard input.
+/// Elsewhere <see cref="Z1Here"/> does without the start, which takes most of a short run.
+/// </summary>
 internal sealed class Z1 : IDisposable
 {
     private const int LongestSeconds = 120;

@@ -24,7 +24,7 @@ public sealed class CurateTrajectoriesTests : IDisposable
         File.WriteAllText(Problems, """[{"instruction": "Add two numbers. ", "input": "1 2", "output": "ignored"}, {"instruction": "Sort.", "input": "", "output": ""}]""");
         using var server = new ScriptedTeacher((prompt, _) =>
             LoopbackReply.Answer(prompt.Contains("Sort", StringComparison.Ordinal) ? "sorted()" : "3", "stop", 11, 22));
-        var json = Z1.Run(Command(server, "--json", "--price-in", "1000000", "--price-out", "10")).Json();
+        var json = Z1Here.Run(Command(server, "--json", "--price-in", "1000000", "--price-out", "10")).Json();
         Assert.Equal((2, 2, 0, 0), (Number(json, "items"), Number(json, "kept"), Number(json, "failed"), Number(json, "done_before")));
         Assert.Equal((22, 44), (Number(json, "prompt_tokens"), Number(json, "completion_tokens")));
         Assert.Equal(22 + (44 * 10e-6), json.GetProperty("cost").GetDouble(), 9);
@@ -45,12 +45,12 @@ public sealed class CurateTrajectoriesTests : IDisposable
 
         // again: nothing is asked; with another temperature: refused; a longer input: only the rest is asked
         var before = File.ReadAllBytes(Out);
-        Assert.Equal(2, Number(Z1.Run(Command(server, "--json")).Json(), "done_before"));
-        Z1.Run(Command(server, "--temperature", "0.7")).FailedWith(Out, "temperature was 0 and is 0.7", "--allow-changed");
+        Assert.Equal(2, Number(Z1Here.Run(Command(server, "--json")).Json(), "done_before"));
+        Z1Here.Run(Command(server, "--temperature", "0.7")).FailedWith(Out, "temperature was 0 and is 0.7", "--allow-changed");
         Assert.Equal(2, server.Requests);
         Assert.Equal(before, File.ReadAllBytes(Out));
         File.WriteAllText(Problems, """[{"instruction": "New."}, {"instruction": "Sort."}, {"instruction": "New."}]""");
-        Assert.Equal(1, Number(Z1.Run(Command(server, "--json")).Json(), "kept"));
+        Assert.Equal(1, Number(Z1Here.Run(Command(server, "--json")).Json(), "kept"));
         Assert.Equal(3, server.Requests);
     }
 
@@ -101,7 +101,7 @@ public sealed class CurateTrajectoriesTests : IDisposable
         }
 
         Assert.Equal(Kills, kills);
-        Assert.Contains("1500 records", Z1.Run(Command(server, "--concurrency", "32", "--back-off", "0.01")).Succeeded().Output);
+        Assert.Contains("1500 records", Z1Here.Run(Command(server, "--concurrency", "32", "--back-off", "0.01")).Succeeded().Output);
         Assert.Equal(Enumerable.Range(0, Items), Durable().Order());
         Assert.Equal(Items, File.ReadAllLines(Out).Length);
         foreach (var (prompt, count) in server.Asked)
@@ -127,7 +127,7 @@ public sealed class CurateTrajectoriesTests : IDisposable
         Assert.Contains("stopped by SIGTERM", result.Output);
         Assert.Equal(server.Requests, Durable().Count);
         Assert.True(server.Requests < 200);
-        Assert.Equal(200, Number(Z1.Run(Command(server, "--concurrency", "100", "--json")).Json(), "items"));
+        Assert.Equal(200, Number(Z1Here.Run(Command(server, "--concurrency", "100", "--json")).Json(), "items"));
         Assert.All(server.Asked, a => Assert.Equal(1, a.Value));
     }
 
@@ -147,7 +147,7 @@ public sealed class CurateTrajectoriesTests : IDisposable
         z1.Wait().Succeeded();
         Assert.Empty(Durable());
         slow = false;
-        Z1.Run(Command(server)).Succeeded();
+        Z1Here.Run(Command(server)).Succeeded();
         Assert.Equal(4, Durable().Count);
     }
 
@@ -175,13 +175,13 @@ public sealed class CurateTrajectoriesTests : IDisposable
         var down = true;
         using var server = new ScriptedTeacher((prompt, _) => down && Id(prompt) % 10 == 3 ? LoopbackReply.Error(500, "broken")
             : LoopbackReply.Answer("x"));
-        var result = Z1.Run(Command(server, "--retries", "2", "--back-off", "0.01"));
+        var result = Z1Here.Run(Command(server, "--retries", "2", "--back-off", "0.01"));
         Assert.Equal(1, result.ExitCode);
         Assert.Contains("3 items got no answer, for example problems.jsonl:", result.Error);
         Assert.Contains("500: broken", result.Error);
         Assert.Equal(27, Durable().Count);
         down = false;
-        Z1.Run(Command(server)).Succeeded();
+        Z1Here.Run(Command(server)).Succeeded();
         Assert.Equal(30, Durable().Count);
     }
 
@@ -191,7 +191,7 @@ public sealed class CurateTrajectoriesTests : IDisposable
         WriteProblems(200);
         using var server = new ScriptedTeacher((prompt, _) => Id(prompt) < 50 ? LoopbackReply.Answer("x")
             : new LoopbackReply(200, "<html></html>"u8.ToArray()));
-        Z1.Run(Command(server, "--retries", "0", "--concurrency", "4"))
+        Z1Here.Run(Command(server, "--retries", "0", "--concurrency", "4"))
             .FailedWith("20 items in a row got no answer", "HTML instead of JSON", "are kept");
         Assert.InRange(server.Requests, 70, 100);          // a late success among the first failures starts the count again
         Assert.Equal(50, Durable().Count);
@@ -202,21 +202,21 @@ public sealed class CurateTrajectoriesTests : IDisposable
     {
         WriteProblems(3);
         using var server = new ScriptedTeacher((_, _) => LoopbackReply.Answer("x"));
-        Z1.Run("curate", "trajectories", Problems, "--out", Out).WasMisused("--teacher");
-        Z1.Run(Command(server, "--api", "telepathy")).WasMisused("telepathy");
-        Z1.Run(Command(server, "--concurrency", "0")).WasMisused("--concurrency 0");
-        Z1.Run(Command(server, "--timeout", "-1")).WasMisused("--timeout -1");
-        Z1.Run(Command(server, "--prompts", _folder)).FailedWith("trajectory.txt", "cannot be read");
+        Z1Here.Run("curate", "trajectories", Problems, "--out", Out).WasMisused("--teacher");
+        Z1Here.Run(Command(server, "--api", "telepathy")).WasMisused("telepathy");
+        Z1Here.Run(Command(server, "--concurrency", "0")).WasMisused("--concurrency 0");
+        Z1Here.Run(Command(server, "--timeout", "-1")).WasMisused("--timeout -1");
+        Z1Here.Run(Command(server, "--prompts", _folder)).FailedWith("trajectory.txt", "cannot be read");
         File.WriteAllText(Path.Combine(_folder, "trajectory.txt"), "Say hello to {{name}}.");
-        Z1.Run(Command(server, "--prompts", _folder)).FailedWith("trajectory.txt", "does not use {{problem}}");
-        Z1.Run(Command(server, "--fields", "prompt=q")).FailedWith("problems.jsonl line 1", "no field 'q'");
+        Z1Here.Run(Command(server, "--prompts", _folder)).FailedWith("trajectory.txt", "does not use {{problem}}");
+        Z1Here.Run(Command(server, "--fields", "prompt=q")).FailedWith("problems.jsonl line 1", "no field 'q'");
         File.AppendAllText(Problems, "{\"question\":\n");
-        Z1.Run(Command(server)).FailedWith("problems.jsonl line 4");
+        Z1Here.Run(Command(server)).FailedWith("problems.jsonl line 4");
         Assert.Equal(0, server.Requests);
-        Z1.Run(Command(server, "--skip-broken")).Succeeded();
+        Z1Here.Run(Command(server, "--skip-broken")).Succeeded();
         Assert.Equal(3, server.Requests);
-        Z1.Run(["curate", "trajectories", Path.Combine(_folder, "none"), .. Command(server)[3..]]).FailedWith("none");
-        Assert.Contains("asks for nothing twice", Z1.Run("curate", "trajectories", "--help").Succeeded().Output);
+        Z1Here.Run(["curate", "trajectories", Path.Combine(_folder, "none"), .. Command(server)[3..]]).FailedWith("none");
+        Assert.Contains("asks for nothing twice", Z1Here.Run("curate", "trajectories", "--help").Succeeded().Output);
     }
 
     private static long Number(JsonElement json, string name) => json.GetProperty(name).GetInt64();

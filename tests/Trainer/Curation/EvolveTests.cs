@@ -65,7 +65,7 @@ public sealed class EvolveTests : IDisposable
             : prompt.StartsWith("Rewrite", StringComparison.Ordinal) ? "[Problem]\n" + Task(prompt) + " Do it in one pass."
             : "a trajectory"));
         string[] teacher = ["--teacher", server.BaseUrl, "--model", "m", "--json"];
-        var json = Z1.Run(["curate", "evolve", this["p.jsonl"], "--out", this["r1.jsonl"], .. teacher]).Json();
+        var json = Z1Here.Run(["curate", "evolve", this["p.jsonl"], "--out", this["r1.jsonl"], .. teacher]).Json();
         Assert.Equal((29, 1), (json.GetProperty("kept").GetInt32(), json.GetProperty("dropped").GetInt32()));
         Assert.Contains("/v1/chat/completions", server.Last!.Path);
         var records = File.ReadLines(this["r1.jsonl"]).Select(l => JsonDocument.Parse(l).RootElement).ToList();
@@ -76,17 +76,17 @@ public sealed class EvolveTests : IDisposable
         Assert.Equal("no [Problem] in the reply", dropped.RootElement.GetProperty("verdict").GetString());
 
         // the dropped one is done too; another draw is another request
-        Assert.Equal(30, Z1.Run(["curate", "evolve", this["p.jsonl"], "--out", this["r1.jsonl"], .. teacher]).Json()
+        Assert.Equal(30, Z1Here.Run(["curate", "evolve", this["p.jsonl"], "--out", this["r1.jsonl"], .. teacher]).Json()
             .GetProperty("done_before").GetInt32());
-        Z1.Run(["curate", "evolve", this["p.jsonl"], "--out", this["r1.jsonl"], "--draw", "2", .. teacher[..^1]])
+        Z1Here.Run(["curate", "evolve", this["p.jsonl"], "--out", this["r1.jsonl"], "--draw", "2", .. teacher[..^1]])
             .FailedWith("draw was \"1\" and is \"2\"");
         Assert.Equal(30, server.Requests);
 
         var evolved = records.Select(r => r.GetProperty("question").GetString()).Distinct().Count();
         Assert.Equal(evolved,
-            Z1.Run(["curate", "trajectories", this["r1.jsonl"], "--out", this["t.jsonl"], .. teacher]).Json().GetProperty("kept")
+            Z1Here.Run(["curate", "trajectories", this["r1.jsonl"], "--out", this["t.jsonl"], .. teacher]).Json().GetProperty("kept")
             .GetInt32());
-        Z1.Run(["curate", "evolve", this["p.jsonl"], "--out", this["x.jsonl"], "--operations", "magic", .. teacher]).WasMisused("magic");
+        Z1Here.Run(["curate", "evolve", this["p.jsonl"], "--out", this["x.jsonl"], "--operations", "magic", .. teacher]).WasMisused("magic");
     }
 
     private string this[string name] => Path.Combine(_folder, name);

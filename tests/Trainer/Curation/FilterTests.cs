@@ -43,7 +43,7 @@ public sealed class FilterTests : IDisposable
             ("broken line", "{\"id\": 3"),
         };
         File.WriteAllLines(this["in.jsonl"], [kept[0], .. gone.Select(g => g.Line), kept[1], kept[2]]);
-        var json = Z1.Run("curate", "filter", this["in.jsonl"], "--out", this["out.jsonl"], "--max-chars", "2000", "--skip-broken",
+        var json = Z1Here.Run("curate", "filter", this["in.jsonl"], "--out", this["out.jsonl"], "--max-chars", "2000", "--skip-broken",
             "--json").Json();
         Assert.Equal(kept, File.ReadAllLines(this["out.jsonl"]));
         Assert.Equal((15, 3, 12), (Number(json, "records"), Number(json, "kept"), Number(json, "taken_out")));
@@ -51,7 +51,7 @@ public sealed class FilterTests : IDisposable
         using var report = JsonDocument.Parse(File.ReadAllText(this["out.report.json"]));
         Assert.Equal(Reasons(json), Reasons(report.RootElement));
         Assert.Contains("n: resembles a", report.RootElement.ToString());
-        var text = Z1.Run("curate", "filter", this["in.jsonl"], "--out", this["out.jsonl"], "--skip-broken", "--language", "none",
+        var text = Z1Here.Run("curate", "filter", this["in.jsonl"], "--out", this["out.jsonl"], "--skip-broken", "--language", "none",
             "--near", "0", "--keep-unfinished").Succeeded().Output;
         Assert.Contains("15 records: 11 kept, 4 taken out", text);
         Assert.Contains("1 exact duplicate, for example a2", text);
@@ -63,7 +63,7 @@ public sealed class FilterTests : IDisposable
     {
         File.WriteAllText(this["in.json"],
             $"[\n {{\n \"question\": \"one é\",\n \"response\": {JsonSerializer.Serialize(Code + "<END>")}\n }},\n {Line("x", "two", Code)} ]");
-        Z1.Run("curate", "filter", this["in.json"], "--out", this["out.jsonl"], "--end-token", "<END>").Succeeded();
+        Z1Here.Run("curate", "filter", this["in.json"], "--out", this["out.jsonl"], "--end-token", "<END>").Succeeded();
         var line = Assert.Single(File.ReadAllLines(this["out.jsonl"]));
         using var json = JsonDocument.Parse(line);
         Assert.Equal(Code + "<END>", json.RootElement.GetProperty("response").GetString());
@@ -75,25 +75,25 @@ public sealed class FilterTests : IDisposable
     {
         File.WriteAllText(this["in.jsonl"], "{\"question\": 1, \"response\": \"x\"}\n");
         File.WriteAllText(this["out.jsonl"], "keep me");
-        Z1.Run("curate", "filter", this["in.jsonl"], "--out", this["out.jsonl"]).FailedWith("in.jsonl line 1", "'question' is a number");
+        Z1Here.Run("curate", "filter", this["in.jsonl"], "--out", this["out.jsonl"]).FailedWith("in.jsonl line 1", "'question' is a number");
         Assert.Equal("keep me", File.ReadAllText(this["out.jsonl"]));
-        Z1.Run("curate", "filter", this["none.jsonl"], "--out", this["out.jsonl"]).FailedWith("none.jsonl");
-        Z1.Run("curate", "filter", this["in.jsonl"]).WasMisused("--out");
-        Z1.Run("curate", "filter", this["in.jsonl"], "--out", "x", "--near", "0.3").WasMisused("--near 0.3");
-        Z1.Run("curate", "filter", this["in.jsonl"], "--out", "x", "--max-tokens", "5").WasMisused("--tokenizer");
-        Z1.Run("curate", "decontaminate", this["in.jsonl"], "--out", "x").WasMisused("--benchmark");
-        Z1.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["none"])
+        Z1Here.Run("curate", "filter", this["none.jsonl"], "--out", this["out.jsonl"]).FailedWith("none.jsonl");
+        Z1Here.Run("curate", "filter", this["in.jsonl"]).WasMisused("--out");
+        Z1Here.Run("curate", "filter", this["in.jsonl"], "--out", "x", "--near", "0.3").WasMisused("--near 0.3");
+        Z1Here.Run("curate", "filter", this["in.jsonl"], "--out", "x", "--max-tokens", "5").WasMisused("--tokenizer");
+        Z1Here.Run("curate", "decontaminate", this["in.jsonl"], "--out", "x").WasMisused("--benchmark");
+        Z1Here.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["none"])
             .FailedWith("none", "cannot be read");
         File.WriteAllText(this["b.jsonl"], "{\"task_id\": \"T/0\", \"nothing\": \"x\"}\n");
-        Z1.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["b.jsonl"])
+        Z1Here.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["b.jsonl"])
             .FailedWith("b.jsonl", "no task has a text field");
-        Z1.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["b.jsonl"],
+        Z1Here.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["b.jsonl"],
             "--benchmark-fields", "prompt")
             .FailedWith("task 1 (T/0) has no text field 'prompt'");
         File.WriteAllText(this["b.jsonl"], "{\"prompt\": \"a b c d e f\"}\n{\"prompt\": ");
-        Z1.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["b.jsonl"])
+        Z1Here.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["b.jsonl"])
             .FailedWith("b.jsonl line 2");
-        Assert.Contains("no run of words", Z1.Run("curate", "decontaminate", "--help").Succeeded().Output);
+        Assert.Contains("no run of words", Z1Here.Run("curate", "decontaminate", "--help").Succeeded().Output);
     }
 
     [Fact]
@@ -120,7 +120,7 @@ public sealed class FilterTests : IDisposable
             Line("clean", "Reverse a linked list in place and return its head, please, without recursion.", "x"),
         ];
         File.WriteAllLines(this["in.jsonl"], lines);
-        var json = Z1.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["out.jsonl"], "--benchmark", this["b.jsonl"],
+        var json = Z1Here.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["out.jsonl"], "--benchmark", this["b.jsonl"],
             this["d.json"], this["e.json.gz"], "--json").Json();
         Assert.Equal([lines[3], lines[4], lines[6]], File.ReadAllLines(this["out.jsonl"]));
         Assert.Equal((4, 2), (Number(json, "benchmark_tasks"), Number(json, "task_texts_too_short_to_tell")));

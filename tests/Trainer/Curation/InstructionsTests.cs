@@ -99,11 +99,11 @@ public sealed class InstructionsTests : IDisposable
                 ? $"<think>hm</think>[Instruction]\n{Instruction}\n[Solution]\n{Solution}" : "Here you are!"));
         string[] command = ["curate", "instructions", this["src"], "--out", this["out/i.jsonl"], "--teacher", server.BaseUrl, "--model",
             "m"];
-        var listed = Z1.Run([.. command, "--list"]).Succeeded().Output;
+        var listed = Z1Here.Run([.. command, "--list"]).Succeeded().Output;
         Assert.Contains("a.py:1:clip  MIT  7 lines", listed);
         Assert.Contains("3 functions with a docstring, 1 not sent", listed);
         Assert.Equal(0, server.Requests);
-        var output = Z1.Run(command).Succeeded().Output;
+        var output = Z1Here.Run(command).Succeeded().Output;
         Assert.Contains("1 docstring too short, for example c.py:1:brief", output);
         Assert.Contains("1 records, 1 dropped", output);
         using var record = JsonDocument.Parse(Assert.Single(File.ReadAllLines(this["out/i.jsonl"])));
@@ -111,7 +111,7 @@ public sealed class InstructionsTests : IDisposable
             (Text(record, "question"), Text(record, "response"), Text(record, "license"), Text(record, "source")));
         using var dropped = JsonDocument.Parse(Assert.Single(File.ReadAllLines(this["out/i.dropped.jsonl"])));
         Assert.Equal(("no [Instruction] in the reply", "Here you are!"), (Text(dropped, "verdict"), Text(dropped, "reply")));
-        Z1.Run("curate", "instructions", this["none"], "--out", this["x.jsonl"], "--teacher", server.BaseUrl, "--model", "m")
+        Z1Here.Run("curate", "instructions", this["none"], "--out", this["x.jsonl"], "--teacher", server.BaseUrl, "--model", "m")
             .FailedWith("no such file or directory");
     }
 

@@ -72,7 +72,7 @@ public sealed class SelfInvokingTests : IDisposable
                 : $"Reasoning first.\n```python\n{Good}```"));
         string[] command = ["curate", "self-invoking", this["in.jsonl"], "--out", this["out.jsonl"], "--teacher", server.BaseUrl,
             "--model", "m", "--json"];
-        var json = Z1.Run(command).Json();
+        var json = Z1Here.Run(command).Json();
         Assert.Equal((1, 3), (json.GetProperty("kept").GetInt32(), json.GetProperty("dropped").GetInt32()));
         Assert.Equal(5, server.Requests);
         using var record = JsonDocument.Parse(Assert.Single(File.ReadAllLines(this["out.jsonl"])));
@@ -85,7 +85,7 @@ public sealed class SelfInvokingTests : IDisposable
             .Select(l => JsonDocument.Parse(l).RootElement.GetProperty("verdict").GetString());
         Assert.Equal(["the base function was not called", "the base solution defines no function", "the reply lacks a section"],
             reasons.Order());
-        Assert.Equal(4, Z1.Run(command).Json().GetProperty("done_before").GetInt32());
+        Assert.Equal(4, Z1Here.Run(command).Json().GetProperty("done_before").GetInt32());
         Assert.Equal(5, server.Requests);
     }
 

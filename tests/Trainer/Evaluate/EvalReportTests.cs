@@ -44,7 +44,7 @@ public sealed class EvalReportTests
         }
 
         var compared = Path.Combine(folder, "compare.html");
-        var json = Z1.Run("eval", "compare", runs[0], runs[1], "--json", "--html", compared).Json().GetProperty("comparisons")[0];
+        var json = Z1Here.Run("eval", "compare", runs[0], runs[1], "--json", "--html", compared).Json().GetProperty("comparisons")[0];
         Assert.Equal((1, 0, 1, 0), (I(json, "both"), I(json, "only_a"), I(json, "only_b"), I(json, "neither")));
         var page = File.ReadAllText(compared);
         Pages.IsSafe(page);
@@ -55,7 +55,7 @@ public sealed class EvalReportTests
         var file = Path.Combine(folder, "livecodebench_problems.jsonl");
         File.WriteAllText(file, File.ReadAllText(file).Replace("[9, 1]", "[9, 2]", StringComparison.Ordinal));
         Score(folder, Path.Combine(folder, "other"), Answers("print(1)", Right)).Succeeded();
-        Z1.Run("eval", "compare", runs[0], Path.Combine(folder, "other")).FailedWith("different tests in 1 of 2 tasks", "\"abc\"");
+        Z1Here.Run("eval", "compare", runs[0], Path.Combine(folder, "other")).FailedWith("different tests in 1 of 2 tasks", "\"abc\"");
     }
 
     [Fact]
@@ -64,7 +64,7 @@ public sealed class EvalReportTests
         NeedSandbox();
         var folder = TinyBenchmarks.Folder("mbpp.jsonl");
         var page = Path.Combine(folder, "page.html");
-        var text = Z1.Run("eval", "score", "--benchmark", "mbpp", "--data", folder, "--reference", "--html", page).Succeeded().Output;
+        var text = Z1Here.Run("eval", "score", "--benchmark", "mbpp", "--data", folder, "--reference", "--html", page).Succeeded().Output;
         Assert.Contains("mbpp", text);
         var html = File.ReadAllText(page);
         Assert.Contains("own reference solutions", html);
@@ -73,7 +73,7 @@ public sealed class EvalReportTests
         Assert.Equal(2, Directory.GetFiles(folder).Length);
         foreach (var run in (string[])["a", "b"])
         {
-            Z1.Run("eval", "score", "--benchmark", "mbpp", "--data", folder, "--reference", "--out", Path.Combine(folder, run)).Succeeded();
+            Z1Here.Run("eval", "score", "--benchmark", "mbpp", "--data", folder, "--reference", "--out", Path.Combine(folder, run)).Succeeded();
         }
 
         Assert.Equal(
@@ -109,7 +109,7 @@ public sealed class EvalReportTests
         Assert.Equal(["humaneval-pro", "0.0", "[0.0, 79.3]", "1 of 164", "51.2", "33.5", "69.5", "65.9"], row[1..^1]);
     }
 
-    private static Z1Result Score(string folder, string output, string answers, params string[] more) => Z1.Run(
+    private static Z1Result Score(string folder, string output, string answers, params string[] more) => Z1Here.Run(
         ["eval", "score", "--benchmark", "livecodebench", "--data", folder, "--samples", answers, "--out", output, .. more]);
 
     private static string Answers(string script, string method) => TestFiles.Temporary(

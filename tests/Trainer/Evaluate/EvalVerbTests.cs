@@ -13,11 +13,11 @@ public sealed class EvalVerbTests
     {
         NeedSandbox();
         var folder = TinyBenchmarks.Folder("humaneval_pro.json", "mbpp.jsonl", "bigcodebench_hard.json");
-        var text = Z1.Run("eval", "score", "--data", folder, "--reference");
+        var text = Z1Here.Run("eval", "score", "--data", folder, "--reference");
         text.Succeeded();
         Assert.Contains("51.2, 33.5, 69.5, 65.9", text.Output, StringComparison.Ordinal);
         Assert.Contains("not runnable here (needs no_such_package_of_z1, no_such_package_of_z1_either)", text.Output, StringComparison.Ordinal);
-        var json = Z1.Run("eval", "score", "--data", folder, "--reference", "--json").Json().GetProperty("benchmarks");
+        var json = Z1Here.Run("eval", "score", "--data", folder, "--reference", "--json").Json().GetProperty("benchmarks");
         Assert.Equal(["mbpp", "humaneval-pro", "bigcodebench-hard-complete", "bigcodebench-hard-instruct"], json.EnumerateArray().Select(b => b.GetProperty("benchmark").GetString()));
         Assert.All(json.EnumerateArray(), b => Assert.Equal(1, b.GetProperty("pass_at_1").GetDouble()));
         Assert.Equal(2, json[2].GetProperty("not_runnable").EnumerateObject().Count());
@@ -28,7 +28,7 @@ public sealed class EvalVerbTests
     {
         NeedSandbox();
         var file = TestFiles.Temporary(TinyBenchmarks.Files["mbpp.jsonl"].Replace("a \\u002B b", "a - b", StringComparison.Ordinal));
-        var result = Z1.Run("eval", "score", "--benchmark", "mbpp", "--tasks", file, "--reference");
+        var result = Z1Here.Run("eval", "score", "--benchmark", "mbpp", "--tasks", file, "--reference");
         Assert.Equal(1, result.ExitCode);
         Assert.Contains("1 reference solutions fail: 11", result.Output, StringComparison.Ordinal);
     }
@@ -46,23 +46,23 @@ public sealed class EvalVerbTests
         foreach (var (answer, i) in answers.Select((a, i) => (a, i)))
         {
             string[] score = ["eval", "score", "--benchmark", "livecodebench", "--data", folder, "--samples", TestFiles.Temporary(answer, ".json"), "--k", "1", "--k", "2", "--json"];
-            var first = Z1.Run([.. score, "--out", Path.Combine(folder, $"run{i}")]).Json().GetProperty("benchmarks")[0];
+            var first = Z1Here.Run([.. score, "--out", Path.Combine(folder, $"run{i}")]).Json().GetProperty("benchmarks")[0];
             Assert.Equal(i == 0 ? 0.5 : 0.25, first.GetProperty("pass_at_1").GetDouble(), 12);
             Assert.Equal(i == 0 ? 1 : 0.5, first.GetProperty("pass_at").GetProperty("2").GetDouble(), 12);
             Assert.Equal(0.5, first.GetProperty("kinds").GetProperty("hard").GetDouble(), 12);
-            var other = Z1.Run([.. score, "--out", Path.Combine(folder, "again"), "--workers", "1"]).Json().GetProperty("benchmarks")[0];
+            var other = Z1Here.Run([.. score, "--out", Path.Combine(folder, "again"), "--workers", "1"]).Json().GetProperty("benchmarks")[0];
             Assert.Equal(0, other.GetProperty("from_journal").GetInt32());
             Assert.Equal(File.ReadAllBytes(Results(folder, $"run{i}")), File.ReadAllBytes(Results(folder, "again")));
             Directory.Delete(Path.Combine(folder, "again"), recursive: true);
-            Assert.Equal(4, Z1.Run([.. score, "--out", Path.Combine(folder, $"run{i}")]).Json().GetProperty("benchmarks")[0].GetProperty("from_journal").GetInt32());
+            Assert.Equal(4, Z1Here.Run([.. score, "--out", Path.Combine(folder, $"run{i}")]).Json().GetProperty("benchmarks")[0].GetProperty("from_journal").GetInt32());
         }
 
-        var window = Z1.Run(
+        var window = Z1Here.Run(
             "eval", "score", "--benchmark", "livecodebench", "--data", folder, "--samples", TestFiles.Temporary(answers[0], ".json"), "--from", "2024-08-01", "--to", "2024-11-01", "--json");
         Assert.Equal(1, window.Json().GetProperty("benchmarks")[0].GetProperty("tasks").GetInt32());
-        var compared = Z1.Run("eval", "compare", Path.Combine(folder, "run0"), Path.Combine(folder, "run1"), "--json").Json().GetProperty("comparisons")[0];
+        var compared = Z1Here.Run("eval", "compare", Path.Combine(folder, "run0"), Path.Combine(folder, "run1"), "--json").Json().GetProperty("comparisons")[0];
         Assert.Equal((1, 0, 1.0), (compared.GetProperty("only_a").GetInt32(), compared.GetProperty("only_b").GetInt32(), compared.GetProperty("p").GetDouble()));
-        var plain = Z1.Run("eval", "compare", Results(folder, "run0"), Results(folder, "run1"));
+        var plain = Z1Here.Run("eval", "compare", Results(folder, "run0"), Results(folder, "run1"));
         plain.Succeeded();
         Assert.Contains("- 1_A: Failed -> Failed (50.0 % -> 0.0 %)", plain.Output, StringComparison.Ordinal);
     }
@@ -72,19 +72,19 @@ public sealed class EvalVerbTests
     {
         var folder = TinyBenchmarks.Folder("mbpp.jsonl");
         string[] score = ["eval", "score", "--benchmark", "mbpp", "--data", folder, "--samples"];
-        var unknown = Z1.Run("eval", "score", "--benchmark", "humanevil", "--data", folder, "--reference");
+        var unknown = Z1Here.Run("eval", "score", "--benchmark", "humanevil", "--data", folder, "--reference");
         unknown.FailedWith("livecodebench");
-        Z1.Run([.. score, TestFiles.Temporary("""{"task_id": 4, "solution": ""}""")]).FailedWith("file.jsonl:1");
-        Z1.Run([.. score, TestFiles.Temporary("""{"task_id": 11, "solution": ""}""")]).FailedWith("601");
-        Z1.Run([.. score, Path.Combine(folder, "none.jsonl")]).FailedWith("none.jsonl");
-        Z1.Run("eval", "score", "--benchmark", "mbpp+", "--data", folder, "--reference").FailedWith("MbppPlus-v");
-        Z1.Run("eval", "score", "--data", Path.Combine(folder, "nowhere"), "--reference").FailedWith("nowhere");
-        Z1.Run("eval", "score", "--data", folder, "--reference", "--from", "May").FailedWith("--from");
-        Z1.Run("eval", "score", "--data", folder).WasMisused("one of the two");
-        Z1.Run("eval", "score", "--reference").WasMisused("one of the two");
-        Z1.Run("eval", "score", "--reference", "--tasks", "x").WasMisused("one --benchmark");
-        Z1.Run("eval", "compare", folder, folder).FailedWith("no results");
-        var list = Z1.Run("eval", "list");
+        Z1Here.Run([.. score, TestFiles.Temporary("""{"task_id": 4, "solution": ""}""")]).FailedWith("file.jsonl:1");
+        Z1Here.Run([.. score, TestFiles.Temporary("""{"task_id": 11, "solution": ""}""")]).FailedWith("601");
+        Z1Here.Run([.. score, Path.Combine(folder, "none.jsonl")]).FailedWith("none.jsonl");
+        Z1Here.Run("eval", "score", "--benchmark", "mbpp+", "--data", folder, "--reference").FailedWith("MbppPlus-v");
+        Z1Here.Run("eval", "score", "--data", Path.Combine(folder, "nowhere"), "--reference").FailedWith("nowhere");
+        Z1Here.Run("eval", "score", "--data", folder, "--reference", "--from", "May").FailedWith("--from");
+        Z1Here.Run("eval", "score", "--data", folder).WasMisused("one of the two");
+        Z1Here.Run("eval", "score", "--reference").WasMisused("one of the two");
+        Z1Here.Run("eval", "score", "--reference", "--tasks", "x").WasMisused("one --benchmark");
+        Z1Here.Run("eval", "compare", folder, folder).FailedWith("no results");
+        var list = Z1Here.Run("eval", "list");
         list.Succeeded();
         Assert.All(Benchmark.All, b => Assert.Contains(b.Name, list.Output, StringComparison.Ordinal));
     }

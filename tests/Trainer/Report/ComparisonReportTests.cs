@@ -80,45 +80,45 @@ public sealed class ComparisonReportTests
         var first = Pages.Verdicts(a, "humaneval", "t1:+ t2:-");
         var second = Pages.Verdicts(b, "humaneval", "t1:+ t2:-");
         string[] Verb(string x, string y) => ["eval", "compare", x, y, "--html", Path.Combine(none, "page.html")];
-        Z1.Run(Verb(a, none)).FailedWith(none, "is no run of z1 eval");
-        Z1.Run(Verb(Path.Combine(none, "nowhere"), b)).FailedWith("nowhere", "cannot be read");
-        Z1.Run("eval", "compare", a).WasMisused("Required argument missing");
+        Z1Here.Run(Verb(a, none)).FailedWith(none, "is no run of z1 eval");
+        Z1Here.Run(Verb(Path.Combine(none, "nowhere"), b)).FailedWith("nowhere", "cannot be read");
+        Z1Here.Run("eval", "compare", a).WasMisused("Required argument missing");
 
         var other = Path.Combine(none, "other");
         var plus = Pages.Verdicts(other, "humaneval+", "t1:+ t2:-");
-        Z1.Run(Verb(a, other)).FailedWith("holds humaneval,", "holds humaneval+;", "no benchmark in common");
-        Z1.Run(Verb(first, plus)).FailedWith("no benchmark in common");
-        Z1.Run(Verb(a, plus)).FailedWith("no benchmark in common");
+        Z1Here.Run(Verb(a, other)).FailedWith("holds humaneval,", "holds humaneval+;", "no benchmark in common");
+        Z1Here.Run(Verb(first, plus)).FailedWith("no benchmark in common");
+        Z1Here.Run(Verb(a, plus)).FailedWith("no benchmark in common");
         Pages.Verdicts(Path.Combine(none, "strangers"), "humaneval", "s1:+");
-        Z1.Run(Verb(a, Path.Combine(none, "strangers"))).FailedWith("no task in common");
+        Z1Here.Run(Verb(a, Path.Combine(none, "strangers"))).FailedWith("no task in common");
 
         // A file under another name says nothing about its benchmark.
         File.Copy(second, Path.Combine(none, "results.jsonl"));
-        var compared = Z1.Run([.. Verb(first, Path.Combine(none, "results.jsonl")), "--json"]).Json().GetProperty("comparisons")[0];
+        var compared = Z1Here.Run([.. Verb(first, Path.Combine(none, "results.jsonl")), "--json"]).Json().GetProperty("comparisons")[0];
         Assert.Equal("humaneval", compared.GetProperty("benchmark").GetString());
         File.Delete(Path.Combine(none, "page.html"));
 
         File.WriteAllText(Path.Combine(a, "humaneval.score.json"), """{"limits": {"floor_seconds": 4, "reference_factor": 4}}""");
         File.WriteAllText(Path.Combine(b, "humaneval.score.json"), """{"limits": {"floor_seconds": 8, "reference_factor": 4}}""");
-        Z1.Run(Verb(a, b)).FailedWith("different limits", "floor_seconds is 4 in the first and 8 in the second");
+        Z1Here.Run(Verb(a, b)).FailedWith("different limits", "floor_seconds is 4 in the first and 8 in the second");
         File.WriteAllText(Path.Combine(b, "humaneval.score.json"), "[1]");
-        Z1.Run(Verb(a, b)).FailedWith("humaneval.score.json is not a score");
+        Z1Here.Run(Verb(a, b)).FailedWith("humaneval.score.json is not a score");
         File.WriteAllText(Path.Combine(b, "humaneval.score.json"), "{");
-        Z1.Run(Verb(a, b)).FailedWith("humaneval.score.json is not a score");
+        Z1Here.Run(Verb(a, b)).FailedWith("humaneval.score.json is not a score");
         File.Delete(Path.Combine(b, "humaneval.score.json"));
 
         Pages.Answers(a, "humaneval", ("t1", "aaaa", "p", "x"), ("t2", "bbbb", "p", "x"));
         Pages.Answers(b, "humaneval", ("t1", "aaaa", "p", "y"), ("t2", "cccc", "p", "y"));
-        Z1.Run(Verb(a, b)).FailedWith("different tests in 1 of 2 tasks", "\"t2\"");
+        Z1Here.Run(Verb(a, b)).FailedWith("different tests in 1 of 2 tasks", "\"t2\"");
         File.AppendAllText(Path.Combine(b, "humaneval.answers.jsonl"), "{\"task_id\": 1}\n");
-        Z1.Run(Verb(a, b)).FailedWith("humaneval.answers.jsonl:3", "task_id");
+        Z1Here.Run(Verb(a, b)).FailedWith("humaneval.answers.jsonl:3", "task_id");
         Assert.False(File.Exists(Path.Combine(none, "page.html")), "a refused comparison wrote a page");
     }
 
     private static (JsonElement Json, string Html) Compare(string a, string b)
     {
         var page = Path.Combine(Pages.Folder(), "page.html");
-        var json = Z1.Run("eval", "compare", a, b, "--html", page, "--json").Json();
+        var json = Z1Here.Run("eval", "compare", a, b, "--html", page, "--json").Json();
         return (json, File.ReadAllText(page));
     }
 

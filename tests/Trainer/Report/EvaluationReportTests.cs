@@ -141,14 +141,14 @@ public sealed class EvaluationReportTests
             Assert.Contains("is no evaluation", Assert.Throws<InvalidInputException>(() => EvaluationReport.Render(none)).Message);
         }
 
-        Z1.Run("report", folder).FailedWith("not a run");
+        Z1Here.Run("report", folder).FailedWith("not a run");
         Pages.Verdicts(folder, "humaneval", "t1:+");
-        Assert.Equal(Path.Combine(folder, "report.html") + "\n", Z1.Run("report", folder).Succeeded().Output);
+        Assert.Equal(Path.Combine(folder, "report.html") + "\n", Z1Here.Run("report", folder).Succeeded().Output);
         Pages.IsSafe(File.ReadAllText(Path.Combine(folder, "report.html")));
         const string wrong = """{"task_id": "t1", "run": "sample", "sample": "0", "outcome": "Failed"}""";
         File.WriteAllText(Path.Combine(folder, "humaneval.details.jsonl"), wrong);
-        Z1.Run("report", folder).FailedWith("humaneval.details.jsonl:1", "\"sample\"");
+        Z1Here.Run("report", folder).FailedWith("humaneval.details.jsonl:1", "\"sample\"");
         File.WriteAllText(Path.Combine(folder, "humaneval.score.json"), "<html>");
-        Z1.Run("report", folder).FailedWith("humaneval.score.json is not a score");
+        Z1Here.Run("report", folder).FailedWith("humaneval.score.json is not a score");
     }
 }

@@ -47,16 +47,16 @@ public sealed class ServeProcessTests : IDisposable
     public void A_port_in_use_a_missing_key_and_a_missing_model_are_one_sentence()
     {
         using var z1 = Start(_served);
-        Z1.Run("serve", "--model", _served.Directory, "--port", $"{_http.BaseAddress!.Port}").FailedWith("address already in use");
-        Z1.Run("serve", "--model", _served.Directory, "--api-key-env", "Z1_NO_SUCH_KEY").FailedWith("Z1_NO_SUCH_KEY is not set");
-        Z1.Run("serve", "--model", _served["none"]).FailedWith("none");
-        Z1.Run("serve", "--model", _served.Directory, "--host", "example").WasMisused("--host example");
+        Z1Here.Run("serve", "--model", _served.Directory, "--port", $"{_http.BaseAddress!.Port}").FailedWith("address already in use");
+        Z1Here.Run("serve", "--model", _served.Directory, "--api-key-env", "Z1_NO_SUCH_KEY").FailedWith("Z1_NO_SUCH_KEY is not set");
+        Z1Here.Run("serve", "--model", _served["none"]).FailedWith("none");
+        Z1Here.Run("serve", "--model", _served.Directory, "--host", "example").WasMisused("--host example");
     }
 
     [Fact]
     public async Task More_requests_than_the_option_allows_are_told_to_come_again()
     {
-        Z1.Run("serve", "--model", _served.Directory, "--max-requests", "0").WasMisused("--max-requests");
+        Z1Here.Run("serve", "--model", _served.Directory, "--max-requests", "0").WasMisused("--max-requests");
         using var z1 = Start(_served, "--max-requests", "1");
         var statuses = await Task.WhenAll(Enumerable.Range(0, 12).Select(async _ =>
         {
@@ -185,7 +185,7 @@ public sealed class ServeProcessTests : IDisposable
         var before = Lines();
         Assert.InRange(before, 8, items - 1);
         var asked = await AnsweredAsync();
-        var json = Z1.Run([.. command, "--json"]).Json();
+        var json = Z1Here.Run([.. command, "--json"]).Json();
         Assert.Equal(before, json.GetProperty("done_before").GetInt32());
         Assert.Equal(items, Lines());
         Assert.Equal(items - before, await AnsweredAsync() - asked);
