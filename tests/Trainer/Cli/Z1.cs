@@ -47,15 +47,8 @@ internal sealed class Z1 : IDisposable
         _process.StandardInput.Close();
     }
 
-    /// <summary>Beside the tests' own directory: artifacts/bin/Trainer/(configuration)/z1.</summary>
-    public static string Program
-    {
-        get
-        {
-            var own = Path.TrimEndingDirectorySeparator(AppContext.BaseDirectory);
-            return Path.GetFullPath(Path.Combine(own, "..", "..", "Trainer", Path.GetFileName(own), "z1"));
-        }
-    }
+    /// <summary>artifacts/z1/z1, as ./build.sh publishes it; one that was built since then is taken instead.</summary>
+    public static string Program { get; } = Newest("z1", Path.Combine("bin", "Trainer", "release_linux-x64"));
 
     public int Id => _process.Id;
 
@@ -157,6 +150,10 @@ internal sealed class Z1 : IDisposable
         _process.Dispose();
         _lines.Dispose();
     }
+
+    private static string Newest(params string[] folders) => folders
+        .Select(folder => Path.Combine(Goldens.RepositoryRoot, "artifacts", folder, "z1"))
+        .MaxBy(z1 => File.GetLastWriteTimeUtc($"{z1}.dll"))!;
 
     private void Take(StringBuilder text, string? line, bool counted)
     {
