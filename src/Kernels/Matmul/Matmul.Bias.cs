@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 using Z1Coder.Runtime;
 
 namespace Z1Coder.Kernels;
@@ -9,75 +10,92 @@ public static unsafe partial class Matmul
     private static void BackwardBiasCpu<T>(CpuStream stream, Tensor<T> dy, Tensor<float> dbias, int m, int n, bool accumulate)
         where T : unmanaged
     {
-        if (n > 0)
-        {
-            var blocks = (n + BiasJob<T>.Width - 1) / BiasJob<T>.Width;
-            var grain = (int)Math.Max(1, 32768L / Math.Max(1, (long)m * BiasJob<T>.Width));
-            stream.For(blocks, grain, new BiasJob<T>(m == 0 ? null : dy.Pointer, dbias.Pointer, m, n, accumulate));
-        }
+        var stripes = (n + Lanes.Count - 1) / Lanes.Count;
+        var most = Math.Min(BiasJob<T>.Most, (stripes + stream.Workers - 1) / stream.Workers);
+        var least = 32768L / Math.Max(1, (long)m * Lanes.Count);               // stripes worth a worker's start
+        var grain = (int)Math.Clamp(most, Math.Min(least, BiasJob<T>.Most), BiasJob<T>.Most);
+        stream.For(stripes, grain, new BiasJob<T>(m == 0 ? null : dy.Pointer, dbias.Pointer, m, n, accumulate));
     }
 
-    /// <summary>An item is 64 columns; each column is one chain of additions in row order.</summary>
+    /// <summary>
+    /// An item is a stripe of 16 columns; each column is one chain of additions in row order. Stripes side by side are read together, a row of theirs at
+    /// a time, four rows to one visit of the sums: a narrow column alone would touch a cache line per row and wait for each.
+    /// </summary>
     private readonly struct BiasJob<T>(T* dy, float* dbias, int m, int n, bool accumulate) : ICpuJob
         where T : unmanaged
     {
-        public const int Width = 4 * Lanes.Count;
+        public const int Most = 64;                     // stripes at once: their sums take 4 KiB of the first-level cache
 
         [MethodImpl(MethodImplOptions.NoInlining)]
         public void Run(int begin, int end, int worker)
         {
-            for (var block = begin; block < end; block++)
-            {
-                var column = block * Width;
-                if (column + Width <= n)
-                {
-                    Whole(column);
-                }
-                else
-                {
-                    Rest(column);
-                }
-            }
-        }
-
-        private void Whole(int column)
-        {
-            var (s0, s1, s2, s3) = (Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero, Vector512<float>.Zero);
+            var (column, width) = (begin * Lanes.Count, Math.Min(end * Lanes.Count, n) - (begin * Lanes.Count));
+            var sums = stackalloc float[Most * Lanes.Count];
+            new Span<float>(sums, width).Clear();
             var row = dy + column;
-            for (var i = 0; i < m; i++, row += n)
+            var i = 0;
+            for (; i + 4 <= m; i += 4, row += 4L * n)
             {
-                s0 += Lanes.Load(ref *row, 0);
-                s1 += Lanes.Load(ref *row, 16);
-                s2 += Lanes.Load(ref *row, 32);
-                s3 += Lanes.Load(ref *row, 48);
+                AddFour(row, width, sums);
             }
 
-            var output = dbias + column;
-            if (accumulate)
+            for (; i < m; i++, row += n)
             {
-                s0 += Vector512.Load(output);
-                s1 += Vector512.Load(output + 16);
-                s2 += Vector512.Load(output + 32);
-                s3 += Vector512.Load(output + 48);
+                AddOne(row, width, sums);
             }
 
-            s0.Store(output);
-            s1.Store(output + 16);
-            s2.Store(output + 32);
-            s3.Store(output + 48);
+            for (var c = 0; c < width; c++)
+            {
+                dbias[column + c] = accumulate ? sums[c] + dbias[column + c] : sums[c];
+            }
         }
 
-        private void Rest(int column)
+        private void AddFour(T* row, int width, float* sums)
         {
-            for (; column < n; column++)
+            var row1 = row + n;
+            var row2 = row1 + n;
+            var row3 = row2 + n;
+            var c = 0;
+            for (; c + Lanes.Count <= width; c += Lanes.Count)
             {
-                var sum = 0f;
-                for (long i = 0; i < m; i++)
-                {
-                    sum += Lanes.Get(ref dy[(i * n) + column], 0);
-                }
+                var sum = Vector512.Load(sums + c) + Lanes.Load(ref row[c], 0);
+                sum += Lanes.Load(ref row1[c], 0);
+                sum += Lanes.Load(ref row2[c], 0);
+                sum += Lanes.Load(ref row3[c], 0);
+                sum.Store(sums + c);
+                Ask(row + (4L * n) + c);
+                Ask(row1 + (4L * n) + c);
+                Ask(row2 + (4L * n) + c);
+                Ask(row3 + (4L * n) + c);
+            }
 
-                dbias[column] = accumulate ? sum + dbias[column] : sum;
+            for (; c < width; c++)
+            {
+                sums[c] = sums[c] + Lanes.Get(ref row[c], 0) + Lanes.Get(ref row1[c], 0) + Lanes.Get(ref row2[c], 0) + Lanes.Get(ref row3[c], 0);
+            }
+        }
+
+        /// <summary>For the line of the next four rows: a stripe of a row is too short for the processor to foresee the next.</summary>
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        private static void Ask(T* place)
+        {
+            if (Sse.IsSupported)
+            {
+                Sse.Prefetch0(place);
+            }
+        }
+
+        private void AddOne(T* row, int width, float* sums)
+        {
+            var c = 0;
+            for (; c + Lanes.Count <= width; c += Lanes.Count)
+            {
+                (Vector512.Load(sums + c) + Lanes.Load(ref row[c], 0)).Store(sums + c);
+            }
+
+            for (; c < width; c++)
+            {
+                sums[c] += Lanes.Get(ref row[c], 0);
             }
         }
     }
