@@ -22,7 +22,7 @@ public sealed class NanoCorpusTests : IClassFixture<NanoCorpusTests.Written>
     {
         string[] names = ["stage1.jsonl", "stage2.jsonl", "stage1-answers.jsonl", "stage2-answers.jsonl", "heldout.jsonl", "probe.jsonl"];
         Assert.Equal(names, _written.Manifest.Files.Select(f => f.Name));
-        Assert.Equal([14_000, 12_000, 14_000, 12_000, 200, 40], _written.Manifest.Files.Select(f => f.Records));
+        Assert.Equal([14_000, 18_000, 14_000, 18_000, 200, 40], _written.Manifest.Files.Select(f => f.Records));
         foreach (var file in _written.Manifest.Files)
         {
             var bytes = File.ReadAllBytes(Path.Combine(_written.Directory, file.Name));
@@ -39,7 +39,7 @@ public sealed class NanoCorpusTests : IClassFixture<NanoCorpusTests.Written>
     [Fact]
     public void Training_texts_and_ids_are_distinct_and_a_quarter_of_stage_2_is_plain()
     {
-        foreach (var (name, plain) in new[] { (NanoCorpus.Stage1, 14_000), (NanoCorpus.Stage2, 3_000) })
+        foreach (var (name, plain) in new[] { (NanoCorpus.Stage1, 14_000), (NanoCorpus.Stage2, 4_500) })
         {
             var records = _written.Read(name);
             Assert.Equal(records.Count, records.Select(r => r["id"]).Distinct().Count());
@@ -99,7 +99,7 @@ public sealed class NanoCorpusTests : IClassFixture<NanoCorpusTests.Written>
         Assert.True(_written.Manifest.Stage1.IsClean);
         Assert.True(_written.Manifest.Stage2.IsClean);
         Assert.Equal((14_000, 200), (_written.Manifest.Stage1.Training, _written.Manifest.Stage1.HeldOut));
-        Assert.Equal((12_000, 200), (_written.Manifest.Stage2.Training, _written.Manifest.Stage2.HeldOut));
+        Assert.Equal((18_000, 200), (_written.Manifest.Stage2.Training, _written.Manifest.Stage2.HeldOut));
     }
 
     [Fact]

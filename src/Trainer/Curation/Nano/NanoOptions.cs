@@ -10,7 +10,7 @@ public sealed record NanoOptions
     public int Stage1Problems { get; init; } = 14_000;
 
     /// <summary>Distinct problems of stage 2, plain ones included.</summary>
-    public int Stage2Problems { get; init; } = 12_000;
+    public int Stage2Problems { get; init; } = 18_000;
 
     /// <summary>Per cent of stage 2 that is plain, so that stage 1 is not forgotten.</summary>
     public int Stage2PlainPercent { get; init; } = 25;
