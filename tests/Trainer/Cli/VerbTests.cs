@@ -34,11 +34,21 @@ public sealed class VerbTests
             Assert.Equal(process, Z1Here.Run(arguments));
         }
 
-        // side by side each has its own words
-        var both = new Z1Result[2];
-        Parallel.For(0, 2, i => both[i] = Z1Here.Run("train", tiny[$"absent{i}.yaml"], "--out", tiny["never"]));
-        both[0].FailedWith("absent0.yaml");
-        both[1].FailedWith("absent1.yaml");
+        // side by side each has its own words, begun together and often enough to overlap
+        using var together = new Barrier(2);
+        var both = new Z1Result[2][];
+        Thread[] threads = [.. Enumerable.Range(0, 2).Select(i => new Thread(() => both[i] =
+        [
+            .. Enumerable.Range(0, 10).Select(_ =>
+            {
+                together.SignalAndWait();
+                return Z1Here.Run("train", tiny[$"absent{i}.yaml"], "--out", tiny["never"]);
+            }),
+        ]))];
+        Array.ForEach(threads, t => t.Start());
+        Array.ForEach(threads, t => t.Join());
+        Assert.All(both[0], result => result.FailedWith("absent0.yaml"));
+        Assert.All(both[1], result => result.FailedWith("absent1.yaml"));
     }
 
     [Fact]
