@@ -11,9 +11,9 @@ public static unsafe partial class Matmul
         where T : unmanaged
     {
         var stripes = (n + Lanes.Count - 1) / Lanes.Count;
-        var most = Math.Min(BiasJob<T>.Most, (stripes + stream.Workers - 1) / stream.Workers);
+        var share = (stripes + stream.Workers - 1) / stream.Workers;
         var least = 32768L / Math.Max(1, (long)m * Lanes.Count);               // stripes worth a worker's start
-        var grain = (int)Math.Clamp(most, Math.Min(least, BiasJob<T>.Most), BiasJob<T>.Most);
+        var grain = (int)Math.Min(BiasJob<T>.Most, Math.Max(share, least));
         stream.For(stripes, grain, new BiasJob<T>(m == 0 ? null : dy.Pointer, dbias.Pointer, m, n, accumulate));
     }
 

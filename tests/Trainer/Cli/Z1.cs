@@ -9,7 +9,7 @@ namespace Z1Coder.Tests.Trainer.Cli;
 /// </summary>
 internal sealed class Z1 : IDisposable
 {
-    private const int LongestSeconds = 120;
+    internal const int LongestSeconds = 120;
 
     private readonly Process _process;
     private readonly StringBuilder _output = new(), _error = new();
@@ -47,8 +47,8 @@ internal sealed class Z1 : IDisposable
         _process.StandardInput.Close();
     }
 
-    /// <summary>artifacts/z1/z1, as ./build.sh publishes it; one that was built since then is taken instead.</summary>
-    public static string Program { get; } = Newest("z1", Path.Combine("bin", "Trainer", "release_linux-x64"));
+    /// <summary>artifacts/z1/z1, as ./build.sh publishes it; where one was built since then in the tests' own configuration, that one.</summary>
+    public static string Program { get; } = Newest();
 
     public int Id => _process.Id;
 
@@ -151,9 +151,13 @@ internal sealed class Z1 : IDisposable
         _lines.Dispose();
     }
 
-    private static string Newest(params string[] folders) => folders
-        .Select(folder => Path.Combine(Goldens.RepositoryRoot, "artifacts", folder, "z1"))
-        .MaxBy(z1 => File.GetLastWriteTimeUtc($"{z1}.dll"))!;
+    private static string Newest()
+    {
+        var own = Path.TrimEndingDirectorySeparator(AppContext.BaseDirectory);          // artifacts/bin/Tests/(configuration)
+        var bin = Path.GetFullPath(Path.Combine(own, "..", ".."));
+        string[] programs = [Path.Combine(bin, "..", "z1", "z1"), Path.Combine(bin, "Trainer", $"{Path.GetFileName(own)}_linux-x64", "z1")];
+        return Path.GetFullPath(programs.MaxBy(z1 => File.GetLastWriteTimeUtc($"{z1}.dll"))!);
+    }
 
     private void Take(StringBuilder text, string? line, bool counted)
     {

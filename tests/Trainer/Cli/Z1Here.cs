@@ -7,8 +7,6 @@ namespace Z1Coder.Tests.Trainer.Cli;
 /// <summary>z1 inside the test process. What it writes goes to its own run, from whichever thread; runs side by side do not meet.</summary>
 internal static class Z1Here
 {
-    private const int LongestSeconds = 120;
-
     private static readonly AsyncLocal<Written?> s_run = new();
 
     // Before the first run: what is not a run's goes where it went.
@@ -43,9 +41,9 @@ internal static class Z1Here
         })
         { IsBackground = true };
         thread.Start();
-        if (!thread.Join(TimeSpan.FromSeconds(LongestSeconds)))
+        if (!thread.Join(TimeSpan.FromSeconds(Z1.LongestSeconds)))
         {
-            throw new TimeoutException($"z1 {string.Join(' ', arguments)} did not end in {LongestSeconds} s; it said:\n{written}");
+            throw new TimeoutException($"z1 {string.Join(' ', arguments)} did not end in {Z1.LongestSeconds} s; it said:\n{written}");
         }
 
         return failure is null
@@ -53,39 +51,51 @@ internal static class Z1Here
             : throw new InvalidOperationException($"z1 {string.Join(' ', arguments)} let an exception through; it said:\n{written}", failure);
     }
 
-    private sealed record Written(StringBuilder Output, StringBuilder Error)
+    private sealed record Written(Text Output, Text Error)
     {
         public override string ToString() => $"{Output}{Error}";
     }
 
-    private sealed class Router(TextWriter other, Func<Written, StringBuilder> of) : TextWriter
+    /// <summary>Read while a thread that a run left behind may still write.</summary>
+    private sealed class Text
     {
-        public override Encoding Encoding => other.Encoding;
+        private readonly StringBuilder _text = new();
 
-        public override void Write(char value) => Write([value]);
-
-        public override void Write(string? value) => Write(value.AsSpan());
-
-        public override void Write(char[] buffer, int index, int count) => Write(buffer.AsSpan(index, count));
-
-        public override void Write(ReadOnlySpan<char> buffer)
+        public void Append(ReadOnlySpan<char> more)
         {
-            if (s_run.Value is not { } run)
+            lock (_text)
             {
-                other.Write(buffer);
-                return;
-            }
-
-            var text = of(run);
-            lock (text)
-            {
-                text.Append(buffer);
+                _text.Append(more);
             }
         }
 
-        public override void WriteLine(string? value) => Write(value + "\n");
+        public override string ToString()
+        {
+            lock (_text)
+            {
+                return _text.ToString();
+            }
+        }
+    }
 
-        public override void WriteLine(ReadOnlySpan<char> buffer) => Write([.. buffer, '\n']);
+    // The base class brings everything else to these two, and Console makes each call of it whole.
+    private sealed class Router(TextWriter other, Func<Written, Text> of) : TextWriter
+    {
+        public override Encoding Encoding => other.Encoding;
+
+        public override void Write(char value) => Write([value], 0, 1);
+
+        public override void Write(char[] buffer, int index, int count)
+        {
+            if (s_run.Value is { } run)
+            {
+                of(run).Append(buffer.AsSpan(index, count));
+            }
+            else
+            {
+                other.Write(buffer, index, count);
+            }
+        }
 
         public override void Flush() => other.Flush();
     }
