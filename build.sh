@@ -5,9 +5,12 @@ cd "$(dirname "$0")"
 export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 DOTNET_SKIP_FIRST_TIME_EXPERIENCE=1
 
 target=${1:-build}
-word=${2:-}
+word=${*:2}
 case "$target" in
-  build|demo|test|perf|publish|gpu-bundle) ;;
+  perf) ;;
+  test) [ $# -le 2 ] || { echo "build.sh: test takes one WORD, a part of the names of tests" >&2; exit 2; } ;;
+  build|demo|publish|gpu-bundle)
+    [ $# -le 1 ] || { echo "build.sh: $target takes no more words; 'artifacts/z1/z1 demo --help' shows what z1 itself takes" >&2; exit 2; } ;;
   -h|--help) sed -n 2p "$0" | cut -c3-; exit 0 ;;
   *) echo "build.sh: unknown target '$target'; use build, demo, test [WORD], perf [OPTIONS], publish or gpu-bundle" >&2; exit 2 ;;
 esac
@@ -40,6 +43,10 @@ if [ ${#missing[@]} -gt 0 ]; then
   else
     echo "build.sh: package(s) ${missing[*]} missing; run: sudo $install" >&2
   fi
+fi
+# the demo runs the programs that its model writes; better no demo than ten minutes of training before that is said
+if [ "$target" = demo ] && ! { command -v bwrap && command -v python3; } >/dev/null; then
+  echo "build.sh: the demo needs bubblewrap and python3" >&2; exit 1
 fi
 
 # NVRTC compiles every kernel in the tests, no GPU needed; what the machine has is preferred to a copy under .tools

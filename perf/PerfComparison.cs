@@ -36,7 +36,7 @@ public sealed class PerfComparison
     public string ToMarkdown()
     {
         var text = new StringBuilder();
-        text.Append($"{_before.Device}, {_before.MeasuredUtc:yyyy-MM-dd HH:mm} UTC -> {_after.Device}, {_after.MeasuredUtc:yyyy-MM-dd HH:mm} UTC\n\n");
+        text.Append($"{_before.Device} of {_before.Machine}, {_before.MeasuredUtc:yyyy-MM-dd HH:mm} UTC -> {_after.Device} of {_after.Machine}, {_after.MeasuredUtc:yyyy-MM-dd HH:mm} UTC\n\n");
         text.Append("| suite | case | shape | base µs | new µs | new / base | noise | verdict |\n|---|---|---|---|---|---|---|---|\n");
         foreach (var line in Lines)
         {
@@ -57,7 +57,7 @@ public sealed class PerfComparison
         var text = new StringBuilder("<!doctype html><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\"><title>perf compare</title>");
         text.Append("<style>body{font:15px sans-serif;margin:1em}table{border-collapse:collapse}td,th{padding:.2em .6em;border-bottom:1px solid #ccc;text-align:right}");
         text.Append("td:nth-child(-n+3),th:nth-child(-n+3){text-align:left}.slower{background:#fdd}.faster{background:#dfd}</style>");
-        text.Append($"<p>{Encode(_before.Device)}, {_before.MeasuredUtc:yyyy-MM-dd HH:mm} UTC &rarr; {Encode(_after.Device)}, {_after.MeasuredUtc:yyyy-MM-dd HH:mm} UTC</p>");
+        text.Append($"<p>{Encode($"{_before.Device} of {_before.Machine}")}, {_before.MeasuredUtc:yyyy-MM-dd HH:mm} UTC &rarr; {Encode($"{_after.Device} of {_after.Machine}")}, {_after.MeasuredUtc:yyyy-MM-dd HH:mm} UTC</p>");
         text.Append("<table><tr><th>suite<th>case<th>shape<th>base µs<th>new µs<th>new / base<th>noise<th>verdict");
         foreach (var line in Lines)
         {

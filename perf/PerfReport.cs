@@ -45,6 +45,11 @@ public sealed record PerfReport(string Device, string Machine, DateTime Measured
     /// <exception cref="InvalidInputException">no such file, or not one of these</exception>
     public static PerfReport Load(string path)
     {
+        if (Directory.Exists(path))
+        {
+            throw new InvalidInputException($"{path} is a directory; name one of its files");
+        }
+
         try
         {
             using var json = JsonDocument.Parse(File.ReadAllBytes(path));
@@ -55,7 +60,7 @@ public sealed record PerfReport(string Device, string Machine, DateTime Measured
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException or KeyNotFoundException or InvalidOperationException or FormatException)
         {
-            throw new InvalidInputException($"{path}: not a file of 'z1 perf run --out': {e.Message}", e);
+            throw new InvalidInputException($"{path}: not a file of 'z1 perf run --out'{(e is JsonException { LineNumber: { } line } ? $" (line {line + 1} is not JSON)" : $": {e.Message}")}", e);
         }
     }
 

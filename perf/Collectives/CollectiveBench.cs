@@ -17,12 +17,18 @@ public static class CollectiveBench
 {
     private const double SecondsPerCase = 0.4;
     private const double ClockStep = 0.01;              // µs: what takes less, such as an all-reduce of one rank, is nothing
+    private static readonly string[] s_backends = ["self", "threads", "tcp"], s_ranks = ["2", "4"];
+
     private const int MostSamples = 400, Refill = 25;
 
     /// <summary>Names the columns.</summary>
     public static string Header =>
         $"{"collective (float)",-28}{"size",8}{"p20 us",11}{"p50 us",11}{"p80 us",11}{"alg GB/s",10}"
             + $"{"bus GB/s",10}{"copy GB/s",11}{"% floor",9}{"alloc",7}";
+
+    /// <summary>What can be chosen: operations, backends and ranks within this process, sizes.</summary>
+    public static IEnumerable<string> Words =>
+        [.. CollectiveCase.Operations, .. s_backends, .. s_ranks, .. CollectiveCase.Sizes.Select(s => new CollectiveCase("", s, 1).Shape)];
 
     /// <summary>Groups within this process: self, and 2 and 4 ranks over threads and over sockets, each rank a thread.</summary>
     /// <param name="words">chosen operations, backends (self, threads, tcp), ranks (2, 4), sizes ("1 MiB"); none of a kind: all of
@@ -36,9 +42,9 @@ public static class CollectiveBench
         var roof = Enumerable.Range(0, 3).Max(_ => Roofs.Measure(all, quick: true).CopyBytesPerSecond);
         output.WriteLine(Header);
         var rows = new List<PerfRow>();
-        foreach (var backend in Among(words, ["self", "threads", "tcp"]))
+        foreach (var backend in Among(words, s_backends))
         {
-            foreach (var ranks in backend == "self" ? [1] : Among(words, ["2", "4"]).Select(int.Parse))
+            foreach (var ranks in backend == "self" ? [1] : Among(words, s_ranks).Select(int.Parse))
             {
                 rows.AddRange(RunRanks(backend, ranks, words, roof, output));
             }

@@ -27,7 +27,7 @@ internal static class SafetensorsHeader
         var length = BinaryPrimitives.ReadUInt64LittleEndian(prefix);
         if (length > LongestHeader)
         {
-            throw Wrong(path, $"claims a header of {length} bytes; safetensors allows at most {LongestHeader}");
+            throw Wrong(path, $"claims a header of {length} bytes, and safetensors allows at most {LongestHeader}: it is damaged, or no safetensors file");
         }
 
         if ((long)length > fileBytes - LengthBytes)

@@ -1,6 +1,7 @@
 using System.CommandLine;
-using Z1Coder.Runtime;
 using System.CommandLine.Parsing;
+using Z1Coder.Runtime;
+using Z1Coder.Trainer.Checkpoints;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Evaluate;
 
@@ -19,38 +20,19 @@ public static class Cli
             return Fail("the z1 launch that started this rank has ended");
         }
 
-        var root = new RootCommand(
-            """
-            z1 post-trains Qwen2-architecture code models on reasoning traces: curate, train, decode, evaluate, report.
-
-            A first look (five minutes, no GPU):     z1 demo
-            Train what a recipe describes:           z1 train recipes/nano/nano.yaml --out runs/nano
-            Change any key of it:                    z1 train RECIPE --set stages.0.train.lr=1e-3
-            Continue where it stopped:               z1 train RECIPE --out runs/nano --resume
-            As two ranks on this machine:            z1 launch -n 2 -- train RECIPE --out runs/nano
-            Ask the result:                          z1 generate --model runs/nano/stage2/model --chat "Write a function …"
-            Measure it:                              z1 eval --model runs/nano/stage2/model --tasks tasks.jsonl
-            """);
-        foreach (var verb in Verbs())
+        var parsed = Parse(arguments);
+        if (Misuse(parsed) is { } wrong)
         {
-            root.Subcommands.Add(verb);
-        }
-
-        var parsed = root.Parse(arguments);
-        if (parsed.Errors.Count > 0)
-        {
-            foreach (var error in parsed.Errors)
-            {
-                Console.Error.WriteLine($"z1: {OneLine(error.Message)}");
-            }
-
-            Console.Error.WriteLine($"z1: see 'z1 {Name(parsed.CommandResult)}--help'");
-            return 2;
+            return Misused(parsed, wrong);
         }
 
         try
         {
             return parsed.Invoke(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
+        }
+        catch (UsageException e)
+        {
+            return Misused(parsed, [e.Message]);
         }
         catch (Exception e) when (Environment.GetEnvironmentVariable(Trace) is { Length: > 0 })
         {
@@ -61,6 +43,9 @@ public static class Cli
             return Fail(Sentence(e));
         }
     }
+
+    /// <summary>What is wrong with a command line before anything runs, a sentence each; null when nothing is.</summary>
+    internal static string[]? Misuse(string[] arguments) => Misuse(Parse(arguments));
 
     /// <summary>What a user is told; an error that nobody foresaw says so and how to learn more.</summary>
     internal static string Sentence(Exception e) => e switch
@@ -80,10 +65,60 @@ public static class Cli
         return 1;
     }
 
+    private static ParseResult Parse(string[] arguments)
+    {
+        var root = new RootCommand(
+            """
+            z1 post-trains Qwen2-architecture code models on reasoning traces: curate, train, decode, evaluate, report.
+
+            A first look (ten minutes, no GPU):      z1 demo
+            Ask its model:                           z1 generate --model runs/demo/stage2/model --chat "Write a function …"
+            Its lessons, without training:           z1 curate nano --out runs/nano-data
+            Train what a recipe describes:           z1 train RECIPE --out runs/mine
+            Change any key of it:                    z1 train RECIPE --out runs/mine --set stages.0.train.lr=1e-3
+            Continue where it stopped:               z1 train RECIPE --out runs/mine --resume
+            As two ranks on this machine:            z1 launch -n 2 -- train RECIPE --out runs/mine
+            Measure a model:                         z1 eval --model DIRECTORY --tasks tasks.jsonl
+            """);
+        foreach (var verb in Verbs())
+        {
+            root.Subcommands.Add(verb);
+        }
+
+        return root.Parse(arguments);
+    }
+
+    private static string[]? Misuse(ParseResult parsed) =>
+        MistypedOption(parsed) is { } sentence ? [sentence] : parsed.Errors.Count > 0 ? [.. parsed.Errors.Select(e => OneLine(e.Message))] : null;
+
+    /// <summary>The parser takes an option it does not know for a word of whatever may have one more: a prompt, a file, a list.</summary>
+    private static string? MistypedOption(ParseResult parsed)
+    {
+        var word = parsed.Tokens.TakeWhile(t => t.Type != TokenType.DoubleDash)
+            .FirstOrDefault(t => t.Type == TokenType.Argument && t.Value.StartsWith("--", StringComparison.Ordinal))?.Value;
+        if (word is null)
+        {
+            return null;
+        }
+
+        var options = parsed.CommandResult.Command.Options.Where(o => !o.Hidden).Select(o => o.Name);
+        return $"'{Name(parsed.CommandResult)}' has no option {Quoted.Name(word)}{NearestNames.Phrase(word, options)}; a word that begins so stands after --";
+    }
+
+    private static int Misused(ParseResult parsed, string[] sentences)
+    {
+        foreach (var sentence in sentences)
+        {
+            Console.Error.WriteLine($"z1: {sentence}");
+        }
+
+        Console.Error.WriteLine($"z1: see '{Name(parsed.CommandResult)} --help'");
+        return 2;
+    }
+
     private static string OneLine(string text) => string.Join(' ', text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries));
 
-    private static string Name(CommandResult result) =>
-        result.Command is RootCommand ? "" : $"{(result.Parent is CommandResult parent ? Name(parent) : "")}{result.Command.Name} ";
+    private static string Name(CommandResult result) => result.Parent is CommandResult parent ? $"{Name(parent)} {result.Command.Name}" : "z1";
 
     private static IEnumerable<Command> Verbs() =>
     [

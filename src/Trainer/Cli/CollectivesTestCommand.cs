@@ -20,6 +20,7 @@ internal static class CollectivesTestCommand
         {
             Description = "seconds that an operation may wait for other ranks", DefaultValueFactory = _ => 60,
         };
+        PlanCommand.Within(timeout, 0, 86_400, above: true);
         var plant = new Option<string?>("--plant")
         {
             Description = "a fault of the last rank, to see how it is reported: hang, sleep, mismatch, death, error or exit",

@@ -37,10 +37,22 @@ internal static class GenerateCommand
         {
             model, prompts, chat, alpaca, tokens, stops, temperature, topP, topK, seed, count, dtype, device, json,
         };
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(chat) && result.GetValue(alpaca))
+            {
+                result.AddError("--chat and --alpaca are two formats of a prompt: give one");
+            }
+        });
         command.SetAction(parsed =>
         {
             var directory = parsed.GetValue(model)!;
             var texts = parsed.GetValue(prompts) is { Length: > 0 } given ? given : [Console.In.ReadToEnd()];
+            if (texts.All(string.IsNullOrEmpty))
+            {
+                throw new UsageException("no prompt: give one as an argument or on standard input");
+            }
+
             var (encoded, endTokens, tokenizer) = Encode(directory, texts, parsed.GetValue(chat), parsed.GetValue(alpaca));
             var options = new GenerateOptions(parsed.GetValue(tokens), endTokens, parsed.GetValue(stops)!);
             var sampling = new Sampling((float)parsed.GetValue(temperature), (float)parsed.GetValue(topP), parsed.GetValue(topK), parsed.GetValue(seed));

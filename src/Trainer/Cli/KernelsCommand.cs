@@ -23,9 +23,12 @@ internal static class KernelsCommand
     /// <exception cref="InvalidInputException">none does</exception>
     public static IReadOnlyList<PerfCase> Choose(IEnumerable<PerfCase> cases, string[] words)
     {
-        var chosen = cases.Where(c => words.All(w => $"{c.Name} {c.Shape}".Contains(w, StringComparison.OrdinalIgnoreCase))).ToList();
+        var chosen = cases.Where(c => words.All(w => Matches(c, w))).ToList();
         return chosen.Count > 0 ? chosen : throw new InvalidInputException($"no kernel case contains '{string.Join("' and '", words)}'; z1 kernels list names them");
     }
+
+    /// <summary>Whether a word is a part of the case's name or shape.</summary>
+    public static bool Matches(PerfCase which, string word) => $"{which.Name} {which.Shape}".Contains(word, StringComparison.OrdinalIgnoreCase);
 
     private static Command List()
     {
@@ -121,6 +124,14 @@ internal static class KernelsCommand
     private static Command Tune()
     {
         var device = Devices.Option();
+        (device.DefaultValueFactory, device.Required) = (null, true);
+        device.Validators.Add(result =>
+        {
+            if (result.Tokens.Count > 0 && result.Tokens[0].Value == "cpu")
+            {
+                result.AddError("--device cpu: kernels of a CPU have no tile sizes to choose; cuda, or hostcuda to see it work");
+            }
+        });
         var headDim = new Option<int>("--head-dim") { Description = "attention's head dim", DefaultValueFactory = _ => 128 };
         var command = new Command(
             "tune", "Searches the tile sizes of attention: each candidate is checked before it is timed; the winner is stored for this device and head dim.")
@@ -131,12 +142,7 @@ internal static class KernelsCommand
         command.SetAction(parsed =>
         {
             using var stream = Devices.Open(parsed.GetValue(device)!);
-            if (stream is not CudaStream cuda)
-            {
-                throw new InvalidInputException("z1 kernels tune needs --device cuda (or hostcuda to see it work): CPU kernels have no tile sizes to choose");
-            }
-
-            AttentionTuner.Tune(cuda, parsed.GetValue(headDim), Console.Out);
+            AttentionTuner.Tune((CudaStream)stream, parsed.GetValue(headDim), Console.Out);
             return 0;
         });
         return command;

@@ -1,6 +1,5 @@
 using System.CommandLine;
 using Z1Coder.Runtime;
-using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Train;
 
 namespace Z1Coder.Trainer.Cli;
@@ -35,9 +34,14 @@ internal static class LaunchCommand
             var verb = parsed.GetValue(arguments)!;
             if (RankEnvironment.Detect() is { Size: > 1 } outer)
             {
-                throw new InvalidInputException(
+                throw new UsageException(
                     $"{outer.Launcher} has started this as rank {outer.Rank} of {outer.Size}: run 'z1 {verb[0]} …' there itself; z1 "
                     + "launch starts the ranks of one machine");
+            }
+
+            if (Cli.Misuse(verb) is { } wrong)
+            {
+                throw new UsageException($"every rank would say: {string.Join("; ", wrong)}");
             }
 
             return Run(new Launcher(parsed.GetValue(ranks), TimeSpan.FromSeconds(parsed.GetValue(grace))), verb, parsed.GetValue(restarts));
@@ -82,7 +86,7 @@ internal static class LaunchCommand
     {
         if (verb[0] != "train")
         {
-            throw new InvalidInputException($"--restarts goes on from a checkpoint, which '{verb[0]}' has none of: use it with train");
+            throw new UsageException($"--restarts goes on from a checkpoint, which '{verb[0]}' has none of: use it with train");
         }
 
         return TrainCommand.Directory(verb[1..]) is not { } run || run.Resume || !TrainRun.HasBegun(run.Recipe, run.Directory);

@@ -12,6 +12,8 @@ internal static class PerfCommand
 {
     private const string Kernels = "kernels", Steps = "steps", Decode = "decode", Peer = "peer", Collectives = "collectives", Curate = "curate";
 
+    private static readonly string[] s_types = ["bf16", "fp32"], s_batches = ["1", "8"];
+
     public static Command Create() => new("perf", "Times kernels, training steps and decoding against roofs measured in the same run; compares two runs.")
     {
         Run(), Compare(),
@@ -29,8 +31,9 @@ internal static class PerfCommand
         suite.AcceptOnlyFromAmong(Kernels, Steps, Decode, Collectives, Peer, Curate);
         var only = new Option<string[]>("--only")
         {
-            Description = "kernels: a part of name or shape; steps and peer: among nano mini 05b, 512 1280, bf16 fp32; decode: sizes, types, 1 8 (sequences); "
-                + "collectives: all-reduce reduce-scatter all-gather all-to-all, self threads tcp, 2 4 (ranks), '1 MiB'",
+            Description = "kernels: parts of name and shape, all of which must match; steps and peer: among nano mini 05b, 512 1280, bf16 fp32; decode: "
+                + "sizes, types, 1 8 (sequences); collectives: all-reduce reduce-scatter all-gather all-to-all, self threads tcp, 2 4 (ranks), '1 MiB'; "
+                + "a suite that knows none of the words is left out",
             AllowMultipleArgumentsPerToken = true,
             DefaultValueFactory = _ => [],
         };
@@ -51,31 +54,32 @@ internal static class PerfCommand
         PlanCommand.Within(headRows, 1, 1 << 20);
         PlanCommand.Within(rounds, 1, 1000);
         PlanCommand.Within(workers, 0, 4096);
-        var command = new Command("run", "Measures; exit code 1 where a run allocated managed memory after warm-up.") 
+        var command = new Command("run", "Measures; exit code 1 where a run allocated managed memory after warm-up, or the peer is not there.")
         {
             suite, only, output, steps, headRows, rounds, workers, device, backend, json,
         };
         command.SetAction(parsed =>
         {
-            var (suites, words) = (parsed.GetValue(suite)!, parsed.GetValue(only)!);
             using var stream = parsed.GetValue(device) == "cpu" ? new CpuStream(parsed.GetValue(workers)) : Devices.Open(parsed.GetValue(device)!);
+            var suites = Share(parsed.GetValue(suite)!, parsed.GetValue(only)!, stream);
             var rows = new List<PerfRow>();
-            if (suites.Contains(Kernels))
+            var measured = true;
+            if (suites.TryGetValue(Kernels, out var words))
             {
                 rows.AddRange(RunKernels(stream, words));
             }
 
-            if (suites.Contains(Steps))
+            if (suites.TryGetValue(Steps, out words))
             {
                 rows.AddRange(RunSteps(stream, words, parsed.GetValue(steps), parsed.GetValue(headRows), parsed.GetValue(json)));
             }
 
-            if (suites.Contains(Decode))
+            if (suites.TryGetValue(Decode, out words))
             {
                 rows.AddRange(RunDecode(stream, words));
             }
 
-            if (suites.Contains(Collectives))
+            if (suites.TryGetValue(Collectives, out words))
             {
                 var environment = RankEnvironment.Detect();
                 rows.AddRange(RunCollectives(stream, environment, parsed.GetValue(backend)!, words));
@@ -85,12 +89,12 @@ internal static class PerfCommand
                 }
             }
 
-            if (suites.Contains(Peer))
+            if (suites.TryGetValue(Peer, out words))
             {
-                _ = PeerRuns.Run(Chosen(words, "bf16"), parsed.GetValue(rounds), Console.Out);
+                measured = PeerRuns.Run(Chosen(words, "bf16"), parsed.GetValue(rounds), Console.Out);
             }
 
-            if (suites.Contains(Curate))
+            if (suites.ContainsKey(Curate))
             {
                 rows.Add(RunCurate());
             }
@@ -100,20 +104,55 @@ internal static class PerfCommand
                 new PerfReport(stream.DeviceName, RunEnvironment.Machine, DateTime.UtcNow, [.. NativeLibraries.Describe().Split('\n').Select(WithoutFolders)], rows).Save(path);
             }
 
-            return rows.Any(r => r.ManagedBytes > 0) && !parsed.GetValue(json) ? 1 : 0;
+            return measured && rows.All(r => r.ManagedBytes == 0) ? 0 : 1;
         });
         return command;
     }
+
+    /// <summary>The words of --only by suite: each gets those it knows, and one that knows none of those given is left out.</summary>
+    /// <exception cref="UsageException">a word that no suite of the run knows</exception>
+    private static Dictionary<string, string[]> Share(string[] suites, string[] words, ComputeStream stream)
+    {
+        var knows = suites.Distinct().ToDictionary(s => s, s => Vocabulary(s, stream));
+        if (words.FirstOrDefault(w => !knows.Values.Any(k => k(w))) is { } unknown)
+        {
+            throw new UsageException($"--only {unknown}: no case of {string.Join(", ", knows.Keys)} has it; 'z1 perf run --help' lists the words, 'z1 kernels list' the kernels");
+        }
+
+        return knows.Where(k => words.Length == 0 || words.Any(k.Value)).ToDictionary(k => k.Key, k => words.Where(k.Value).ToArray());
+    }
+
+    private static Func<string, bool> Vocabulary(string suite, ComputeStream stream) => suite switch
+    {
+        Kernels => word => PerfSuite.Kernels(KernelsCommand.SizeFor(stream)).Any(c => KernelsCommand.Matches(c, word)),
+        Steps when stream is CudaStream { Device.IsHostCuda: false } => StepCase.OnGpu.Select(c => c.Size).Contains,
+        Steps or Peer => StepCase.Sizes.Concat(StepCase.Lengths.Select(l => $"{l}")).Concat(s_types).Contains,
+        Decode => StepCase.Sizes.Concat(s_types).Concat(s_batches).Contains,
+        Collectives => CollectiveBench.Words.Contains,
+        _ => _ => false,
+    };
 
     private static Command Compare()
     {
         var before = new Argument<string>("base") { Description = "a file of z1 perf run --out, such as one of perf/baselines" };
         var after = new Argument<string>("new") { Description = "a later one" };
         var html = new Option<string?>("--html") { Description = "write an HTML table there too" };
-        var command = new Command("compare", "Ratio per case with its noise, as a Markdown table; exit code 1 on a regression beyond the noise shown.") { before, after, html };
+        var others = new Option<bool>("--other-machine") { Description = "compare runs of different machines or devices all the same" };
+        var command = new Command("compare", "Ratio per case with its noise, as a Markdown table; exit code 1 on a regression beyond the noise shown.")
+        {
+            before, after, html, others,
+        };
         command.SetAction(parsed =>
         {
-            var comparison = new PerfComparison(PerfReport.Load(parsed.GetValue(before)!), PerfReport.Load(parsed.GetValue(after)!));
+            var (first, second) = (PerfReport.Load(parsed.GetValue(before)!), PerfReport.Load(parsed.GetValue(after)!));
+            if ((first.Device, first.Machine) != (second.Device, second.Machine) && !parsed.GetValue(others))
+            {
+                throw new UsageException(
+                    $"the base was measured on {first.Device} of '{first.Machine}', the new run on {second.Device} of '{second.Machine}': times of different "
+                    + "machines are no regression; --other-machine compares them all the same");
+            }
+
+            var comparison = new PerfComparison(first, second);
             Console.Write(comparison.ToMarkdown());
             if (parsed.GetValue(html) is { } path)
             {
@@ -167,9 +206,9 @@ internal static class PerfCommand
         var rows = new List<PerfRow>();
         foreach (var size in Among(words, StepCase.Sizes))
         {
-            foreach (var type in Among(words, ["bf16", "fp32"], "bf16"))
+            foreach (var type in Among(words, s_types, "bf16"))
             {
-                foreach (var batch in Among(words, ["1", "8"]))
+                foreach (var batch in Among(words, s_batches))
                 {
                     var result = DecodeSteps.Run(stream, size, type, int.Parse(batch));
                     Console.WriteLine(result);
@@ -224,7 +263,7 @@ internal static class PerfCommand
     private static IEnumerable<StepCase> Chosen(string[] words, string type) =>
         from size in Among(words, StepCase.Sizes)
         from length in Among(words, [.. StepCase.Lengths.Select(l => $"{l}")])
-        from t in Among(words, ["bf16", "fp32"], type)
+        from t in Among(words, s_types, type)
         select new StepCase(size, int.Parse(length), t);
 
     private static IEnumerable<string> Among(string[] words, IReadOnlyList<string> all, string byDefault = "") =>

@@ -20,8 +20,8 @@ internal static class PlanCommand
             Description = "a recipe; its weights need not be there when it states model.shapes", Arity = ArgumentArity.ZeroOrOne,
         };
         var set = SetOption();
-        var model = new Option<string?>("--model") { Description = $"instead of a recipe's: a model directory, or {string.Join(", ", KnownModels.Names)}" };
-        var gpus = new Option<int>("--gpus") { Description = "plan for so many GPUs of a cluster, every strategy compared; without it for one process here" };
+        var model = new Option<string?>("--model") { Description = $"instead of a recipe, or of its model: a model directory, or {string.Join(", ", KnownModels.Names)}" };
+        var gpus = new Option<int>("--gpus") { Description = "plan for so many GPUs of a cluster, every strategy compared; without it a recipe is planned for one process here, and --model for one GPU" };
         var perNode = new Option<int>("--gpus-per-node") { Description = "GPUs of a node", DefaultValueFactory = _ => 8 };
         var links = new Option<string>("--link-bandwidth")
         {
@@ -39,6 +39,18 @@ internal static class PlanCommand
         var batch = new Option<int>("--batch") { Description = "samples of a step, when there is no recipe",
             DefaultValueFactory = _ => 1024 };
         var json = new Option<bool>("--json") { Description = "as JSON" };
+        foreach (var option in new[] { memory, reserve, gemm, bandwidth })
+        {
+            Within(option, 0, 1e9);
+        }
+
+        links.Validators.Add(result =>
+        {
+            if (result.Tokens.Count > 0 && Links(result.Tokens[0].Value) is null)
+            {
+                result.AddError($"--link-bandwidth {result.Tokens[0].Value}: write it as IN:ACROSS in GB/s, 360:400 say");
+            }
+        });
         Within(gpus, 1, 1 << 16);
         Within(perNode, 1, 1 << 10);
         Within(length, 2, 1 << 20);
@@ -48,15 +60,22 @@ internal static class PlanCommand
         {
             recipe, set, model, gpus, perNode, links, memory, reserve, gemm, bandwidth, length, batch, json,
         };
+        command.Validators.Add(result =>
+        {
+            var (hasRecipe, hasModel) = (result.GetResult(recipe) is { Tokens.Count: > 0 }, result.GetResult(model) is { Tokens.Count: > 0 });
+            if (!hasRecipe && !hasModel)
+            {
+                result.AddError($"z1 plan needs a recipe, or --model with a model directory or one of {string.Join(", ", KnownModels.Names)}");
+            }
+            else if (!hasRecipe && result.GetResult(set) is { Tokens.Count: > 0 })
+            {
+                result.AddError("--set changes a key of a recipe, and none is given");
+            }
+        });
         command.SetAction(parsed =>
         {
             var plan = parsed.GetValue(recipe) is { } file ? TrainRecipe.Load(file, parsed.GetValue(set)!) : null;
             var (name, count) = (parsed.GetValue(model), parsed.GetValue(gpus));
-            if (plan is null && name is null)
-            {
-                throw new InvalidInputException($"z1 plan needs a recipe, or --model with a model directory or one of {string.Join(", ", KnownModels.Names)}");
-            }
-
             var config = name is null ? Shapes(plan!.Model) : Directory.Exists(name) ? Qwen2Config.Load(name) : KnownModels.Find(name);
             var (flops, bytes) = (parsed.GetValue(gemm) * 1e12, parsed.GetValue(bandwidth) * 1e9);
             if (count == 0 && name is null)
@@ -65,7 +84,7 @@ internal static class PlanCommand
                 return 0;
             }
 
-            var (inside, across) = Links(parsed.GetValue(links)!);
+            var (inside, across) = Links(parsed.GetValue(links)!)!.Value;
             var cluster = new ClusterShape(
                 Math.Max(1, count), parsed.GetValue(perNode), Bytes(parsed.GetValue(memory) > 0 ? parsed.GetValue(memory) : DefaultMemory),
                 Bytes(parsed.GetValue(reserve)), inside * 1e9, across * 1e9, flops > 0 ? flops : DefaultTeraflops * 1e12,
@@ -77,12 +96,23 @@ internal static class PlanCommand
         return command;
     }
 
-    public static Option<string[]> SetOption() => new("--set")
+    public static Option<string[]> SetOption()
     {
-        Description = "override a key of the recipe: --set a.b=value (repeatable; of every stage, or of one by its number: stages.0.train.lr=1e-3)",
-        AllowMultipleArgumentsPerToken = false,
-        DefaultValueFactory = _ => [],
-    };
+        var option = new Option<string[]>("--set")
+        {
+            Description = "override a key of the recipe: --set a.b=value (repeatable; of every stage, or of one by its number: stages.0.train.lr=1e-3)",
+            AllowMultipleArgumentsPerToken = false,
+            DefaultValueFactory = _ => [],
+        };
+        option.Validators.Add(result =>
+        {
+            if (result.Tokens.FirstOrDefault(t => t.Value.IndexOf('=', StringComparison.Ordinal) < 1) is { } wrong)
+            {
+                result.AddError($"--set {wrong.Value}: write it as a.b=value");
+            }
+        });
+        return option;
+    }
 
     /// <summary>Refuses values outside the bounds as bad usage; what is no number at all the parser refuses itself.</summary>
     /// <param name="option">of a whole number or a double</param>
@@ -124,14 +154,14 @@ internal static class PlanCommand
 
     private static long Bytes(double gib) => (long)(gib * (1L << 30));
 
-    private static (double Inside, double Across) Links(string text)
+    private static (double Inside, double Across)? Links(string text)
     {
         var parts = text.Split(':');
-        return parts.Length is 1 or 2 && double.TryParse(parts[0], out var inside) && double.TryParse(parts[^1], out var across)
-            && inside > 0 && across > 0 && double.IsFinite(inside) && double.IsFinite(across)
-                ? (inside, across)
-                : throw new InvalidInputException($"--link-bandwidth {text}: write it as IN:ACROSS in GB/s, 360:400 say");
+        return parts.Length is 1 or 2 && Rate(parts[0]) is { } inside && Rate(parts[^1]) is { } across ? (inside, across) : null;
     }
+
+    private static double? Rate(string text) =>
+        double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var rate) && rate > 0 && double.IsFinite(rate) ? rate : null;
 
     /// <summary>A stage with the published run's batch and every default, for a plan without a recipe.</summary>
     private static StageRecipe Published(int length, int batch)

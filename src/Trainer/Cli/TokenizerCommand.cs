@@ -7,6 +7,8 @@ namespace Z1Coder.Trainer.Cli;
 /// <summary>z1 tokenizer train|encode|decode</summary>
 internal static class TokenizerCommand
 {
+    private const int LeastVocabulary = 257;        // all bytes, and one merge
+
     public static Command Create() => new("tokenizer", "Byte-level BPE in Hugging Face's tokenizer.json format.") { Train(), Encode(), Decode() };
 
     private static Command Train()
@@ -14,16 +16,11 @@ internal static class TokenizerCommand
         var files = new Argument<string[]>("files") { Description = "SFT files (JSON, JSONL, .gz) or plain text files", Arity = ArgumentArity.OneOrMore };
         var output = new Option<string>("--out") { Description = "directory for tokenizer.json and tokenizer_config.json", Required = true };
         var size = new Option<int>("--vocabulary") { Description = "tokens before the special ones", DefaultValueFactory = _ => 2048 };
+        PlanCommand.Within(size, LeastVocabulary, 1 << 24);
         var command = new Command("train", "Learns merges from the text of the files; adds the chat tokens and template of Qwen2.5.") { files, output, size };
         command.SetAction(parsed =>
         {
-            var vocabulary = parsed.GetValue(size);
-            if (vocabulary < 257)
-            {
-                throw new InvalidInputException($"--vocabulary {vocabulary}: at least 257 (all bytes, and one merge)");
-            }
-
-            ChatTokenizer.Train(parsed.GetValue(files)!, vocabulary, parsed.GetValue(output)!);
+            ChatTokenizer.Train(parsed.GetValue(files)!, parsed.GetValue(size), parsed.GetValue(output)!);
             Console.WriteLine(parsed.GetValue(output));
             return 0;
         });

@@ -14,6 +14,17 @@ public sealed class BadInputTests
         Z1Here.Run("trian").WasMisused("trian");
         Z1Here.Run("train").WasMisused("'train'");
         Z1Here.Run("train", "r.yaml", "--sett", "x").WasMisused("--sett");
+        Z1Here.Run("train", "r.yaml", "--set", "no-equals-sign").WasMisused("--set no-equals-sign: write it as a.b=value");
+        Z1Here.Run("train", "r.yaml", "--set", "=1").WasMisused("--set =1: write it as a.b=value");
+        Z1Here.Run("generate", "--model", "m", "--chat", "--alpaca", "x").WasMisused("--chat and --alpaca");
+        Z1Here.Run("tokenizer", "train", "f", "--out", "t", "--vocabulary", "10").WasMisused("--vocabulary 10: must be from 257");
+        Z1Here.Run("selftest", "collectives", "--timeout", "-1").WasMisused("--timeout -1: must be above 0");
+        Z1Here.Run("kernels", "tune").WasMisused("--device");
+        Z1Here.Run("kernels", "tune", "--device", "cpu").WasMisused("no tile sizes to choose");
+        Z1Here.Run("launch", "-n", "2", "--", "trian", "x").WasMisused("every rank would say", "trian");
+        Z1Here.Run("launch", "-n", "2", "--restarts", "2", "--", "inspect", "x").WasMisused("--restarts goes on from a checkpoint");
+        Z1Here.Run("perf", "run", "--suite", "steps", "--only", "tiny").WasMisused("--only tiny: no case of steps has it");
+        Z1Here.Run("perf", "run", "--suite", "kernels", "decode", "--only", "mini", "--only", "no-such").WasMisused("--only no-such: no case of kernels, decode has it");
         Z1Here.Run("eval", "--tasks", "t.jsonl").WasMisused("one of the two");
         Z1Here.Run("eval", "--tasks", "t.jsonl", "--model", "m", "--completions", "c").WasMisused("one of the two");
         Z1Here.Run("generate", "--model", "m", "--dtype", "fp16", "x").WasMisused("fp16");
@@ -23,15 +34,31 @@ public sealed class BadInputTests
         Z1Here.Run("generate", "--model", "m", "--top-p", "0", "x").WasMisused("--top-p 0: must be above 0");
     }
 
+    /// <summary>The parser would take them for words: of a prompt, of a list, of what each rank runs.</summary>
+    [Theory]
+    [InlineData("--temperature", "generate", "--model", "m", "--tempratur", "0.8", "hi")]
+    [InlineData("--steps", "perf", "run", "--only", "Rope", "--stpes", "2")]
+    [InlineData("--restarts", "launch", "-n", "1", "--restart", "3", "--", "inspect", "x")]
+    [InlineData("--json", "inspect", "--jsn")]
+    [InlineData("--json", "tokenizer", "encode", "--model", "m", "--jsn", "hi")]
+    [InlineData("--slots", "eval", "--model", "m", "--data", "d", "--benchmark", "humaneval+", "--sloots", "3")]
+    public void A_mistyped_option_is_refused_with_the_nearest(string nearest, params string[] command) =>
+        Z1Here.Run(command).WasMisused("has no option", $"the nearest are '{nearest}'");
+
+    [Fact]
+    public void What_stands_after_two_dashes_is_no_option() => Z1Here.Run("inspect", "--", "--jsn").FailedWith("--jsn: no such file");
+
     [Fact]
     public void Recipes()
     {
         using var tiny = new TinyRun();
         Z1Here.Run("train", tiny["none.yaml"]).FailedWith(tiny["none.yaml"], "no such recipe");
         Z1Here.Run("plan", tiny["none.yaml"]).FailedWith("no such recipe");
-        Z1Here.Run("plan").FailedWith("a recipe, or --model");
+        Z1Here.Run("plan").WasMisused("a recipe, or --model");
+        Z1Here.Run("plan", "--model", "7b", "--set", "train.lr=1").WasMisused("--set changes a key of a recipe");
+        Z1Here.Run("plan", "--model", "7b", "--reserve", "-50").WasMisused("--reserve -50: must be from 0");
         Z1Here.Run("plan", "--model", "8b").FailedWith("'8b' is neither a model directory nor one of 0.5b, 1.5b");
-        Z1Here.Run("plan", "--model", "7b", "--gpus", "2", "--link-bandwidth", "many").FailedWith("--link-bandwidth many: write it as IN:ACROSS");
+        Z1Here.Run("plan", "--model", "7b", "--gpus", "2", "--link-bandwidth", "many").WasMisused("--link-bandwidth many: write it as IN:ACROSS");
         Z1Here.Run("plan", "--model", "7b", "--gpus", "0").WasMisused("--gpus 0: must be from 1");
         File.WriteAllText(tiny["broken.yaml"], "name: x\nstages: [\n");
         Z1Here.Run("train", tiny["broken.yaml"]).FailedWith("broken.yaml: line ", "YAML");
@@ -44,7 +71,6 @@ public sealed class BadInputTests
         Refused(tiny, "train.loss=sum", "token-mean, micro-batch-mean");
         Refused(tiny, "train.recompute=everything", "none, norm, swiglu, block");
         Refused(tiny, "dtype=fp16", "'dtype' is 'fp16'");
-        Refused(tiny, "no-equals-sign", "a.b=value");
         Refused(tiny, "stages.7.name=x", "'7' is not an entry");
         Refused(tiny, "stages.1.name=stage1", "two stages are named 'stage1'");
         Refused(tiny, "model.shapes.head_dim=7", "head_dim of 7");

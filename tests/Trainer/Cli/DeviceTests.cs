@@ -76,6 +76,10 @@ public sealed class DeviceTests
         using var tiny = new TinyRun();
         var (first, slow) = (tiny["first.json"], tiny["slow.json"]);
         Z1Here.Run("perf", "run", "--suite", "kernels", "--only", "Argmax", "--out", first).Succeeded();
+        Z1Here.Run("perf", "compare", tiny.Folder, first).FailedWith("is a directory; name one of its files");
+        File.WriteAllText(tiny["other.json"], File.ReadAllText(first).Replace("\"machine\": \"", "\"machine\": \"another ", StringComparison.Ordinal));
+        Z1Here.Run("perf", "compare", first, tiny["other.json"]).WasMisused("'another ", "--other-machine");
+        Assert.Contains("of another ", Z1Here.Run("perf", "compare", first, tiny["other.json"], "--other-machine").Succeeded().Output);
         Assert.Contains("| same |", Z1Here.Run("perf", "compare", first, first, "--html", tiny["table.html"]).Succeeded().Output);
         Assert.StartsWith("<!doctype html>", File.ReadAllText(tiny["table.html"]));
         var text = File.ReadAllText(first);

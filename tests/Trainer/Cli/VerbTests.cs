@@ -65,7 +65,7 @@ public sealed class VerbTests
             Assert.Equal(text + "\n", Z1Here.Run(["tokenizer", "decode", "--model", tiny["own"], .. ids]).Succeeded().Output);
         }
 
-        Z1Here.Run("tokenizer", "train", tiny["stage1.jsonl"], "--vocabulary", "256", "--out", tiny["own"]).FailedWith("--vocabulary 256", "257");
+        Z1Here.Run("tokenizer", "train", tiny["stage1.jsonl"], "--vocabulary", "256", "--out", tiny["own"]).WasMisused("--vocabulary 256", "257");
         Z1Here.Run("tokenizer", "train", tiny["none.jsonl"], "--out", tiny["own"]).FailedWith("none.jsonl");
         Z1Here.Run("tokenizer", "encode", "--model", tiny["none"], "x").FailedWith(tiny["none"]);
         Z1Here.Run("tokenizer", "decode", "--model", tiny["own"], "999999").FailedWith("999999");
@@ -101,7 +101,8 @@ public sealed class VerbTests
         Assert.Equal(texts, Z1Here.Run([.. draw, prompts[1]]).Json().GetProperty("completions").EnumerateArray().Select(c => c.GetRawText()));
         Z1Here.Run("generate", "--model", model, "--chat", "--max-new-tokens", "3", "hello").Succeeded();
         Z1Here.Run("generate", "--model", model, "--alpaca", "--max-new-tokens", "3", "hello").Succeeded();
-        Z1Here.Run("generate", "--model", model, "").FailedWith("prompt 0", "0 tokens");
+        Z1Here.Run("generate", "--model", model, "").WasMisused("no prompt");
+        Z1Here.Run("generate", "--model", model, "x", "").FailedWith("prompt 1", "0 tokens");
         Z1Here.Run("generate", "--model", model, string.Concat(Enumerable.Repeat("zqx ", 200))).FailedWith("context");
     }
 
