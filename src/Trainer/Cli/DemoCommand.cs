@@ -10,7 +10,7 @@ internal static class DemoCommand
 {
     public static Command Create()
     {
-        var recipe = new Option<string>("--recipe") { Description = "the recipe", DefaultValueFactory = _ => "recipes/nano/nano.yaml" };
+        var recipe = new Option<string?>("--recipe") { Description = $"the recipe; default {DemoRun.OwnRecipe}, the built-in copy where there is no such file" };
         var set = PlanCommand.SetOption();
         var seed = new Option<long?>("--seed") { Description = "other problems, weights and orders: --set seed=N in short" };
         var output = new Option<string>("--out") { Description = "the run's directory; an earlier demo there is kept as DIR.1, DIR.2, …", DefaultValueFactory = _ => "runs/demo" };
@@ -25,7 +25,7 @@ internal static class DemoCommand
             var directory = parsed.GetValue(output)!;
             string[] overrides = parsed.GetValue(seed) is { } number ? [.. parsed.GetValue(set)!, $"seed={number}"] : parsed.GetValue(set)!;
             using var stream = Devices.Open(parsed.GetValue(device)!);
-            if (!DemoRun.Execute(parsed.GetValue(recipe)!, overrides, directory, parsed.GetValue(vocabulary), stream, Console.Out))
+            if (!DemoRun.Execute(parsed.GetValue(recipe), overrides, directory, parsed.GetValue(vocabulary), stream, Console.Out))
             {
                 throw new InvalidInputException($"stopped before the end; {directory} holds what was done");
             }

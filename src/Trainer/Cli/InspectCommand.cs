@@ -12,7 +12,14 @@ internal static class InspectCommand
     {
         var path = new Argument<string>("path") { Description = "a .safetensors file, a model directory, a checkpoint directory or a directory of checkpoints" };
         var json = new Option<bool>("--json") { Description = "as JSON" };
-        var command = new Command("inspect", "What a file or directory holds: names, dtypes, shapes; checkpoints are verified by their hashes.") { path, json };
+        var command = new Command(
+            "inspect",
+            """
+            What a file or directory holds: names, dtypes, shapes; checkpoints are verified by their hashes.
+
+              z1 inspect runs/demo/stage2/model
+              z1 inspect runs/demo/stage2/checkpoints
+            """) { path, json };
         command.SetAction(parsed =>
         {
             var (target, asJson) = (parsed.GetValue(path)!, parsed.GetValue(json));

@@ -9,7 +9,15 @@ namespace Z1Coder.Trainer.Cli;
 /// <summary>z1 kernels list | check | bench | tune</summary>
 internal static class KernelsCommand
 {
-    public static Command Create() => new("kernels", "Lists, checks, times and tunes the kernels of a device.") { List(), Check(), Bench(), Tune() };
+    public static Command Create() => new(
+        "kernels",
+        """
+        Lists, checks, times and tunes the kernels of a device.
+
+          z1 kernels check --device hostcuda --only RmsNorm      the CUDA code on this CPU against the CPU code
+          z1 kernels bench --only SwiGlu
+          z1 kernels tune --device cuda --head-dim 128
+        """) { List(), Check(), Bench(), Tune() };
 
     /// <summary>The sizes that suit a device.</summary>
     public static PerfSize SizeFor(ComputeStream stream) => stream switch

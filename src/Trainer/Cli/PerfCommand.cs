@@ -14,7 +14,15 @@ internal static class PerfCommand
 
     private static readonly string[] s_types = ["bf16", "fp32"], s_batches = ["1", "8"];
 
-    public static Command Create() => new("perf", "Times kernels, training steps and decoding against roofs measured in the same run; compares two runs.")
+    public static Command Create() => new(
+        "perf",
+        """
+        Times kernels, training steps and decoding against roofs measured in the same run; compares two runs.
+
+          z1 perf run --suite kernels --only RmsNorm --only bf16
+          z1 perf run --suite steps --only nano --only 512 --out before.json
+          z1 perf compare before.json after.json
+        """)
     {
         Run(), Compare(),
     };

@@ -56,7 +56,12 @@ internal static class PlanCommand
         Within(length, 2, 1 << 20);
         Within(batch, 1, 1 << 20);
         var command = new Command("plan",
-            "Bytes by role, bytes sent and time per step, before any memory is taken; on how many GPUs it fits, and how.")
+            """
+            Bytes by role, bytes sent and time per step, before any memory is taken; on how many GPUs it fits, and how.
+
+              z1 plan recipes/z1-coder-1.5b.yaml
+              z1 plan --model 7b --gpus 8
+            """)
         {
             recipe, set, model, gpus, perNode, links, memory, reserve, gemm, bandwidth, length, batch, json,
         };

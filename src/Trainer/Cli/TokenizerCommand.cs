@@ -9,7 +9,15 @@ internal static class TokenizerCommand
 {
     private const int LeastVocabulary = 257;        // all bytes, and one merge
 
-    public static Command Create() => new("tokenizer", "Byte-level BPE in Hugging Face's tokenizer.json format.") { Train(), Encode(), Decode() };
+    public static Command Create() => new(
+        "tokenizer",
+        """
+        Byte-level BPE in Hugging Face's tokenizer.json format.
+
+          z1 tokenizer train stage1.jsonl stage2.jsonl --vocabulary 1024 --out tokenizer
+          z1 tokenizer encode --model tokenizer "def f(x):" --json
+          z1 tokenizer decode --model tokenizer 268 320
+        """) { Train(), Encode(), Decode() };
 
     private static Command Train()
     {

@@ -15,19 +15,22 @@ namespace Z1Coder.Trainer.Train;
 /// </summary>
 public static class DemoRun
 {
+    /// <summary>The demo's own recipe, in the repository; a copy is built in.</summary>
+    internal const string OwnRecipe = "recipes/nano/nano.yaml";
+
     /// <summary>Runs everything and writes summary.json.</summary>
-    /// <param name="recipeFile">recipes/nano/nano.yaml, or another recipe over the same corpus</param>
+    /// <param name="recipeFile">another recipe over the same corpus; null for the demo's own</param>
     /// <param name="overrides">--set entries</param>
     /// <param name="directory">the run; an earlier one there becomes DIR.1, DIR.2, …, once this one's recipe and options are found right</param>
     /// <param name="vocabulary">tokens the tokenizer learns at most</param>
     /// <param name="stream">where it runs</param>
     /// <param name="output">plain lines for a person</param>
     public static bool Execute(
-        string recipeFile, IReadOnlyList<string> overrides, string directory, int vocabulary, ComputeStream stream, TextWriter output)
+        string? recipeFile, IReadOnlyList<string> overrides, string directory, int vocabulary, ComputeStream stream, TextWriter output)
     {
         var clock = Stopwatch.StartNew();
         var (data, tokenizer) = (Path.Combine(directory, "data"), Path.Combine(directory, "tokenizer"));
-        var recipe = TrainRecipe.Load(
+        var recipe = Recipe(
             recipeFile,
             [
                 $"tokenizer.from={tokenizer}", $"eval.tasks={Path.Combine(data, NanoCorpus.Probe)}",
@@ -68,6 +71,18 @@ public static class DemoRun
         return true;
     }
 
+    /// <summary>A recipe's file, or the demo's own: that of the working directory, else the built-in copy.</summary>
+    internal static TrainRecipe Recipe(string? file, IEnumerable<string> overrides, string own = OwnRecipe)
+    {
+        if (file is not null || File.Exists(own))
+        {
+            return TrainRecipe.Load(file ?? own, overrides);
+        }
+
+        using var reader = new StreamReader(typeof(DemoRun).Assembly.GetManifestResourceStream(OwnRecipe)!);
+        return TrainRecipe.From(RecipeTree.Parse(own, reader.ReadToEnd(), overrides), own);
+    }
+
     private static void KeepEarlier(string directory)
     {
         if (!Directory.Exists(directory))
@@ -85,9 +100,9 @@ public static class DemoRun
     }
 
     /// <summary>Overrides that point each stage's data at the corpus: stageN to stageN.jsonl, or its answers-only twin where the recipe reads that.</summary>
-    private static IEnumerable<string> StageFiles(string recipeFile, IReadOnlyList<string> overrides, string data)
+    private static IEnumerable<string> StageFiles(string? recipeFile, IReadOnlyList<string> overrides, string data)
     {
-        var stages = TrainRecipe.Load(recipeFile, overrides).Stages;
+        var stages = Recipe(recipeFile, overrides).Stages;
         for (var i = 0; i < stages.Count; i++)
         {
             for (var f = 0; f < stages[i].Data.Files.Count; f++)

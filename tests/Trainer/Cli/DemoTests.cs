@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Xunit;
+using Z1Coder.Trainer.Train;
 
 namespace Z1Coder.Tests.Trainer.Cli;
 
@@ -27,6 +28,15 @@ public sealed class DemoTests
         {
             Directory.Delete(folder, recursive: true);
         }
+    }
+
+    /// <summary>A published z1 alone, away from the repository.</summary>
+    [Fact]
+    public void The_recipe_is_built_in()
+    {
+        string[] overrides = ["tokenizer.from=t"];
+        var own = DemoRun.Recipe(null, overrides, own: "absent.yaml");
+        Assert.Equal(TrainRecipe.Load(s_recipe, overrides).Resolved, own.Resolved);
     }
 
     [Fact]
