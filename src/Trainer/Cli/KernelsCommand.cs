@@ -120,7 +120,7 @@ internal static class KernelsCommand
     {
         var device = Devices.Option();
         var only = OnlyOption();
-        var command = new Command("bench", "Times kernels against the roofs of the same run; z1 perf run --suite kernels --out FILE keeps the figures.") { device, only };
+        var command = new Command("bench", "Times kernels against the roofs of the same run; 'z1 perf run --suite kernels --out FILE' keeps the figures.") { device, only };
         command.SetAction(parsed =>
         {
             using var stream = Devices.Open(parsed.GetValue(device)!);
