@@ -40,7 +40,6 @@ internal sealed class RendezvousServer : IDisposable
         _listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
         try
         {
-            _listener.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.ReuseAddress, true);
             _listener.Bind(new IPEndPoint(loopback ? IPAddress.Loopback : IPAddress.Any, port));
             _listener.Listen(1024);
         }

@@ -111,6 +111,18 @@ public sealed unsafe class ChildProcess : IDisposable
         return (new SafeFileHandle(ends[0], ownsHandle: true), new SafeFileHandle(ends[1], ownsHandle: true));
     }
 
+    /// <summary>As <see cref="Pipe"/>, of two sockets: who has the end that writes reads nothing of what was written, whatever it opens.</summary>
+    public static (SafeFileHandle Read, SafeFileHandle Write) SocketPair()
+    {
+        const int unix = 1, stream = 1, writing = 1;
+        var ends = stackalloc int[2];
+        Expect(Posix.socketpair(unix, stream | Posix.CloseOnExec, 0, ends) < 0 ? Marshal.GetLastPInvokeError() : 0, "socketpair");
+        const int setFlags = 4;                         // F_SETFL
+        _ = Posix.fcntl(ends[0], setFlags, Posix.NonBlocking);
+        _ = Posix.shutdown(ends[0], writing);
+        return (new SafeFileHandle(ends[0], ownsHandle: true), new SafeFileHandle(ends[1], ownsHandle: true));
+    }
+
     /// <summary>A file in memory with this content, positioned at its start and sealed: who gets it can read it and change nothing.</summary>
     public static SafeFileHandle SealedFile(ReadOnlySpan<byte> content)
     {

@@ -27,6 +27,12 @@ public static unsafe partial class Posix
     internal static partial int pipe2(int* descriptors, int flags);
 
     [LibraryImport("libc", SetLastError = true)]
+    internal static partial int socketpair(int domain, int type, int protocol, int* descriptors);
+
+    [LibraryImport("libc")]
+    internal static partial int shutdown(int descriptor, int how);
+
+    [LibraryImport("libc", SetLastError = true)]
     internal static partial int memfd_create(byte* name, uint flags);
 
     [LibraryImport("libc", SetLastError = true)]

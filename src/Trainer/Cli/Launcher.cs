@@ -7,13 +7,14 @@ using System.Text;
 using Microsoft.Win32.SafeHandles;
 using Z1Coder.Runtime;
 using Z1Coder.Trainer.Data;
+using Z1Coder.Trainer.Train;
 
 namespace Z1Coder.Trainer.Cli;
 
 /// <summary>
 /// The ranks of one machine as child processes, in process groups of their own so that a terminal's Ctrl-C reaches this process alone. A
 /// signal to
-/// it goes to every rank once; a second one ends them. When a rank fails, the others get a time to end by themselves, then SIGTERM, then
+/// it goes to every rank once, at once; one that comes more than two seconds later ends them. When a rank fails, the others get a time to end by themselves, then SIGTERM, then
 /// SIGKILL.
 /// When this process is killed, the ranks are killed by the kernel.
 /// </summary>
@@ -25,7 +26,10 @@ internal sealed class Launcher : IDisposable
     private readonly TimeSpan _grace;
     private readonly Stream _output = Console.OpenStandardOutput(), _error = Console.OpenStandardError();
     private readonly List<PosixSignalRegistration> _registrations = [];
-    private volatile int _signals, _signal;
+    private readonly Lock _gate = new();
+    private readonly Stopwatch _since = new();
+    private IReadOnlyList<Child> _children = [];
+    private int _signal;
 
     /// <summary>Listens to signals from here on.</summary>
     public Launcher(int ranks, TimeSpan grace)
@@ -38,14 +42,13 @@ internal sealed class Launcher : IDisposable
             _registrations.Add(PosixSignalRegistration.Create(signal, context =>
             {
                 context.Cancel = true;
-                _signal = number;
-                Interlocked.Increment(ref _signals);
+                Forward(number);
             }));
         }
     }
 
     /// <summary>A signal has come.</summary>
-    public bool StopRequested => _signals > 0;
+    public bool StopRequested => Volatile.Read(ref _signal) != 0;
 
     /// <summary>Runs the verb once on every rank, to the end of all.</summary>
     /// <returns>null when all ended with 0, else the first that did not</returns>
@@ -60,11 +63,24 @@ internal sealed class Launcher : IDisposable
                 children.Add(new Child(rank, verb, RankEnvironment.ForChild(Environment.ProcessId, rank, _ranks, port), _output, _error));
             }
 
+            lock (_gate)
+            {
+                _children = children;
+                if (_signal != 0)
+                {
+                    Send(children, _signal);
+                }
+            }
+
             return Watch(children);
         }
         finally
         {
-            children.ForEach(c => c.Dispose());            // kills what is left
+            lock (_gate)
+            {
+                _children = [];
+                children.ForEach(c => c.Dispose());        // kills what is left
+            }
         }
     }
 
@@ -91,7 +107,6 @@ internal sealed class Launcher : IDisposable
     {
         var clock = Stopwatch.StartNew();
         LaunchExit? first = null;
-        var forwarded = 0;
         var (terminateAt, killAt) = (TimeSpan.MaxValue, TimeSpan.MaxValue);
         var handles = new SafeFileHandle?[3 * children.Count];
         while (children.Exists(c => c.IsRunning))
@@ -119,13 +134,6 @@ internal sealed class Launcher : IDisposable
                 }
             }
 
-            var signals = _signals;
-            if (signals > forwarded)
-            {
-                Send(children, forwarded == 0 && signals == 1 ? _signal : SignalKill);
-                forwarded = signals;
-            }
-
             if (clock.Elapsed > terminateAt)
             {
                 Send(children, SignalTerminate);
@@ -143,7 +151,29 @@ internal sealed class Launcher : IDisposable
         return first;
     }
 
-    private static void Send(List<Child> children, int signal) => children.Where(c => c.IsRunning).ToList().ForEach(c => c.Signal(signal));
+    // On the thread that was told, whatever the one that watches waits for.
+    private void Forward(int signal)
+    {
+        lock (_gate)
+        {
+            if (_signal != 0 && _since.Elapsed < StopSignal.Once)
+            {
+                return;
+            }
+
+            Send(_children, _signal == 0 ? signal : SignalKill);
+            _signal = signal;
+            _since.Start();
+        }
+    }
+
+    private static void Send(IReadOnlyList<Child> children, int signal)
+    {
+        foreach (var child in children.Where(c => c.IsRunning))
+        {
+            child.Signal(signal);
+        }
+    }
 
     private static int FreePort()
     {
@@ -227,7 +257,7 @@ internal sealed class Launcher : IDisposable
     /// <summary>A pipe copied line by line, so that the lines of ranks do not mix.</summary>
     private sealed class Pipe(SafeFileHandle handle, byte[] prefix, Stream to) : IDisposable
     {
-        private const int LongestLine = 1 << 16;
+        private const int LongestLine = 1 << 16, MostReads = 256;
 
         private readonly byte[] _buffer = new byte[1 << 12];
         private readonly List<byte> _line = [];
@@ -237,7 +267,8 @@ internal sealed class Launcher : IDisposable
 
         public void Copy()
         {
-            while (!_ended && ChildProcess.Read(handle, _buffer) is var count && count >= 0)
+            // A few at a time: who writes without an end must not keep the others waiting.
+            for (var turn = 0; turn < MostReads && !_ended && ChildProcess.Read(handle, _buffer) is var count && count >= 0; turn++)
             {
                 _ended = count == 0;
                 foreach (var b in _buffer.AsSpan(0, count))

@@ -49,7 +49,8 @@ public abstract class DecodeEngine : IDisposable
     /// <param name="requests">their own updates are passed on</param>
     /// <param name="finished">told the index and the completion as each one ends</param>
     /// <exception cref="InvalidInputException">A request is none; those before it were cancelled.</exception>
-    /// <param name="stop">ends early by throwing OperationCanceledException; nothing is left under way</param>
+    /// <param name="stop">ends early by throwing OperationCanceledException; nothing is left under way. A request with a cancellation of its own ends by
+    /// that alone.</param>
     public Completion[] Generate(IReadOnlyList<DecodeRequest> requests, Action<int, Completion>? finished = null, CancellationToken stop = default)
     {
         using var end = CancellationTokenSource.CreateLinkedTokenSource(stop);

@@ -39,16 +39,17 @@ internal sealed class PagedSequence(DecodeRequest request, Tokenizer? tokenizer,
         Length = PageCount * pool.PageTokens;
     }
 
-    /// <summary>Takes pages until there are <paramref name="count"/>; false when the pool has no more, and those taken are kept.</summary>
+    /// <summary>Takes pages until there are <paramref name="count"/>; false, and none taken, when the pool has too few: what a page held before can no
+    /// longer be found by its tokens.</summary>
     public bool TakePages(PagePool pool, int count)
     {
-        while (PageCount < count)
+        if (count - PageCount > pool.Free)
         {
-            if (!pool.TryTake(out var page))
-            {
-                return false;
-            }
+            return false;
+        }
 
+        while (PageCount < count && pool.TryTake(out var page))
+        {
             _pages[PageCount++] = page;
         }
 

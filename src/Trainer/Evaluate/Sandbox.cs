@@ -26,8 +26,6 @@ public sealed class Sandbox : IDisposable
     private readonly SandboxHost _host;
     private readonly bool _reuse;
     private readonly ConcurrentBag<SandboxWorker> _idle = [];
-    private readonly ConcurrentBag<int> _freeSlots = [];
-    private int _slots;
 
     internal Sandbox(SandboxHost host, bool reuse = false) => (_host, _reuse) = (host, reuse);
 
@@ -88,7 +86,7 @@ public sealed class Sandbox : IDisposable
         // bwrap dies with the thread that started it, so that thread is not a pool's: it waits for the end and then ends itself.
         var thread = new Thread(() =>
         {
-            var slot = _freeSlots.TryTake(out var free) ? free : Interlocked.Increment(ref _slots) - 1;
+            var slot = SandboxHost.TakeSlot();
             try
             {
                 done.SetResult(Again(program, limits, cancellation) ?? SandboxRun.Run(_host, program, limits, slot, cancellation));
@@ -107,7 +105,7 @@ public sealed class Sandbox : IDisposable
             }
             finally
             {
-                _freeSlots.Add(slot);
+                SandboxHost.GiveBack(slot);
             }
         })
         {
@@ -135,7 +133,7 @@ public sealed class Sandbox : IDisposable
             return null;
         }
 
-        var worker = _idle.TryTake(out var idle) ? idle : new SandboxWorker(_host, Interlocked.Increment(ref _slots) - 1);
+        var worker = _idle.TryTake(out var idle) ? idle : new SandboxWorker(_host);
         SandboxResult? result = null;
         try
         {

@@ -2,7 +2,7 @@ namespace Z1Coder.Trainer.Evaluate;
 
 /// <summary>
 /// The trusted Python that runs first in the confined interpreter. It reads token, mode, set-up, program and tests from descriptor 3 (a sealed memory
-/// file, closed before the program starts), says "started" on descriptor 4, runs the parts in one fresh module and, only when all came to
+/// file, closed before the program starts), says "started" where the program cannot take it back, runs the parts in one fresh module and, only when all came to
 /// their end in the same process, writes the token to descriptor 4 and leaves at once: no atexit handler, no thread, no destructor runs after.
 /// When the caller is dead already, "started" finds no reader and the interpreter ends there. Nothing is imported that is not loaded already.
 /// </summary>
@@ -13,9 +13,9 @@ internal static class SandboxHarness
     internal const string Failed = "\nfailed\n";
     internal const string TimedOut = "\ntimeout\n";
 
-    /// <summary>Defines z1_run(control), which never returns.</summary>
+    /// <summary>Defines z1_run(control, begun), which never returns; begun says that the program starts.</summary>
     private const string Run = """
-        def z1_run(control):
+        def z1_run(control, begun):
             import sys, posix, builtins
             write, leave, pid = posix.write, posix._exit, posix.getpid
             shown, err, me = sys.excepthook, sys.stderr, posix.getpid()
@@ -28,7 +28,7 @@ internal static class SandboxHarness
             sys.modules[name] = module
             sys.argv = ["program.py"]
             builtins.exit = builtins.quit = sys.exit
-            write(4, b"\nstarted\n")
+            begun()
             def finish(text, code):
                 try:
                     sys.stdout.flush()
@@ -67,7 +67,7 @@ internal static class SandboxHarness
 
         """;
 
-    /// <summary>One program: the control text is on descriptor 3.</summary>
+    /// <summary>One program: the control text is on descriptor 3. The proof is a socket: unlike a pipe, /proc/self/fd cannot open it for reading.</summary>
     internal const string Source = Run + """
         def z1():
             import posix
@@ -78,7 +78,7 @@ internal static class SandboxHarness
                     break
                 parts.append(part)
             posix.close(3)
-            z1_run(b"".join(parts))
+            z1_run(b"".join(parts), lambda: posix.write(4, b"\nstarted\n"))
         z1()
         """;
 
@@ -89,7 +89,8 @@ internal static class SandboxHarness
     /// then nothing is alive. /tmp and /dev/shm are mounted afresh unless they are as empty and as they were made. What a program of the same user
     /// could have changed in the server itself (limits, scheduling) and what outlives a process in a network namespace (closed TCP connections) is looked
     /// for; where it is found the server serves no further program. A process namespace per program would need none of this, but the kernel takes tens
-    /// of milliseconds to end one. Descriptors: 0 requests, 1 and 2 output, 3 status, 4 proof, 6 the filter.
+    /// of milliseconds to end one. Descriptors: 0 requests, 1 and 2 output, 3 status, closed when it has said that a program starts, 4 proof, 6 the filter.
+    /// The proof is a pipe: a program could shut a socket down for those that follow.
     /// </summary>
     internal const string Server = Run + """
         def z1():
@@ -164,7 +165,6 @@ internal static class SandboxHarness
                 posix.lseek(given, 0, 0)
                 call("fcntl", given, 1033, 15)                    # sealed
                 posix.dup2(given, 0)
-                posix.close(3)
                 posix.closerange(5, 64)
                 for right in range(64):
                     if libc.prctl(24, right, 0, 0, 0) != 0:       # out of the bounding set
@@ -185,7 +185,10 @@ internal static class SandboxHarness
                 call("prctl", 38, 1, 0, 0, 0)
                 call("prctl", 22, 2, ctypes.byref(filter), 0, 0)
                 sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
-                z1_run(control)
+                def begun():
+                    posix.write(3, b"\nstarted\n")
+                    posix.close(3)
+                z1_run(control, begun)
 
             posix.umask(0o22)
             before = own()

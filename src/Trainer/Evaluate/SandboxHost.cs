@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.ComponentModel;
 using System.Diagnostics;
 using System.Globalization;
@@ -29,6 +30,9 @@ internal sealed record SandboxHost(
         /// <summary>Root without mount rights (containers): first the other user id, then as <see cref="User"/>.</summary>
         DroppedRoot,
     }
+
+    private static readonly ConcurrentBag<int> s_freeSlots = [];
+    private static int s_slots;
 
     private const int FirstUser = 1_000_000_000;
     private const int SlotsPerProcess = 256;            // concurrent runs with a user id each; process ids stay below 2^22
@@ -86,6 +90,12 @@ internal sealed record SandboxHost(
 
         return found.Count > 0 ? found : throw new SandboxException("No working python3 is on PATH: install Python 3.8 or newer.");
     }
+
+    /// <summary>A number that no other confinement of this process has until it is given back.</summary>
+    internal static int TakeSlot() => s_freeSlots.TryTake(out var free) ? free : Interlocked.Increment(ref s_slots) - 1;
+
+    /// <summary>Everything in the confinement is dead.</summary>
+    internal static void GiveBack(int slot) => s_freeSlots.Add(slot);
 
     /// <summary>A user id that no other run has at the same time.</summary>
     internal static int UserOf(int slot) => FirstUser + System.Environment.ProcessId * SlotsPerProcess + slot % SlotsPerProcess;

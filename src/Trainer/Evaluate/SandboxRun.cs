@@ -30,6 +30,8 @@ internal sealed class SandboxRun
     private double _sampledCpuSeconds;
     private Kept? _status;
 
+    private bool HasStarted => (_status ?? _proof).Text.Contains(SandboxHarness.Started, StringComparison.Ordinal);
+
     private SandboxRun(SandboxLimits limits)
     {
         _limits = limits;
@@ -46,7 +48,7 @@ internal sealed class SandboxRun
         var (path, arguments) = host.Command(_limits, slot, infoDescriptor: 5, filterDescriptor: 6);
         var (outRead, outWrite) = ChildProcess.Pipe();
         var (errorRead, errorWrite) = ChildProcess.Pipe();
-        var (proofRead, proofWrite) = ChildProcess.Pipe();
+        var (proofRead, proofWrite) = ChildProcess.SocketPair();
         using var stdin = ChildProcess.SealedFile(Encoding.UTF8.GetBytes(program.Stdin));
         using var control = ChildProcess.SealedFile(Control(program));
         using var filter = ChildProcess.SealedFile(SyscallFilter.Build());
@@ -116,7 +118,7 @@ internal sealed class SandboxRun
                 }
 
                 now = clock.Elapsed.TotalSeconds;
-                if (!started && _proof.Text.Contains(SandboxHarness.Started, StringComparison.Ordinal))
+                if (!started && HasStarted)
                 {
                     (started, startedAt, nextSample) = (true, now, now + TickMilliseconds / 1e3);
                     init?.Dispose();                    // found when it was killed: it had not started then
@@ -195,7 +197,7 @@ internal sealed class SandboxRun
                 return null;
             }
 
-            if (!started && !_proof.Text.Contains(SandboxHarness.Started, StringComparison.Ordinal))
+            if (!started && !HasStarted)
             {
                 throw new SandboxException($"The confined interpreter did not start (exit status {code}): {_error.Text.Trim().ReplaceLineEndings(" ")}");
             }
@@ -236,7 +238,6 @@ internal sealed class SandboxRun
     private SandboxOutcome Judge(int code)
     {
         var said = _proof.Text;
-        said = said[(said.IndexOf(SandboxHarness.Started, StringComparison.Ordinal) + SandboxHarness.Started.Length)..];
         if (code == 0 && _proof.Total <= ProofKeptBytes && said.Contains($"\n{_token}\n", StringComparison.Ordinal))
         {
             return SandboxOutcome.Passed;

@@ -25,9 +25,9 @@ internal sealed class SandboxWorker : IDisposable
     private SafeFileHandle? _init;
     private ChildProcess? _child;
 
-    internal SandboxWorker(SandboxHost host, int slot)
+    internal SandboxWorker(SandboxHost host)
     {
-        (_host, _slot) = (host, slot);
+        (_host, _slot) = (host, SandboxHost.TakeSlot());
         _thread = new Thread(() =>
         {
             foreach (var work in _work.GetConsumingEnumerable())
@@ -132,6 +132,7 @@ internal sealed class SandboxWorker : IDisposable
         _init?.Dispose();
         _pipes.ForEach(p => p.Dispose());
         _work.Dispose();
+        SandboxHost.GiveBack(_slot);
     }
 
     private void OnThread(Action work)

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Diagnostics.CodeAnalysis;
 using System.Runtime.InteropServices;
 
@@ -5,14 +6,19 @@ namespace Z1Coder.Trainer.Train;
 
 /// <summary>SIGTERM, SIGINT (Ctrl-C), SIGHUP and SIGUSR1 (which Open MPI's mpirun passes on, as it does not SIGTERM) become a request to
 /// stop, seen
-/// wherever the run is: reading data, between micro-batches, evaluating. A second signal ends the process as usual.</summary>
+/// wherever the run is: reading data, between micro-batches, evaluating. A signal that comes more than two seconds after the first ends the
+/// process as usual; until then it is the same wish told twice, as by a shell and a kernel that both hang up.</summary>
 public sealed class StopSignal : IDisposable
 {
+    /// <summary>Signals that come within this time of the first are part of it.</summary>
+    public static readonly TimeSpan Once = TimeSpan.FromSeconds(2);
+
     private const PosixSignal User1 = (PosixSignal)10;
 
     [SuppressMessage("Design", "CA2213", Justification = "a late handler may still cancel it")]
     private readonly CancellationTokenSource _source = new();
     private readonly List<PosixSignalRegistration> _registrations = [];
+    private readonly Stopwatch _since = new();
 
     /// <summary>Starts listening.</summary>
     public StopSignal()
@@ -21,8 +27,13 @@ public sealed class StopSignal : IDisposable
         {
             _registrations.Add(PosixSignalRegistration.Create(signal, context =>
             {
-                context.Cancel = !_source.IsCancellationRequested;
-                Name = context.Signal == User1 ? "SIGUSR1" : context.Signal.ToString();
+                lock (_since)
+                {
+                    context.Cancel = _since.Elapsed < Once;
+                    _since.Start();
+                    Name = context.Signal == User1 ? "SIGUSR1" : context.Signal.ToString();
+                }
+
                 _source.Cancel();
             }));
         }

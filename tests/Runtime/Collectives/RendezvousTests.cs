@@ -82,6 +82,15 @@ public sealed class RendezvousTests
             () => Rendezvous.Join(Ranks.Host, port, 0, 2, "test", s_quiet)).Message);
     }
 
+    /// <summary>Two that listen at one port share its callers: ranks of one job would join the other.</summary>
+    [Fact]
+    public void A_port_belongs_to_one_rendezvous()
+    {
+        using var server = new RendezvousServer(Ranks.Host, 0, 2, "test", s_quiet);
+        Assert.Contains($"cannot listen at {Ranks.Host}:{server.Port}", Assert.Throws<CollectiveException>(
+            () => new RendezvousServer(Ranks.Host, server.Port, 2, "other", s_quiet)).Message);
+    }
+
     [Fact]
     public void A_value_that_one_rank_does_not_bring_is_named()
     {

@@ -4,6 +4,7 @@ using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using Xunit;
 using Z1Coder.Runtime;
+using Z1Coder.Tests.Trainer.Cli;
 using Z1Coder.Trainer.Evaluate;
 
 namespace Z1Coder.Tests.Trainer.Evaluate;
@@ -534,6 +535,25 @@ public sealed class SandboxTests(ITestOutputHelper output)
         }
     }
 
+    /// <summary>It may be of the caller's user, and could then open a pipe that it writes to: what says that it has started would be lost, and its
+    /// limits with it. A kept confinement says that on a descriptor which the program does not have.</summary>
+    [Theory, MemberData(nameof(Ways))]
+    public async Task A_program_cannot_take_back_what_was_said_before_it(string way)
+    {
+        const string program = """
+            import os, stat
+            try:
+                said = os.read(os.open("/proc/self/fd/4", os.O_RDONLY | os.O_NONBLOCK), 4096)
+            except OSError:
+                said = b""
+            assert b"started" not in said, said
+            print(stat.S_ISSOCK(os.fstat(4).st_mode), sorted(int(d) for d in os.listdir("/proc/self/fd"))[:4])
+            """;
+        var result = await Run(way, program, "");
+        Assert.Equal((SandboxOutcome.Passed, $"{(way.EndsWith("kept", StringComparison.Ordinal) ? "False" : "True")} [0, 1, 2, 3]\n"), (result.Outcome, result.Stdout));
+        Assert.Equal("", result.Stderr);
+    }
+
     [Theory, MemberData(nameof(Ways))]
     public async Task Set_up_runs_first_and_a_test_may_say_time_out(string way)
     {
@@ -625,7 +645,12 @@ public sealed class SandboxTests(ITestOutputHelper output)
             Assert.Skip(Sandbox.Probe().Message);
         }
 
-        // bwrap is asked to die with its parent: here the parent is a shell that is killed.
+        // bwrap is asked to die with its parent: here the parent is a shell that is killed. That z1 asks for it:
+        Assert.All(SandboxHost.Candidates(sitePackages: false), host =>
+        {
+            Assert.Contains("--die-with-parent", host.Command(s_limits, 0, 5, 6).Arguments);
+            Assert.Contains("--die-with-parent", host.ServerCommand(0, 5).Arguments);
+        });
         var marker = Marker();
         var nap = $"0.{Environment.ProcessId}{Environment.TickCount64}";
         var bwrap = SandboxHost.Candidates(sitePackages: false)[0].Bwrap;
@@ -639,6 +664,32 @@ public sealed class SandboxTests(ITestOutputHelper output)
         shell.Kill();
         shell.WaitForExit();
         Assert.True(Within(30, () => Alive(marker) == 0), "bwrap outlives its parent");
+    }
+
+    [Fact]
+    public void A_z1_that_is_killed_takes_its_confinements_with_it()
+    {
+        if (s_sandboxes.Value.Count == 0)
+        {
+            Assert.Skip(Sandbox.Probe().Message);
+        }
+
+        var folder = Directory.CreateTempSubdirectory("z1-killed-").FullName;
+        try
+        {
+            var (tasks, answers) = (Path.Combine(folder, "tasks.jsonl"), Path.Combine(folder, "answers.jsonl"));
+            Tasks.Write(tasks, 1);
+            File.WriteAllText(answers, """{"task_id": "T/0", "solution": "import time\ndef f(x):\n    time.sleep(1000)\n"}""");
+            using var z1 = Z1.Start("eval", "--tasks", tasks, "--completions", answers);
+            var label = $"z1-sandbox-of-{z1.Id}\0";
+            Assert.True(Within(30, () => Marked(label).Exists(p => Read(p + "/comm") is "python3\n" or "z1-program\n")), "the program never ran");
+            z1.Kill();
+            Assert.True(Within(30, () => Marked(label).Count == 0), string.Join("", Marked(label).Select(p => Read(p + "/stat"))));
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
     }
 
     private static async Task<SandboxResult> Run(string way, string program, string tests, SandboxLimits? limits = null)

@@ -93,6 +93,7 @@ public sealed class RankedRun : IDisposable
             if (id != 0)
             {
                 Z1.Signal(id, "TERM");
+                Z1.Signal(id, "HUP");                    // a shell and a kernel that both hang up: the same wish
             }
 
             result = z1.Wait();
