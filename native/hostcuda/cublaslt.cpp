@@ -429,8 +429,10 @@ HOSTCUDA_EXPORT int cublasLtMatmulAlgoCheck(void* handle, void* desc, void* a, v
   const int status = check_problem(*operation, *la, *lb, *lc, *ld);
   if (status != kSuccess) return status;
   if (!suits(*candidate, *la, *lb, *lc, *ld)) return kNotSupported;
-  *result = {*candidate, workspace_bytes(*candidate, int64_t(ld->rows), int64_t(ld->cols)), kSuccess, 1.f, {}};
-  return kSuccess;
+  result->workspace_bytes = workspace_bytes(*candidate, int64_t(ld->rows), int64_t(ld->cols));
+  result->state = kSuccess;
+  result->waves = 1.f;
+  return kSuccess;                                            // result->algorithm is never updated (cublasLt.h)
 }
 
 HOSTCUDA_EXPORT int cublasLtMatmulAlgoConfigGetAttribute(const Algorithm* algorithm, int attribute, void* value,

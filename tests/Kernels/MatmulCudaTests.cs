@@ -194,7 +194,7 @@ public sealed class MatmulCudaTests : IDisposable
         Assert.True(HostCuda.Counters.Launches - launches > 2 * 20, "the candidates were not timed");
         _bench.Get(to, dw);
         new MatmulOracle(Values(dy), Values(x), 64, 48, 40, 1, 64, 48, 1).Compare(dw, old, null);
-        var file = Assert.Single(Directory.GetFiles(_directory));
+        var file = Assert.Single(Directory.GetFiles(_directory, "*.txt"));
         var lines = File.ReadAllLines(file);
         Assert.Equal("z1 cublasLt algorithms 1", lines[0]);
         Assert.StartsWith("machine hostcuda 0 (sm_", lines[1], StringComparison.Ordinal);
@@ -210,7 +210,7 @@ public sealed class MatmulCudaTests : IDisposable
         Matmul.Forward(Stream, x, w, default, y);
         var copy = Path.Combine(_directory, "copy");
         Directory.CreateDirectory(copy);
-        var file = Assert.Single(Directory.GetFiles(_directory));
+        var file = Assert.Single(Directory.GetFiles(_directory, "*.txt"));
         File.Copy(file, Path.Combine(copy, Path.GetFileName(file)));
         Matmul.Tuning = new() { Search = true, CacheDirectory = copy };
         using var other = new CudaStream(Stream.Device);
@@ -231,7 +231,7 @@ public sealed class MatmulCudaTests : IDisposable
         Matmul.Tuning = new() { Search = true, CacheDirectory = _directory };
         var (x, w, y) = (Input(40, 48), Input(64, 48), Output(40, 64));
         Matmul.Forward(Stream, x, w, default, y);
-        var file = Assert.Single(Directory.GetFiles(_directory));
+        var file = Assert.Single(Directory.GetFiles(_directory, "*.txt"));
         var good = File.ReadAllText(file);
         var digit = good.LastIndexOf("\nsha256", StringComparison.Ordinal) - 10;       // of the algorithm
         var broken = fault switch

@@ -60,18 +60,50 @@ internal sealed class AlgorithmCache
         }
     }
 
-    /// <summary>Keeps a winner, in memory and on disk.</summary>
-    public void Add(in CublasLtMatmulKey key, CublasLtAlgorithm algorithm, double microseconds)
+    /// <summary>Keeps a winner, in memory and on disk, unless another rank has come to one first: then that one counts for all, as it will
+    /// for those who read the file later.</summary>
+    /// <returns>the algorithm that is kept</returns>
+    public CublasLtAlgorithm Add(in CublasLtMatmulKey key, CublasLtAlgorithm algorithm, double microseconds)
     {
         lock (_gate)
         {
-            _entries[key] = (algorithm, microseconds);
+            using var alone = _path is null ? null : Alone();
             if (_path is not null)
             {
-                Read();                                 // another process may have added products meanwhile; ours stay
+                Read();
+            }
+
+            if (_entries.TryAdd(key, (algorithm, microseconds)) && _path is not null)
+            {
                 Write();
             }
+
+            return _entries[key].Algorithm;
         }
+    }
+
+    /// <summary>The file is this process's until the result is disposed of; null where it cannot be had in time, or written at all.</summary>
+    private FileStream? Alone()
+    {
+        const int Patience = 5000, Nap = 10;
+        for (var waited = 0; waited < Patience; waited += Nap)
+        {
+            try
+            {
+                Directory.CreateDirectory(Path.GetDirectoryName(_path!)!);
+                return new FileStream(_path + ".lock", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+            }
+            catch (IOException) when (System.IO.File.Exists(_path + ".lock"))
+            {
+                Thread.Sleep(Nap);
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                return null;
+            }
+        }
+
+        return null;
     }
 
     private void Read()
@@ -119,7 +151,7 @@ internal sealed class AlgorithmCache
         try
         {
             Directory.CreateDirectory(Path.GetDirectoryName(_path!)!);
-            var draft = $"{_path}.{Environment.ProcessId}";
+            var draft = $"{_path}.{Guid.NewGuid():N}";
             System.IO.File.WriteAllText(draft, body + Seal(body));
             System.IO.File.Move(draft, _path!, overwrite: true);
         }

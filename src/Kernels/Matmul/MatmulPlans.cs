@@ -223,7 +223,11 @@ internal sealed unsafe class MatmulPlans : IDisposable
         plan.Use(candidates[Math.Max(best, 0)]);
         if (best >= 0)
         {
-            cache.Add(key, candidates[best].Algorithm, fastest);
+            var stands = cache.Add(key, candidates[best].Algorithm, fastest);
+            if (plan.TryCheck(stands, out var choice) && (long)choice.WorkspaceSize <= WorkspaceBytes)
+            {
+                plan.Use(choice);                      // another rank's, where it was quicker to say so
+            }
         }
     }
 

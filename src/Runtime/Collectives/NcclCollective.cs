@@ -11,7 +11,7 @@ namespace Z1Coder.Runtime;
 /// </summary>
 /// <remarks>The watchdog of the <see cref="CollectiveMonitor"/> follows the operations by their events: the time of one counts from the
 /// moment that the device reaches it. It also asks NCCL for errors of the background. Sums of tensors are NCCL's: equal bits on every rank,
-/// in an order that NCCL chooses by topology and size. Values on the host are gathered and added here, in rank order.</remarks>
+/// in an order that NCCL chooses by topology and size, and keeps from call to call because switches do not add (<see cref="NcclCommunicator.Require"/>). Values on the host are gathered and added here, in rank order.</remarks>
 public sealed unsafe class NcclCollective : ICollective
 {
     private const int HostValues = 64;                          // of one piece of AllReduce(Span)

@@ -122,10 +122,11 @@ internal sealed unsafe class CublasLtMatmul : IDisposable
         fixed (CublasLtAlgorithm* candidate = &algorithm)
         fixed (CublasLtHeuristic* checkedResult = &result)
         {
-            result = default;
+            // the library fills in what the algorithm needs, never the algorithm itself (cublasLt.h)
+            result = new CublasLtHeuristic { Algorithm = algorithm };
             return CublasLt.cublasLtMatmulAlgoCheck(
                 _library.Value, _description.Value, _a!.Value, _b!.Value, _d!.Value, _d.Value, candidate, checkedResult)
-                == CublasStatus.Success;
+                == CublasStatus.Success && result.State == CublasStatus.Success;
         }
     }
 

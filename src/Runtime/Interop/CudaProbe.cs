@@ -36,7 +36,7 @@ internal static unsafe class CudaProbe
         }
 
         lines.Add(Nvrtc.Describe());
-        lines.Add(Library("cuBLASLt", NativeLibraries.InToolkits("Z1_CUBLASLT", "libcublasLt.so.13", "libcublasLt.so.12"), "cublasLtGetVersion", CublasLtVersion,
+        lines.Add(Library("cuBLASLt", NativeLibraries.OpenCublasLt(), "cublasLtGetVersion", CublasLtVersion,
             "matrix products need it on a GPU (install nvidia-cublas of pip, or set Z1_CUBLASLT to the path of libcublasLt.so.12)"));
         lines.Add(Library("NCCL", NativeLibraries.InToolkits("Z1_NCCL", "libnccl.so.2"), "ncclGetVersion", NcclVersion,
             NcclCommunicator.Advice));

@@ -134,7 +134,7 @@ public static partial class NativeLibraries
             {
                 "cublasLt" or "nccl" when host => s_opened["cuda"],
                 "nvrtc" => Nvrtc.OpenLibrary(),
-                "cublasLt" => InToolkits("Z1_CUBLASLT", "libcublasLt.so.13", "libcublasLt.so.12"),
+                "cublasLt" => OpenCublasLt(),
                 "nccl" => InToolkits("Z1_NCCL", "libnccl.so.2"),
                 "nvToolsExt" => InToolkits("Z1_NVTX", "libnvToolsExt.so.1"),
                 "nvidia-ml" => Open("Z1_NVML", "libnvidia-ml.so.1"),
@@ -148,6 +148,10 @@ public static partial class NativeLibraries
             return library;
         }
     }
+
+    /// <summary>cuBLASLt, of no later CUDA than the driver is of: a later one loads, and then cannot start.</summary>
+    internal static OpenedLibrary OpenCublasLt() =>
+        CudaProbe.DriverVersion() is > 0 and < 13000 ? InToolkits("Z1_CUBLASLT", "libcublasLt.so.12") : InToolkits("Z1_CUBLASLT", "libcublasLt.so.13", "libcublasLt.so.12");
 
     /// <summary>Opens one of NVIDIA's toolkit libraries.</summary>
     internal static OpenedLibrary InToolkits(string variable, params ReadOnlySpan<string> names) =>

@@ -260,9 +260,16 @@ internal sealed unsafe class NcclCommunicator : IDisposable
         _handle.Dispose();
     }
 
-    /// <summary>Throws unless there is a library.</summary>
+    /// <summary>Throws unless there is a library. Before its first call NCCL is told not to let switches add (NVLS): their order differs from call to call,
+    /// and a resumed run must come to the same bits. Who sets NCCL_NVLS_ENABLE or NCCL_ALGO decides otherwise.</summary>
     public static void Require()
     {
+        // what Environment sets stays in .NET; NCCL reads the process's own
+        if (Posix.getenv("NCCL_NVLS_ENABLE") == 0 && Posix.getenv("NCCL_ALGO") == 0)
+        {
+            _ = Posix.setenv("NCCL_NVLS_ENABLE", "0", 0);
+        }
+
         if (NativeLibraries.OpenNamed(Nccl.Library) is { Handle: 0 } missing)
         {
             throw new NotSupportedException($"NCCL: {missing.NameOrReason}; {Advice}");

@@ -26,6 +26,12 @@ public static unsafe partial class Posix
     [LibraryImport("libc", SetLastError = true)]
     internal static partial int pipe2(int* descriptors, int flags);
 
+    [LibraryImport("libc", StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial nint getenv(string name);
+
+    [LibraryImport("libc", StringMarshalling = StringMarshalling.Utf8)]
+    internal static partial int setenv(string name, string value, int overwrite);
+
     [LibraryImport("libc", SetLastError = true)]
     internal static partial int socketpair(int domain, int type, int protocol, int* descriptors);
 

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.InteropServices;
 using System.Text.RegularExpressions;
 using Xunit;
 using Z1Coder.Perf;
@@ -46,6 +47,16 @@ public sealed class NcclCollectiveTests
         HostCuda.Inject("ncclCommInitRank", 0, InternalError);
         var failure = NcclRanks.RunAll(1, (_, _) => Assert.Fail("joined"))[0];
         Assert.StartsWith("rank 0 of 1 cannot join over NCCL: ncclCommInitRank(", Assert.IsType<CollectiveException>(failure).Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>NVLS adds in an order that differs from call to call: a resumed run would not come to the same bits.</summary>
+    [Fact]
+    public void Switches_do_not_add_unless_asked_to()
+    {
+        _ = Kernels.KernelDevices.HostCuda;
+        NcclCommunicator.Require();
+        var native = Marshal.PtrToStringUTF8(Posix.getenv("NCCL_NVLS_ENABLE"));
+        Assert.Equal(Environment.GetEnvironmentVariable("NCCL_NVLS_ENABLE") ?? (Environment.GetEnvironmentVariable("NCCL_ALGO") is null ? "0" : null), native);
     }
 
     [Fact]
