@@ -682,7 +682,8 @@ public sealed class SandboxTests(ITestOutputHelper output)
             File.WriteAllText(answers, """{"task_id": "T/0", "solution": "import time\ndef f(x):\n    time.sleep(1000)\n"}""");
             using var z1 = Z1.Start("eval", "--tasks", tasks, "--completions", answers);
             var label = $"z1-sandbox-of-{z1.Id}\0";
-            Assert.True(Within(30, () => Marked(label).Exists(p => Read(p + "/comm") is "python3\n" or "z1-program\n")), "the program never ran");
+            Assert.True(Within(30, () => Marked(label).Exists(IsUnderWay)), "the program never ran");
+            Thread.Sleep(200);                           // it has said that it starts: from here on only its caller's end can end it
             z1.Kill();
             Assert.True(Within(30, () => Marked(label).Count == 0), string.Join("", Marked(label).Select(p => Read(p + "/stat"))));
         }
@@ -690,6 +691,9 @@ public sealed class SandboxTests(ITestOutputHelper output)
         {
             Directory.Delete(folder, recursive: true);
         }
+
+        // Before its program the interpreter closes descriptor 3.
+        static bool IsUnderWay(string process) => Read(process + "/comm") == "python3\n" && new FileInfo(process + "/fd/3").LinkTarget is null;
     }
 
     private static async Task<SandboxResult> Run(string way, string program, string tests, SandboxLimits? limits = null)
