@@ -65,7 +65,8 @@ internal static class PerfCommand
         };
         command.Validators.Add(result =>
         {
-            if (result.GetValue(suite)!.Contains(Encode) && (result.GetValue(tokenizer) is null || result.GetValue(text) is not { Length: > 0 }))
+            var chosen = result.GetResult(suite)?.Tokens.Any(t => t.Value == Encode) == true;
+            if (chosen && (result.GetResult(tokenizer) is null || result.GetResult(text) is not { Tokens.Count: > 0 }))
             {
                 result.AddError("--suite tokenizer needs --tokenizer and --text");
             }

@@ -76,6 +76,7 @@ public sealed class VerbTests
         Assert.Equal(("stage2.jsonl", $"{count}\n"), (timed[0], timed[2]));
         Assert.True(double.Parse(timed[1], CultureInfo.InvariantCulture) > 0);
         Assert.Equal(2, Z1Here.Run("perf", "run", "--suite", "tokenizer", "--tokenizer", tiny["own"]).ExitCode);
+        Assert.Equal(2, Z1Here.Run("perf", "run", "--suite").ExitCode);
     }
 
     [Fact]
