@@ -1,8 +1,8 @@
 namespace Z1Coder.Perf;
 
 /// <summary>One measured case: what a baseline file holds and a comparison reads.</summary>
-/// <param name="Suite">kernels, steps, decode or collectives</param>
-/// <param name="Name">family and verb, then dtype; or the size of a model</param>
+/// <param name="Suite">kernels, steps, decode, collectives, curate or tokenizer</param>
+/// <param name="Name">family and verb, then dtype; the size of a model; or a file</param>
 /// <param name="Shape">as a person writes it</param>
 /// <param name="P20">µs that one in five runs stayed below</param>
 /// <param name="P50">µs of the median run</param>

@@ -1,4 +1,4 @@
-"""Encoding speed of Hugging Face tokenizers (Rust) on one thread, measured as perf/TokenizerBench.cs does.
+"""Encoding speed of Hugging Face tokenizers (Rust) on one thread, measured as `z1 perf run --suite tokenizer` does.
 
 usage: bench_tokenizer.py tokenizer.json text-file...
 Prints for each file one line: name, UTF-8 MB/s (median of five after one warm-up), tokens.

@@ -3,6 +3,7 @@ using Z1Coder.Kernels;
 using Z1Coder.Perf;
 using Z1Coder.Runtime;
 using Z1Coder.Tests.Kernels;
+using Z1Coder.Trainer.Cli;
 
 namespace Z1Coder.Tests.Perf;
 
@@ -35,6 +36,17 @@ public sealed class SelfTestTests
             Assert.All(PerfSuite.Kernels(size), c => Assert.True(c.Cost.Bytes > 0, c.Name));
             Assert.Equal(PerfSuite.Kernels(size).Count(), PerfSuite.Kernels(size).Select(c => $"{c.Name} {c.Shape}").Distinct().Count());
         }
+    }
+
+    [Fact]
+    public void A_check_says_how_many_cases_are_not_for_a_device()
+    {
+        using var stream = new CudaStream(KernelDevices.HostCuda);
+        var said = new StringWriter();
+        Assert.False(KernelsCommand.CheckAll(stream, PerfSize.Cpu, ["RmsNorm", "fp32"], said));
+        Assert.Contains("0 of 0 kernels", said.ToString(), StringComparison.Ordinal);
+        Assert.Contains("; 3 fp32 cases are the CPU's alone", said.ToString(), StringComparison.Ordinal);
+        Assert.True(KernelsCommand.CheckAll(stream, PerfSize.Small, ["GlobalNorm"], said));
     }
 
     [Theory]

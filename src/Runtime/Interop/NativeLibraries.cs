@@ -137,7 +137,6 @@ public static partial class NativeLibraries
                 "cublasLt" => OpenCublasLt(),
                 "nccl" => InToolkits("Z1_NCCL", "libnccl.so.2"),
                 "nvToolsExt" => InToolkits("Z1_NVTX", "libnvToolsExt.so.1"),
-                "nvidia-ml" => Open("Z1_NVML", "libnvidia-ml.so.1"),
                 _ => new(0, ""),
             };
             if (library.Handle != 0)
@@ -225,7 +224,7 @@ public static partial class NativeLibraries
             }
         }
 
-        return name is "nvrtc" or "cublasLt" or "nccl" or "nvToolsExt" or "nvidia-ml" ? OpenNamed(name).Handle : 0;
+        return name is "nvrtc" or "cublasLt" or "nccl" or "nvToolsExt" ? OpenNamed(name).Handle : 0;
     }
 
     [LibraryImport("libc")]

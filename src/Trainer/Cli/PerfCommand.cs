@@ -3,6 +3,7 @@ using Z1Coder.Kernels;
 using Z1Coder.Perf;
 using Z1Coder.Runtime;
 using Z1Coder.Trainer.Data;
+using Z1Coder.Trainer.Tokens;
 using Z1Coder.Trainer.Train;
 
 namespace Z1Coder.Trainer.Cli;
@@ -10,7 +11,8 @@ namespace Z1Coder.Trainer.Cli;
 /// <summary>z1 perf run | compare</summary>
 internal static class PerfCommand
 {
-    private const string Kernels = "kernels", Steps = "steps", Decode = "decode", Peer = "peer", Collectives = "collectives", Curate = "curate";
+    private const string Kernels = "kernels", Steps = "steps", Decode = "decode", Peer = "peer", Collectives = "collectives", Curate = "curate",
+        Encode = "tokenizer";
 
     private static readonly string[] s_types = ["bf16", "fp32"], s_batches = ["1", "8"];
 
@@ -32,11 +34,12 @@ internal static class PerfCommand
         var suite = new Option<string[]>("--suite")
         {
             Description = "kernels, steps, decode, collectives (bus bandwidth; within this machine, or of the ranks that a launcher started), "
-                + "peer (steps in turn with PyTorch; Z1_PEERPY names its Python) or curate (a loopback teacher); repeatable; default the first three",
+                + "peer (steps in turn with PyTorch; Z1_PEERPY names its Python), curate (a loopback teacher) or tokenizer (of --tokenizer, on --text); "
+                + "repeatable; default the first three",
             AllowMultipleArgumentsPerToken = true,
             DefaultValueFactory = _ => [Kernels, Steps, Decode],
         };
-        suite.AcceptOnlyFromAmong(Kernels, Steps, Decode, Collectives, Peer, Curate);
+        suite.AcceptOnlyFromAmong(Kernels, Steps, Decode, Collectives, Peer, Curate, Encode);
         var only = new Option<string[]>("--only")
         {
             Description = "kernels: parts of name and shape, all of which must match; steps and peer: among nano mini 05b, 512 1280, bf16 fp32; decode: "
@@ -56,6 +59,11 @@ internal static class PerfCommand
         var headRows = new Option<int>("--head-rows") { Description = "rows of one LM-head chunk", DefaultValueFactory = _ => 512 };
         var rounds = new Option<int>("--rounds") { Description = "peer: runs of each side", DefaultValueFactory = _ => 2 };
         var workers = new Option<int>("--workers") { Description = "threads; 0 takes every core" };
+        var tokenizer = new Option<string?>("--tokenizer") { Description = "tokenizer: a model directory or tokenizer.json" };
+        var text = new Option<string[]>("--text")
+        {
+            Description = "tokenizer: text files (repeatable)", AllowMultipleArgumentsPerToken = true, DefaultValueFactory = _ => [],
+        };
         var json = new Option<bool>("--json") { Description = "steps: one JSON line a case, with the keys of perf/peer/bench_train.py" };
         var device = Devices.Option();
         PlanCommand.Within(steps, 0, 100_000);
@@ -64,8 +72,16 @@ internal static class PerfCommand
         PlanCommand.Within(workers, 0, 4096);
         var command = new Command("run", "Measures; exit code 1 where a run allocated managed memory after warm-up, or the peer is not there.")
         {
-            suite, only, output, steps, headRows, rounds, workers, device, backend, json,
+            suite, only, output, steps, headRows, rounds, workers, device, backend, tokenizer, text, json,
         };
+        command.Validators.Add(result =>
+        {
+            var chosen = result.GetResult(suite)?.Tokens.Any(t => t.Value == Encode) == true;
+            if (chosen && (result.GetResult(tokenizer) is null || result.GetResult(text) is not { Tokens.Count: > 0 }))
+            {
+                result.AddError("--suite tokenizer needs --tokenizer and --text");
+            }
+        });
         command.SetAction(parsed =>
         {
             using var stream = parsed.GetValue(device) == "cpu" ? new CpuStream(parsed.GetValue(workers)) : Devices.Open(parsed.GetValue(device)!);
@@ -105,6 +121,11 @@ internal static class PerfCommand
             if (suites.ContainsKey(Curate))
             {
                 rows.Add(RunCurate());
+            }
+
+            if (parsed.GetValue(suite)!.Contains(Encode))
+            {
+                rows.AddRange(TokenizerBench.Run(Tokenizer.Load(parsed.GetValue(tokenizer)!), parsed.GetValue(text)!, Console.Out));
             }
 
             if (parsed.GetValue(output) is { } path)

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using Xunit;
 
@@ -69,6 +70,13 @@ public sealed class VerbTests
         Z1Here.Run("tokenizer", "train", tiny["none.jsonl"], "--out", tiny["own"]).FailedWith("none.jsonl");
         Z1Here.Run("tokenizer", "encode", "--model", tiny["none"], "x").FailedWith(tiny["none"]);
         Z1Here.Run("tokenizer", "decode", "--model", tiny["own"], "999999").FailedWith("999999");
+
+        var count = Z1Here.Run("tokenizer", "encode", "--model", tiny["own"], "--json", File.ReadAllText(tiny["stage2.jsonl"])).Json().GetProperty("ids").GetArrayLength();
+        var timed = Z1Here.Run("perf", "run", "--suite", "tokenizer", "--tokenizer", tiny["own"], "--text", tiny["stage2.jsonl"]).Succeeded().Output.Split(' ');
+        Assert.Equal(("stage2.jsonl", $"{count}\n"), (timed[0], timed[2]));
+        Assert.True(double.Parse(timed[1], CultureInfo.InvariantCulture) > 0);
+        Assert.Equal(2, Z1Here.Run("perf", "run", "--suite", "tokenizer", "--tokenizer", tiny["own"]).ExitCode);
+        Assert.Equal(2, Z1Here.Run("perf", "run", "--suite").ExitCode);
     }
 
     [Fact]
