@@ -66,11 +66,12 @@ public sealed record RankEnvironment
     /// <param name="rank">from 0</param>
     /// <param name="size">in all</param>
     /// <param name="port">free on loopback</param>
-    public static IReadOnlyDictionary<string, string> ForChild(int launcherProcess, int rank, int size, int port) =>
+    /// <param name="token">a word that nobody else knows, the same for all</param>
+    public static IReadOnlyDictionary<string, string> ForChild(int launcherProcess, int rank, int size, int port, string token) =>
         new Dictionary<string, string>
         {
             [ByZ1] = Text(launcherProcess), ["RANK"] = Text(rank), ["WORLD_SIZE"] = Text(size), ["LOCAL_RANK"] = Text(rank),
-            ["LOCAL_WORLD_SIZE"] = Text(size), ["MASTER_ADDR"] = Loopback, ["MASTER_PORT"] = Text(port),
+            ["LOCAL_WORLD_SIZE"] = Text(size), ["MASTER_ADDR"] = Loopback, ["MASTER_PORT"] = Text(port), [RendezvousWire.JobToken] = token,
         };
 
     /// <summary>The process id of the <c>z1 launch</c> that started this process; null for none.</summary>

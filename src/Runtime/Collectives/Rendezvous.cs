@@ -86,7 +86,7 @@ public sealed class Rendezvous : CollectiveMonitor
             var where = $"{Environment.MachineName}, pid {Environment.ProcessId}";
             socket.Send(RendezvousWire.Frame(RendezvousMessage.Hello, w =>
             {
-                w.Write(RendezvousWire.Magic);
+                w.WriteMark(RendezvousWire.Mark);
                 w.Write(rank);
                 w.Write(size);
                 w.Write(fingerprint);

@@ -188,7 +188,7 @@ internal sealed class RendezvousServer : IDisposable
     private Member? Admit(byte[] frame, Socket socket)
     {
         var (kind, body) = RendezvousWire.Open(frame);
-        if (kind != RendezvousMessage.Hello || body.ReadInt64() != RendezvousWire.Magic)
+        if (kind != RendezvousMessage.Hello || body.ReadMark() != RendezvousWire.Mark)
         {
             return null;                                // somebody else's connection
         }

@@ -1,13 +1,37 @@
 using System.Buffers.Binary;
 using System.Net.Sockets;
+using System.Security.Cryptography;
+using System.Text;
 
 namespace Z1Coder.Runtime;
 
 /// <summary>Frames on a socket.</summary>
 internal static class RendezvousWire
 {
-    public const long Magic = 0x5A31_5244_5A56_3031;
+    /// <summary>The variable with the word that the ranks of a job share: who has another is not of this job, and is not answered.</summary>
+    public const string JobToken = "Z1_JOB_TOKEN";
+
     public const int MostBytes = 16 << 20, MostHelloBytes = 64 << 10;
+
+    /// <summary>What a rank says first: of this protocol and, where there is a token, of this job.</summary>
+    public static Int128 Mark { get; } = MarkOf(Environment.GetEnvironmentVariable(JobToken));
+
+    public static Int128 MarkOf(string? token) =>
+        BinaryPrimitives.ReadInt128LittleEndian(SHA256.HashData(Encoding.UTF8.GetBytes($"z1 rendezvous 2 {token}")));
+
+    public static void WriteMark(this BinaryWriter writer, Int128 mark)
+    {
+        Span<byte> bytes = stackalloc byte[16];
+        BinaryPrimitives.WriteInt128LittleEndian(bytes, mark);
+        writer.Write(bytes);
+    }
+
+    public static Int128 ReadMark(this BinaryReader reader)
+    {
+        Span<byte> bytes = stackalloc byte[16];
+        reader.BaseStream.ReadExactly(bytes);
+        return BinaryPrimitives.ReadInt128LittleEndian(bytes);
+    }
 
     public static byte[] Frame(RendezvousMessage kind, Action<BinaryWriter>? body = null)
     {

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Security.Cryptography;
@@ -13,6 +14,8 @@ namespace Z1Coder.Runtime;
 internal sealed class TcpMesh : IDisposable
 {
     private const long Magic = 0x5A31_4D45_5348_3031;
+    private const int MostHelloMilliseconds = 5000;
+
     private const int CookieBytes = 16, HelloBytes = 8 + CookieBytes + 8 + 4;
 
     private const int UnixBuffer = 512 << 10;           // bytes; the default of about 200 KiB makes two processes take turns too often
@@ -234,9 +237,10 @@ internal sealed class TcpMesh : IDisposable
         try
         {
             Prepare(socket);
-            socket.ReceiveTimeout = 5000;
+            var patience = Stopwatch.StartNew();
             for (var got = 0; got < hello.Length;)
             {
+                socket.ReceiveTimeout = (int)Math.Max(1, MostHelloMilliseconds - patience.ElapsedMilliseconds);      // of all bytes together
                 var more = socket.Receive(hello.AsSpan(got));
                 got = more > 0 ? got + more : throw new SocketException((int)SocketError.ConnectionReset);
             }

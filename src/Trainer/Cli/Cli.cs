@@ -20,8 +20,7 @@ public static class Cli
             return Fail("the z1 launch that started this rank has ended");
         }
 
-        var parsed = Parse(arguments);
-        if (Misuse(parsed) is { } wrong)
+        if (Misuse(arguments, out var parsed) is { } wrong)
         {
             return Misused(parsed, wrong);
         }
@@ -45,7 +44,7 @@ public static class Cli
     }
 
     /// <summary>What is wrong with a command line before anything runs, a sentence each; null when nothing is.</summary>
-    internal static string[]? Misuse(string[] arguments) => Misuse(Parse(arguments));
+    internal static string[]? Misuse(string[] arguments) => Misuse(arguments, out _);
 
     /// <summary>What a user is told; an error that nobody foresaw says so and how to learn more.</summary>
     internal static string Sentence(Exception e) => e switch
@@ -65,7 +64,7 @@ public static class Cli
         return 1;
     }
 
-    private static ParseResult Parse(string[] arguments)
+    private static RootCommand Root()
     {
         var root = new RootCommand(
             """
@@ -85,11 +84,21 @@ public static class Cli
             root.Subcommands.Add(verb);
         }
 
-        return root.Parse(arguments);
+        return root;
     }
 
-    private static string[]? Misuse(ParseResult parsed) =>
-        MistypedOption(parsed) is { } sentence ? [sentence] : parsed.Errors.Count > 0 ? [.. parsed.Errors.Select(e => OneLine(e.Message))] : null;
+    private static string[]? Misuse(string[] arguments, out ParseResult parsed)
+    {
+        parsed = Root().Parse(arguments);
+        try
+        {
+            return MistypedOption(parsed) is { } sentence ? [sentence] : parsed.Errors.Count > 0 ? [.. parsed.Errors.Select(e => OneLine(e.Message))] : null;
+        }
+        catch (InvalidOperationException e)             // from a validator that reads an option which was given without its value
+        {
+            return [OneLine(e.Message)];
+        }
+    }
 
     /// <summary>The parser takes an option it does not know for a word of whatever may have one more: a prompt, a file, a list.</summary>
     private static string? MistypedOption(ParseResult parsed)

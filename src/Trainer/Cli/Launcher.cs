@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 using System.Text;
 using Microsoft.Win32.SafeHandles;
 using Z1Coder.Runtime;
@@ -57,10 +58,10 @@ internal sealed class Launcher : IDisposable
         var children = new List<Child>(_ranks);
         try
         {
-            var port = FreePort();
+            var (port, token) = (FreePort(), RandomNumberGenerator.GetHexString(32));
             for (var rank = 0; rank < _ranks; rank++)
             {
-                children.Add(new Child(rank, verb, RankEnvironment.ForChild(Environment.ProcessId, rank, _ranks, port), _output, _error));
+                children.Add(new Child(rank, verb, RankEnvironment.ForChild(Environment.ProcessId, rank, _ranks, port, token), _output, _error));
             }
 
             lock (_gate)

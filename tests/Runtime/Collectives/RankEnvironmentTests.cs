@@ -125,7 +125,7 @@ public sealed class RankEnvironmentTests
     [Fact]
     public void What_z1_launch_gives_its_children_is_what_they_read()
     {
-        var found = RankEnvironment.Detect(RankEnvironment.ForChild(99, 2, 3, 23456));
+        var found = RankEnvironment.Detect(RankEnvironment.ForChild(99, 2, 3, 23456, "token"));
         Assert.Equal(("z1 launch", 2, 3, 2, 3, "127.0.0.1", 23456),
             (found.Launcher, found.Rank, found.Size, found.LocalRank, found.LocalSize, found.MasterAddress, found.MasterPort));
     }

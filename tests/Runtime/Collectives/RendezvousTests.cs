@@ -115,6 +115,16 @@ public sealed class RendezvousTests
         var server = new RendezvousServer(Ranks.Host, 0, 2, "test", s_quiet);
         using var stranger = new TcpClient(Ranks.Host, server.Port);
         stranger.GetStream().Write("GET / HTTP/1.1\r\n\r\n"u8);
+        using var other = new TcpClient(Ranks.Host, server.Port);       // its 999 ranks would end this job
+        other.GetStream().Write(RendezvousWire.Frame(RendezvousMessage.Hello, w =>
+        {
+            w.WriteMark(RendezvousWire.MarkOf("of another job"));
+            w.Write(1);
+            w.Write(999);
+            w.Write("test");
+            w.Write("elsewhere");
+        }));
+        Assert.Equal(-1, other.GetStream().ReadByte());
         using var late = new ManualResetEventSlim();
         var failures = Ranks.OnThreads(2, r =>
         {

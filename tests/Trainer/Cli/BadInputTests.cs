@@ -45,6 +45,15 @@ public sealed class BadInputTests
     public void A_mistyped_option_is_refused_with_the_nearest(string nearest, params string[] command) =>
         Z1Here.Run(command).WasMisused("has no option", $"the nearest are '{nearest}'");
 
+    /// <summary>Where a validator asks for the value, too.</summary>
+    [Theory]
+    [InlineData("--tasks", "eval", "--tasks")]
+    [InlineData("--samples", "eval", "score", "--samples")]
+    [InlineData("--benchmark", "eval", "--model", "x", "--benchmark")]
+    [InlineData("--max-tokens", "curate", "filter", "a", "--out", "b", "--tokenizer", "t", "--max-tokens")]
+    [InlineData("--suite", "perf", "run", "--suite")]
+    public void An_option_without_its_value_is_bad_usage(string option, params string[] command) => Z1Here.Run(command).WasMisused(option);
+
     [Fact]
     public void What_stands_after_two_dashes_is_no_option() => Z1Here.Run("inspect", "--", "--jsn").FailedWith("--jsn: no such file");
 

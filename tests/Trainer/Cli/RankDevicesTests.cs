@@ -22,7 +22,7 @@ public sealed class RankDevicesTests
         var variables = launcher switch
         {
             "none" => [],
-            "z1 launch" => RankEnvironment.ForChild(1, 0, localSize, 2000).ToDictionary(),
+            "z1 launch" => RankEnvironment.ForChild(1, 0, localSize, 2000, "token").ToDictionary(),
             "Open MPI" => new() { ["OMPI_COMM_WORLD_RANK"] = "0", ["OMPI_COMM_WORLD_SIZE"] = $"{localSize}" },
             _ => new Dictionary<string, string> { ["SLURM_PROCID"] = "0", ["SLURM_STEP_NUM_TASKS"] = $"{localSize}", ["SLURM_LOCALID"] = "0" },
         };
