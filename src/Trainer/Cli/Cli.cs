@@ -89,13 +89,14 @@ public static class Cli
 
     private static string[]? Misuse(string[] arguments, out ParseResult parsed)
     {
-        parsed = Root().Parse(arguments);
         try
         {
+            parsed = Root().Parse(arguments);
             return MistypedOption(parsed) is { } sentence ? [sentence] : parsed.Errors.Count > 0 ? [.. parsed.Errors.Select(e => OneLine(e.Message))] : null;
         }
         catch (InvalidOperationException e)             // from a validator that reads an option which was given without its value
         {
+            parsed = Root().Parse([.. arguments.TakeWhile(a => !a.StartsWith('-'))]);
             return [OneLine(e.Message)];
         }
     }

@@ -30,8 +30,11 @@ public sealed class StopSignal : IDisposable
                 lock (_since)
                 {
                     context.Cancel = _since.Elapsed < Once;
-                    _since.Start();
-                    Name = context.Signal == User1 ? "SIGUSR1" : context.Signal.ToString();
+                    if (!_since.IsRunning)
+                    {
+                        Name = context.Signal == User1 ? "SIGUSR1" : context.Signal.ToString();
+                        _since.Start();
+                    }
                 }
 
                 _source.Cancel();

@@ -151,7 +151,7 @@ public sealed class RendezvousTests
         using var dying = new TcpClient(Ranks.Host, server.Port);
         dying.GetStream().Write(RendezvousWire.Frame(RendezvousMessage.Hello, w =>
         {
-            w.Write(RendezvousWire.Magic);
+            w.WriteMark(RendezvousWire.Mark);
             w.Write(2);
             w.Write(3);
             w.Write("test");
