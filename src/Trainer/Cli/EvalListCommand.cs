@@ -14,7 +14,7 @@ internal static class EvalListCommand
             foreach (var benchmark in Benchmark.All)
             {
                 Console.WriteLine($"{benchmark.Name,-28} {benchmark.Description}");
-                Console.WriteLine($"{"",-28} {string.Join(" or ", benchmark.Files.Select(set => string.Join(" with ", set)))}");
+                Console.WriteLine($"{"",-28} {benchmark.FileNames}");
                 Console.WriteLine($"{"",-28} {benchmark.Source}");
             }
 

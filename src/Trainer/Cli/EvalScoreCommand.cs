@@ -12,9 +12,13 @@ internal static class EvalScoreCommand
 {
     public static Command Create()
     {
-        var benchmark = new Option<string[]>("--benchmark") { Description = "name of a benchmark (see z1 eval list); several times for several", AllowMultipleArgumentsPerToken = false };
+        var benchmark = new Option<string[]>("--benchmark") { Description = "benchmarks (see z1 eval list)", AllowMultipleArgumentsPerToken = true };
         var data = new Option<string?>("--data") { Description = "folder of benchmark files under their published names; without --benchmark every one found there" };
-        var tasks = new Option<string[]>("--tasks") { Description = "the benchmark's file or files, for one --benchmark" };
+        var tasks = new Option<string[]>("--tasks")
+        {
+            Description = "the benchmark's file or files, for one --benchmark; a later file adds tasks (humaneval+: says more about those of the first)",
+            AllowMultipleArgumentsPerToken = true,
+        };
         var samples = new Option<string?>("--samples") { Description = "answers to grade, for one --benchmark: JSONL or JSON of evalplus, bigcodebench, CodeEval-Pro or LiveCodeBench" };
         var reference = new Option<bool>("--reference") { Description = "grade the reference solutions: each must pass; exit code 1 otherwise" };
         var output = new Option<string?>("--out") { Description = "directory for verdicts, answers, scores, report.html, and what is needed to go on after an interruption" };
@@ -153,8 +157,7 @@ internal static class EvalScoreCommand
     }
 
     /// <summary>Benchmarks, each with the names under which its files are looked for.</summary>
-    internal static string FileNames(IEnumerable<Benchmark> benchmarks) => string.Join(", ", benchmarks.Select(b =>
-        $"{b.Name} ({string.Join(" or ", b.Files.Select(set => string.Join(" with ", set)))})"));
+    internal static string FileNames(IEnumerable<Benchmark> benchmarks) => string.Join(", ", benchmarks.Select(b => $"{b.Name} ({b.FileNames})"));
 
     /// <summary>A day given with an option.</summary>
     internal static DateOnly? Day(string? text, string option) =>

@@ -206,6 +206,33 @@ public sealed class BenchmarkTests
     }
 
     [Fact]
+    public void Releases_of_LiveCodeBench_add_tasks_and_the_newest_version_of_a_file_is_taken()
+    {
+        var live = Benchmark.Find("livecodebench");
+        var folder = Directory.CreateTempSubdirectory("z1-releases-");
+        string Of(string name) => Path.Combine(folder.FullName, name);
+        var rows = TinyBenchmarks.Files["livecodebench_problems.jsonl"].Split('\n');
+        File.WriteAllText(Of("test.jsonl"), rows[0] + "\n");
+        File.WriteAllText(Of("test2.jsonl"), rows[1] + "\n");
+        Assert.Equal(["1_A", "abc"], live.Read(live.Find(folder)!).Select(t => t.TaskId));
+        var twice = Assert.Throws<InvalidInputException>(() => live.Read([Of("test2.jsonl"), Of("test.jsonl"), Of("test2.jsonl")])).Message;
+        Assert.Contains($"{Of("test2.jsonl")}:1: the task \"abc\" stands twice, first in {Of("test2.jsonl")}:1;", twice, StringComparison.Ordinal);
+        for (var release = 3; release <= 6; release++)
+        {
+            File.WriteAllText(Of($"test{release}.jsonl"), "");
+            Assert.Equal(release, live.Find(folder)!.Count);
+        }
+
+        File.WriteAllText(Of("HumanEvalPlus-v0.1.9.jsonl"), "");
+        File.WriteAllText(Of("HumanEvalPlus-v0.1.10.jsonl"), "");
+        Assert.Equal([Of("HumanEvalPlus-v0.1.10.jsonl")], Benchmark.Find("humaneval+").Find(folder)!);
+
+        // The pre-release's files say different things about one task.
+        var plus = new[] { "HumanEval.jsonl", "HumanEvalPlus-prerelease.jsonl" }.Select(f => TestFiles.Temporary(TinyBenchmarks.Files[f] + (f == "HumanEval.jsonl" ? TinyBenchmarks.Files[f] : "")));
+        Assert.Contains("stands twice, first in", Assert.Throws<InvalidInputException>(() => Benchmark.Find("humaneval+").Read([.. plus])).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void The_file_as_LiveCodeBench_publishes_it_is_read()
     {
         var tasks = Benchmark.Find("livecodebench").Read([TestFiles.Benchmark("livecodebench-original-format-sample.jsonl")]);

@@ -57,6 +57,12 @@ public sealed class EvalVerbTests
             Assert.Equal(4, Z1Here.Run([.. score, "--out", Path.Combine(folder, $"run{i}")]).Json().GetProperty("benchmarks")[0].GetProperty("from_journal").GetInt32());
         }
 
+        // The problems in two files, as each release adds one.
+        var rows = TinyBenchmarks.Files["livecodebench_problems.jsonl"].Split('\n');
+        var files = Z1Here.Run(
+            "eval", "score", "--benchmark", "livecodebench", "--tasks", TestFiles.Temporary(rows[0]), TestFiles.Temporary(rows[1]), "--samples",
+            TestFiles.Temporary(answers[0], ".json"), "--json");
+        Assert.Equal(2, files.Json().GetProperty("benchmarks")[0].GetProperty("tasks").GetInt32());
         var window = Z1Here.Run(
             "eval", "score", "--benchmark", "livecodebench", "--data", folder, "--samples", TestFiles.Temporary(answers[0], ".json"), "--from", "2024-08-01", "--to", "2024-11-01", "--json");
         Assert.Equal(1, window.Json().GetProperty("benchmarks")[0].GetProperty("tasks").GetInt32());

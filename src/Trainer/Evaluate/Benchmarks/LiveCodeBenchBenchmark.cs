@@ -14,6 +14,10 @@ namespace Z1Coder.Trainer.Evaluate.Benchmarks;
 public sealed class LiveCodeBenchBenchmark : Benchmark
 {
     private const double GlobalSlack = 5;
+    private const int Releases = 6;
+
+    // Each release adds a file of new problems.
+    private static readonly string[] s_releases = [.. Enumerable.Range(1, Releases).Select(i => i == 1 ? "test.jsonl" : $"test{i}.jsonl")];
 
     private static readonly string[] s_modules =
     [
@@ -29,14 +33,17 @@ public sealed class LiveCodeBenchBenchmark : Benchmark
     public override string Name => "livecodebench";
 
     /// <inheritdoc/>
-    public override string Description => "contest problems by date, scripts and methods, easy to hard; 880 tasks (v5), 1055 (v6)";
+    public override string Description => "contest problems by date, scripts and methods, easy to hard; 400 tasks (v1) to 1055 (v6)";
 
     /// <inheritdoc/>
     public override string Source => "Jain et al. 2024, arXiv:2403.07974; LiveCodeBench";
 
     /// <inheritdoc/>
     public override IReadOnlyList<IReadOnlyList<string>> Files { get; } =
-        [["livecodebench_problems.jsonl"], ["test.jsonl", "test2.jsonl", "test3.jsonl", "test4.jsonl", "test5.jsonl", "test6.jsonl"], ["test.jsonl"]];
+        [["livecodebench_problems.jsonl"], .. Enumerable.Range(0, Releases).Select(i => s_releases[..^i])];
+
+    /// <inheritdoc/>
+    public override string FileNames => $"livecodebench_problems.jsonl or as many of {string.Join(", ", s_releases)} as there are";
 
     /// <inheritdoc/>
     public override IReadOnlyList<string> Stops { get; } = ["###"];
@@ -65,8 +72,6 @@ public sealed class LiveCodeBenchBenchmark : Benchmark
     /// <inheritdoc/>
     public override double Seconds(BenchmarkTask task, double reference, EvaluationOptions options) =>
         task.Cases.Count > 0 ? options.FloorSeconds : (options.FloorSeconds + 1) * task.Inputs + GlobalSlack;
-
-    private protected override string RowId(BenchmarkRow row) => row.Id("question_id");
 
     private protected override BenchmarkTask TaskOf(BenchmarkRow row)
     {
