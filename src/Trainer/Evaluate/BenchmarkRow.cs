@@ -69,6 +69,9 @@ internal sealed partial class BenchmarkRow
     internal string Identifier(string field) =>
         Text(field) is var name && PythonName().IsMatch(name) ? name : throw Error(field, $"is \"{name}\"; it must be the name of a Python function");
 
+    /// <summary>The text of a string that stands somewhere in a field.</summary>
+    internal string String(string field, JsonElement value) => JsonRows.String(WhereOf(field), value, field);
+
     /// <summary>A string, or null when it is absent.</summary>
     internal string? TextOrNull(string field) => JsonRows.Text(WhereOf(field), Holder(field), field, required: false);
 
@@ -90,7 +93,7 @@ internal sealed partial class BenchmarkRow
         var list = new List<string>();
         foreach (var item in Array(field, required))
         {
-            list.Add(item.ValueKind == JsonValueKind.String ? item.GetString()! : throw Error(field, $"holds a {item.ValueKind}; it must hold strings"));
+            list.Add(item.ValueKind == JsonValueKind.String ? String(field, item) : throw Error(field, $"holds a {item.ValueKind}; it must hold strings"));
         }
 
         return list;
