@@ -31,9 +31,6 @@ public sealed class HumanEvalPlusBenchmark : EvalPlusBenchmark
         ["HumanEval.jsonl.gz", "HumanEvalPlus-prerelease.jsonl", "HumanEvalPlusInputs-prerelease.jsonl"],
     ];
 
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Stops { get; } = [.. EndTokens, "\nif __name__", "\ndef main(", "\nprint(", "\n```\n"];
-
     private protected override Func<BenchmarkRow, string> JoinId => IdOf;
 
     private protected override BenchmarkTask TaskOf(BenchmarkRow row)
