@@ -68,6 +68,9 @@ public abstract partial class Benchmark
     /// <summary>The field of a saved answer that names its task.</summary>
     public virtual string IdField => "task_id";
 
+    /// <summary>True when a whole program is graded after the prompt's imports and signature unless told otherwise; elsewhere it stands alone.</summary>
+    public virtual bool CalibratesPrograms => false;
+
     /// <summary>True when the published score is the higher of the answers as they are and cut by <see cref="Sanitize"/>.</summary>
     public virtual bool ScoresSanitized => false;
 
