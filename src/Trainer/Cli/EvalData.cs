@@ -35,7 +35,7 @@ internal static class EvalData
             }
             else
             {
-                throw new InvalidInputException(window.Empty(benchmark, all));
+                throw new InvalidInputException(EvalWindow.Empty(benchmark, all));
             }
         }
 

@@ -61,7 +61,7 @@ internal static class EvalScoreCommand
             var chosen = window.Read(Choose(parsed.GetValue(benchmark) ?? [], parsed.GetValue(data), parsed.GetValue(tasks) ?? []));
             if (chosen.Find(c => c.Tasks.Count == 0) is { Benchmark: { } empty } nothing)
             {
-                throw new InvalidInputException(window.Empty(empty, nothing.All));
+                throw new InvalidInputException(EvalWindow.Empty(empty, nothing.All));
             }
 
             var folder = parsed.GetValue(output) ?? Directory.CreateTempSubdirectory("z1-eval-").FullName;

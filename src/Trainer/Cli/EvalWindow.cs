@@ -29,7 +29,7 @@ internal sealed class EvalWindow
     }
 
     /// <summary>What is said of a benchmark that has no task in the window.</summary>
-    public string Empty(Benchmark benchmark, IReadOnlyList<BenchmarkTask> all) =>
+    public static string Empty(Benchmark benchmark, IReadOnlyList<BenchmarkTask> all) =>
         $"{benchmark.Name}: no task is in the window of --from and --to; the {all.Count} in the data are of {Text(all.Min(t => t.Date))} to {Text(all.Max(t => t.Date))}.";
 
     private IReadOnlyList<BenchmarkTask> Of(IReadOnlyList<BenchmarkTask> all) =>

@@ -109,7 +109,8 @@ public abstract partial class Benchmark
     }
 
     /// <summary>The files of this benchmark in a folder, of several versions the newest; null when no set is there whole.</summary>
-    public IReadOnlyList<string>? Find(DirectoryInfo folder)
+    /// <exception cref="InvalidInputException">A file of the set is missing in the middle.</exception>
+    public virtual IReadOnlyList<string>? Find(DirectoryInfo folder)
     {
         foreach (var set in Files)
         {

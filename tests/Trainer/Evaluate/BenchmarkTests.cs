@@ -278,6 +278,8 @@ public sealed class BenchmarkTests
             Assert.Equal(release, live.Find(folder)!.Count);
         }
 
+        File.Delete(Of("test4.jsonl"));
+        Assert.Contains("test4.jsonl is missing", Assert.Throws<InvalidInputException>(() => live.Find(folder)).Message, StringComparison.Ordinal);
         File.WriteAllText(Of("HumanEvalPlus-v0.1.9.jsonl"), "");
         File.WriteAllText(Of("HumanEvalPlus-v0.1.10.jsonl"), "");
         Assert.Equal([Of("HumanEvalPlus-v0.1.10.jsonl")], Benchmark.Find("humaneval+").Find(folder)!);

@@ -46,6 +46,16 @@ public sealed class LiveCodeBenchBenchmark : Benchmark
     public override string FileNames => $"livecodebench_problems.jsonl or as many of {string.Join(", ", s_releases)} as there are";
 
     /// <inheritdoc/>
+    public override IReadOnlyList<string>? Find(DirectoryInfo folder)
+    {
+        var found = base.Find(folder);
+        return found is null || Path.GetFileName(found[0]) != s_releases[0] || !Array.Exists(s_releases[found.Count..], f => File.Exists(Path.Combine(folder.FullName, f)))
+            ? found
+            : throw new InvalidInputException(
+                $"{folder}: {s_releases[found.Count]} is missing, though a later release's file is there; put it there, or name the files you mean with z1 eval score --tasks.");
+    }
+
+    /// <inheritdoc/>
     public override IReadOnlyList<string> Stops { get; } = ["###"];
 
     /// <inheritdoc/>
