@@ -390,6 +390,13 @@ public sealed class BenchmarkTests
         }
     }
 
+    /// <summary>How every test of benchmarks grades, in one kept sandbox; skips where programs cannot be confined.</summary>
+    internal static EvaluationOptions Confined(Benchmark benchmark)
+    {
+        NeedSandbox();
+        return Options(benchmark);
+    }
+
     private static EvaluationOptions Options(Benchmark benchmark) => new()
     {
         Sandbox = s_found.Value.Sandbox, Limits = benchmark.Limits, FloorSeconds = benchmark.FloorSeconds, ReferenceFactor = benchmark.ReferenceFactor,

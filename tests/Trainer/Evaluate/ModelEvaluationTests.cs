@@ -87,9 +87,7 @@ public sealed class ModelEvaluationTests : IDisposable
         using var engine = new AnsweringEngine((_, i) => RightAnswer(benchmark, read[i]) + "\n```\nThat is all.");
         using var evaluation = ModelEvaluation.Prepare(
             benchmark, read, PromptCodec.Load(_model.Directory, PromptFormat.Chat), [0], AnswerOptions.Of(benchmark) with { Samples = 1 });
-        using var sandbox = Sandbox.Create(sitePackages: true);
-        var options = new EvaluationOptions { Sandbox = sandbox, Limits = benchmark.Limits, Reference = ReferenceCheck.Exclude, CheckPackages = true };
-        var score = await evaluation.RunAsync(() => engine, options, Token);
+        var score = await evaluation.RunAsync(() => engine, BenchmarkTests.Confined(benchmark), Token);
         Assert.Equal((tasks, 1.0), (score.Summary.Tasks.Count, score.Summary.PassAt1));
         var samples = Path.Combine(_folder, "samples.jsonl");
         evaluation.WriteSamples(samples);
