@@ -38,12 +38,9 @@ internal static class CurateFilter
         };
         language.AcceptOnlyFromAmong("python", "any", "none");
         var least = new Option<int>("--min-chars") { Description = "least characters of an answer", DefaultValueFactory = _ => 1 };
-        var most = new Option<int>("--max-chars") { Description = "most characters of an answer", DefaultValueFactory = _ => int.MaxValue };
+        var most = new Option<int?>("--max-chars") { Description = "most characters of an answer; no limit without it" };
         var tokenizer = new Option<string?>("--tokenizer") { Description = "a model directory or tokenizer.json, for --max-tokens" };
-        var tokens = new Option<int>("--max-tokens")
-        {
-            Description = "most tokens of question and answer together", DefaultValueFactory = _ => int.MaxValue,
-        };
+        var tokens = new Option<int?>("--max-tokens") { Description = "most tokens of question and answer together; no limit without it" };
         var command = new Command(
             "filter",
             """
@@ -57,7 +54,7 @@ internal static class CurateFilter
             common.Json };
         command.Validators.Add(result =>
         {
-            if (result.GetResult(tokens) is { Implicit: false } && result.GetValue(tokenizer) is null)
+            if (result.GetValue(tokens) is not null && result.GetValue(tokenizer) is null)
             {
                 result.AddError("--max-tokens needs --tokenizer");
             }
@@ -66,8 +63,8 @@ internal static class CurateFilter
         {
             Unfinished = !parsed.GetValue(unfinished), EndToken = parsed.GetValue(end), CodeBlock = parsed.GetValue(language) != "none",
             Python = parsed.GetValue(language) == "python", LeastCharacters = parsed.GetValue(least),
-            MostCharacters = parsed.GetValue(most),
-            MostTokens = parsed.GetValue(tokens), CountTokens = Counter(parsed.GetValue(tokenizer)), NearDuplicates = parsed.GetValue(near),
+            MostCharacters = parsed.GetValue(most) ?? int.MaxValue,
+            MostTokens = parsed.GetValue(tokens) ?? int.MaxValue, CountTokens = Counter(parsed.GetValue(tokenizer)), NearDuplicates = parsed.GetValue(near),
         }));
         return command;
     }

@@ -38,10 +38,10 @@ internal static class CurateInstructions
             Taken are functions at the top level of a file that have a docstring and return something, under a permissive licence (by SPDX
             line, by the nearest LICENSE file, or by the JSONL's own field), not too short, not too long, no near duplicates. Replies that fail a
             quality rule stand in OUT.dropped.jsonl with the reason. The prompt is recipes/prompts/instruction.txt. See what would be sent
-            with --list.
+            with --list, which needs no teacher.
             """)
         { inputs, licenses, fewest, most, docstring, list };
-        teacher.AddTo(command);
+        teacher.AddTo(command, unless: list);
         command.SetAction(parsed =>
         {
             var chosen = parsed.GetValue(licenses)!;

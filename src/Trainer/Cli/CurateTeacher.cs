@@ -15,15 +15,14 @@ internal sealed class CurateTeacher
     private readonly Option<string> _output = new("--out")
     {
         Description = "JSONL that is made or continued; OUT.dropped.jsonl beside it takes what is dropped, with the reason",
-        Required = true,
     };
     private readonly Option<string> _teacher = new("--teacher")
     {
-        Description = "base address of an OpenAI-compatible server, such as http://localhost:8000/v1", Required = true,
+        Description = "base address of an OpenAI-compatible server, such as http://localhost:8000/v1",
     };
     private readonly Option<string> _model = new("--model")
     {
-        Description = "the teacher's name on the server, such as Qwen/QwQ-32B-Preview", Required = true,
+        Description = "the teacher's name on the server, such as Qwen/QwQ-32B-Preview",
     };
     private readonly Option<string> _keyVariable = new("--key-from")
     {
@@ -100,8 +99,22 @@ internal sealed class CurateTeacher
         }
     }
 
-    public void AddTo(Command command)
+    /// <param name="command">the verb</param>
+    /// <param name="unless">an option with which nobody is asked and nothing is written</param>
+    public void AddTo(Command command, Option<bool>? unless = null)
     {
+        (_output.Required, _teacher.Required, _model.Required) = (unless is null, unless is null, unless is null);
+        if (unless is not null)
+        {
+            command.Validators.Add(result =>
+            {
+                foreach (var option in new[] { _output, _teacher, _model }.Where(o => !result.GetValue(unless) && result.GetResult(o) is null))
+                {
+                    result.AddError($"{option.Name} is required without {unless.Name}");
+                }
+            });
+        }
+
         foreach (var option in new Option[]
         {
             _output, _teacher, _model, _keyVariable, _api, _prompts, _temperature, _topP, _maxTokens, _seed, _stop, _concurrency, _rpm,
@@ -117,7 +130,9 @@ internal sealed class CurateTeacher
     public PromptFile Prompt(ParseResult parsed, string name, params IReadOnlyList<string> values) =>
         PromptFile.Load(name, parsed.GetValue(_prompts), values);
 
-    public string OutputDirectory(ParseResult parsed) => Path.GetDirectoryName(Path.GetFullPath(parsed.GetValue(_output)!))!;
+    /// <summary>Where the output goes; without one the folder of temporary files.</summary>
+    public string OutputDirectory(ParseResult parsed) =>
+        parsed.GetValue(_output) is { } path ? Path.GetDirectoryName(Path.GetFullPath(path))! : Path.GetTempPath();
 
     public bool IsJson(ParseResult parsed) => parsed.GetValue(_json);
 

@@ -21,7 +21,7 @@ internal static class EvalCommand
         var data = new Option<string?>("--data") { Description = "folder of benchmark files under their published names" };
         var from = new Option<string?>("--from")
         {
-            Description = "first day of the problems asked (livecodebench), such as 2024-08-01; --all asks those of the published window",
+            Description = "first day of the problems asked, where tasks have dates (livecodebench), such as 2024-08-01; --all asks those of the published window",
         };
         var to = new Option<string?>("--to") { Description = "day before which they must be published" };
         var tasks = new Option<string?>("--tasks")
@@ -92,7 +92,14 @@ internal static class EvalCommand
                 Directory.CreateDirectory(folder);
                 if (parsed.GetValue(completions) is { } file)
                 {
-                    return await ScoreAsync(parsed.GetValue(tasks)!, file, folder, asJson, signal.Token);
+                    try
+                    {
+                        return await ScoreAsync(parsed.GetValue(tasks)!, file, folder, asJson, signal.Token);
+                    }
+                    catch (OperationCanceledException) when (signal.Token.IsCancellationRequested)
+                    {
+                        return Cli.Fail($"stopped by {signal.Name}; no verdict is kept");
+                    }
                 }
 
                 var lines = asJson ? TextWriter.Null : Console.Out;

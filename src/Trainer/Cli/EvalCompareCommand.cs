@@ -10,7 +10,7 @@ internal static class EvalCompareCommand
 {
     public static Command Create()
     {
-        var a = new Argument<string>("A") { Description = "a results file, or a directory of z1 eval score --out" };
+        var a = new Argument<string>("A") { Description = "a results file, or a directory of z1 eval --out or z1 eval score --out" };
         var b = new Argument<string>("B") { Description = "the other" };
         var html = new Option<string?>("--html") { Description = "the comparison as one page: answers side by side where the runs differ" };
         var json = new Option<bool>("--json") { Description = "the comparison as JSON" };

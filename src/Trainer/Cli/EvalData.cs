@@ -17,15 +17,12 @@ internal static class EvalData
     public static List<(Benchmark Benchmark, IReadOnlyList<string> Files, IReadOnlyList<BenchmarkTask> Tasks)> Choose(
         string[] names, string folder, string? from, string? to, TextWriter output)
     {
-        var (first, end) = (EvalScoreCommand.Day(from, "--from"), EvalScoreCommand.Day(to, "--to"));
+        var window = new EvalWindow(from, to);
         var everything = names.Length == 0;
         var chosen = new List<(Benchmark, IReadOnlyList<string>, IReadOnlyList<BenchmarkTask>)>();
-        foreach (var (benchmark, files) in everything ? Table(folder, output) : EvalScoreCommand.Choose(names, folder, []))
+        foreach (var (benchmark, files, all, within) in window.Read(everything ? Table(folder, output) : EvalScoreCommand.Choose(names, folder, [])))
         {
-            var all = benchmark.Read(files);
-            var tasks = first is null && end is null
-                ? everything ? [.. all.Where(t => PublishedFigures.OutsideWindow(benchmark.Name, [t]) == 0)] : all
-                : [.. all.Where(t => (first is null || t.Date >= first) && (end is null || t.Date < end))];
+            var tasks = everything && !window.IsGiven ? [.. all.Where(t => PublishedFigures.OutsideWindow(benchmark.Name, [t]) == 0)] : within;
             if (tasks.Count > 0)
             {
                 chosen.Add((benchmark, files, tasks));
@@ -38,7 +35,7 @@ internal static class EvalData
             }
             else
             {
-                throw new InvalidInputException($"{files[0]}: no task is in the window of --from and --to.");
+                throw new InvalidInputException(EvalWindow.Empty(benchmark, all));
             }
         }
 

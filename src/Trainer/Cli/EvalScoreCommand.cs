@@ -1,9 +1,9 @@
 using System.CommandLine;
-using System.Globalization;
 using System.Text.Json;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Evaluate;
 using Z1Coder.Trainer.Report;
+using Z1Coder.Trainer.Train;
 
 namespace Z1Coder.Trainer.Cli;
 
@@ -12,14 +12,18 @@ internal static class EvalScoreCommand
 {
     public static Command Create()
     {
-        var benchmark = new Option<string[]>("--benchmark") { Description = "name of a benchmark (see z1 eval list); several times for several", AllowMultipleArgumentsPerToken = false };
+        var benchmark = new Option<string[]>("--benchmark") { Description = "benchmarks (see z1 eval list)", AllowMultipleArgumentsPerToken = true };
         var data = new Option<string?>("--data") { Description = "folder of benchmark files under their published names; without --benchmark every one found there" };
-        var tasks = new Option<string[]>("--tasks") { Description = "the benchmark's file or files, for one --benchmark" };
+        var tasks = new Option<string[]>("--tasks")
+        {
+            Description = "the benchmark's file or files, for one --benchmark; a later file adds tasks (humaneval+: says more about those of the first)",
+            AllowMultipleArgumentsPerToken = true,
+        };
         var samples = new Option<string?>("--samples") { Description = "answers to grade, for one --benchmark: JSONL or JSON of evalplus, bigcodebench, CodeEval-Pro or LiveCodeBench" };
         var reference = new Option<bool>("--reference") { Description = "grade the reference solutions: each must pass; exit code 1 otherwise" };
         var output = new Option<string?>("--out") { Description = "directory for verdicts, answers, scores, report.html, and what is needed to go on after an interruption" };
         var html = new Option<string?>("--html") { Description = "the page of the evaluation; default report.html in --out" };
-        var from = new Option<string?>("--from") { Description = "first day of the problems that count (livecodebench), such as 2024-08-01" };
+        var from = new Option<string?>("--from") { Description = "first day of the problems that count, where tasks have dates (livecodebench), such as 2024-08-01" };
         var to = new Option<string?>("--to") { Description = "day before which they must be published" };
         var k = new Option<int[]>("--k") { Description = "k of pass@k; several times for several", DefaultValueFactory = _ => [1, 5, 10] };
         var workers = new Option<int>("--workers") { Description = "programs at once; 0 takes one per core" };
@@ -50,22 +54,31 @@ internal static class EvalScoreCommand
                 result.AddError("--samples and --tasks go with one --benchmark NAME");
             }
         });
-        command.SetAction(async (parsed, cancellation) =>
+        command.SetAction(async (parsed, _) =>
         {
-            var (first, end) = (Day(parsed.GetValue(from), "--from"), Day(parsed.GetValue(to), "--to"));
-            var chosen = Choose(parsed.GetValue(benchmark) ?? [], parsed.GetValue(data), parsed.GetValue(tasks) ?? []);
+            using var signal = new StopSignal();
+            var window = new EvalWindow(parsed.GetValue(from), parsed.GetValue(to));
+            var chosen = window.Read(Choose(parsed.GetValue(benchmark) ?? [], parsed.GetValue(data), parsed.GetValue(tasks) ?? []));
+            if (chosen.Find(c => c.Tasks.Count == 0) is { Benchmark: { } empty } nothing)
+            {
+                throw new InvalidInputException(EvalWindow.Empty(empty, nothing.All));
+            }
+
             var folder = parsed.GetValue(output) ?? Directory.CreateTempSubdirectory("z1-eval-").FullName;
+            if (chosen.Select(c => EvaluationFiles.PathOf(folder, c.Benchmark.Name, EvaluationFiles.Answers)).FirstOrDefault(EvaluationFiles.IsOfModel) is { } made)
+            {
+                throw new InvalidInputException($"{made} holds the answers that z1 eval made, and would be written over; name another --out.");
+            }
+
             try
             {
                 Directory.CreateDirectory(folder);
                 using var sandbox = Sandbox.Create(sitePackages: true, reuse: true);
                 var scores = new List<BenchmarkScore>();
                 var view = new EvalScoreView(Console.Out);
-                foreach (var (which, files) in chosen)
+                foreach (var (which, _, all, used) in chosen)
                 {
-                    var all = which.Read(files);
                     var read = parsed.GetValue(samples) is { } path ? SampleFile.Read(path, which, all, !parsed.GetValue(plain)) : null;
-                    var used = all.Where(t => (first is null || t.Date >= first) && (end is null || t.Date < end)).ToList();
                     string Of(string ending) => EvaluationFiles.PathOf(folder, which.Name, ending);
                     var options = new EvaluationOptions
                     {
@@ -88,7 +101,7 @@ internal static class EvalScoreCommand
                         view.Starting(which, used.Count);
                     }
 
-                    var score = await BenchmarkScore.OfAsync(which, used, read, options, cancellation);
+                    var score = await BenchmarkScore.OfAsync(which, used, read, options, signal.Token);
                     scores.Add(score);
                     if (parsed.GetValue(output) is not null || parsed.GetValue(html) is not null)
                     {
@@ -115,6 +128,17 @@ internal static class EvalScoreCommand
                 }
 
                 return scores.TrueForAll(s => s.Holds) ? 0 : 1;
+            }
+            catch (OperationCanceledException) when (signal.Token.IsCancellationRequested)
+            {
+                if (parsed.GetValue(output) is null)
+                {
+                    return Cli.Fail($"stopped by {signal.Name}; nothing is kept without --out DIR");
+                }
+
+                (parsed.GetValue(json) ? TextWriter.Null : Console.Out).WriteLine(
+                    $"eval score: stopped by {signal.Name}; finished verdicts are kept, the same command goes on from there");
+                return 0;
             }
             finally
             {
@@ -153,16 +177,9 @@ internal static class EvalScoreCommand
     }
 
     /// <summary>Benchmarks, each with the names under which its files are looked for.</summary>
-    internal static string FileNames(IEnumerable<Benchmark> benchmarks) => string.Join(", ", benchmarks.Select(b =>
-        $"{b.Name} ({string.Join(" or ", b.Files.Select(set => string.Join(" with ", set)))})"));
+    internal static string FileNames(IEnumerable<Benchmark> benchmarks) => string.Join(", ", benchmarks.Select(b => $"{b.Name} ({b.FileNames})"));
 
-    /// <summary>A day given with an option.</summary>
-    internal static DateOnly? Day(string? text, string option) =>
-        text is null ? null
-        : DateOnly.TryParseExact(text, "yyyy-MM-dd", CultureInfo.InvariantCulture, DateTimeStyles.None, out var day) ? day
-        : throw new InvalidInputException($"{option} is \"{text}\"; it must be a day such as 2024-08-01.");
-
-    private static List<Sample> References(List<BenchmarkTask> tasks) =>
+    private static List<Sample> References(IReadOnlyList<BenchmarkTask> tasks) =>
         [.. tasks.Where(t => t.Reference is not null).Select(t => new Sample(t.TaskId, t.Reference!, CompletionMode.Program))];
 
     /// <summary>Writes the property `benchmarks`.</summary>

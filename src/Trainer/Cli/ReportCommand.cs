@@ -9,7 +9,7 @@ internal static class ReportCommand
 {
     public static Command Create()
     {
-        var run = new Argument<string>("run") { Description = "directory of a run (z1 train --out) or of an evaluation (z1 eval score --out)" };
+        var run = new Argument<string>("run") { Description = "directory of a run (z1 train --out) or of an evaluation (z1 eval --out, z1 eval score --out)" };
         var output = new Option<string?>("--out") { Description = "the page to write; default RUN/report.html" };
         var command = new Command("report", "One HTML page of a run (curves, figures, worked samples, recipe, environment) or of an evaluation. Opens with no network.")
         {

@@ -75,6 +75,9 @@ public sealed class CurationProgress
         }
     }
 
+    /// <summary>Good answers that the teacher gave in this run.</summary>
+    internal long Answers => _teacher?.Answers ?? Kept + Dropped;
+
     internal void Began() => Interlocked.Increment(ref _inFlight);
 
     internal void Ended() => Interlocked.Decrement(ref _inFlight);

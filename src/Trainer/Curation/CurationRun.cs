@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Z1Coder.Trainer.Data.Journal;
 using Z1Coder.Trainer.Curation.Teacher;
 using Z1Coder.Trainer.Data;
@@ -10,6 +11,9 @@ namespace Z1Coder.Trainer.Curation;
 /// </summary>
 public static class CurationRun
 {
+    /// <summary>The reason of an item whose request is too long for the teacher's context.</summary>
+    internal const string TooLong = "too long for the teacher";
+
     /// <summary>Runs until the items or the patience are at their end.</summary>
     /// <typeparam name="TItem">what is worked on</typeparam>
     /// <param name="items">read one at a time, on whichever thread asks</param>
@@ -20,7 +24,7 @@ public static class CurationRun
     /// <param name="progress">counts</param>
     /// <param name="options">how many at once, how long to wait</param>
     /// <param name="stop">no further item is begun; those in flight may finish within the grace time</param>
-    /// <returns>True when every item was met; false when <paramref name="stop"/> ended the run.</returns>
+    /// <returns>True when every item was met; false when <paramref name="stop"/> ended the run, before the last item or while one was in flight.</returns>
     public static async Task<bool> RunAsync<TItem>(
         IEnumerable<TItem> items, Func<TItem, UInt128> key, Func<TItem, string> id,
         Func<TItem, CancellationToken, Task<CurationOutcome>> work,
@@ -35,15 +39,22 @@ public static class CurationRun
         using var source = items.GetEnumerator();
         var gate = new Lock();
         Exception? fault = null;
-        var (atEnd, failures) = (false, 0);
+        var (atEnd, cut, failures) = (false, false, 0);
+        var tooLong = new ConcurrentQueue<(TItem Item, string Why)>();      // refused before the server had answered anything
         await Task.WhenAll(Enumerable.Range(0, options.Concurrency).Select(_ => Task.Run(WorkAsync, CancellationToken.None)))
             .ConfigureAwait(false);
+        await DropAsync(fault is null && progress.Answers > 0).ConfigureAwait(false);
+        foreach (var (item, why) in tooLong)
+        {
+            progress.Failure(id(item), why);
+        }
+
         if (fault is not null)
         {
             System.Runtime.ExceptionServices.ExceptionDispatchInfo.Throw(fault);
         }
 
-        return atEnd;
+        return atEnd && !cut;
 
         async Task WorkAsync()
         {
@@ -58,11 +69,26 @@ public static class CurationRun
                         await journal.AppendAsync(key(item), outcome.Verdict, outcome.Write).ConfigureAwait(false);
                         progress.Finished(id(item), outcome.Verdict);
                         Interlocked.Exchange(ref failures, 0);
+                        await DropAsync(progress.Answers > 0).ConfigureAwait(false);
                     }
                     catch (TeacherException e)
                     {
-                        progress.Failure(id(item), e.Message);
-                        if (Interlocked.Increment(ref failures) >= options.FailuresInARow)
+                        if (stop.IsCancellationRequested)
+                        {
+                            cut = true;     // it was not tried again
+                        }
+
+                        if (e.IsTooLong)
+                        {
+                            tooLong.Enqueue((item, e.Message));
+                            await DropAsync(progress.Answers > 0).ConfigureAwait(false);
+                        }
+                        else
+                        {
+                            progress.Failure(id(item), e.Message);
+                        }
+
+                        if (!(e.IsRefusal && progress.Answers > 0) && Interlocked.Increment(ref failures) >= options.FailuresInARow)
                         {
                             throw new InvalidInputException(
                                 $"{options.FailuresInARow} items in a row got no answer, the last because {e.Message}", e);
@@ -76,12 +102,28 @@ public static class CurationRun
             }
             catch (OperationCanceledException) when (abort.IsCancellationRequested)
             {
-                // the grace time is over, or another item stopped the run: this one is asked for again next time
+                cut = true;     // the grace time is over, or another item stopped the run: this one is asked for again next time
             }
             catch (Exception e)
             {
                 Interlocked.CompareExchange(ref fault, e, null);
                 await abort.CancelAsync().ConfigureAwait(false);
+            }
+        }
+
+        // An answer shows that the requests as such fit: what is too long now is so for its own sake, and no later run can change that. Without one
+        // the answer's length may be what does not fit, and the items are not given up.
+        async Task DropAsync(bool proven)
+        {
+            while (proven && tooLong.TryDequeue(out var late))
+            {
+                var verdict = Verdict.Drop(TooLong);
+                await journal.AppendAsync(key(late.Item), verdict, json =>
+                {
+                    json.WriteString("id", id(late.Item));
+                    json.WriteString("error", late.Why);
+                }).ConfigureAwait(false);
+                progress.Finished(id(late.Item), verdict);
             }
         }
 

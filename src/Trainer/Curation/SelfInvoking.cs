@@ -107,19 +107,24 @@ public sealed class SelfInvoking : IDisposable
             ? "the tests do not call the function"
         : null;
 
-    // counts calls that come from a function other than the base function itself: not from the tests, which stand at module level
+    // Counts calls that come from a function of the program (compiled under that name by the harness) other than the base function itself: not from the
+    // tests, whatever makes the call there, and not from what the base function runs, such as its own comprehensions.
     private static string Watch(string function) =>
         $$"""
         def z1_watch(base):
             import functools, sys
-            calls = [0]
+            calls, inside = [0], [0]
             own = getattr(base, "__code__", None)
             @functools.wraps(base)
             def watched(*arguments, **named):
                 caller = sys._getframe(1).f_code
-                if caller.co_name != "<module>" and caller is not own:
+                if caller.co_filename == "<program>" and caller is not own and not inside[0]:
                     calls[0] += 1
-                return base(*arguments, **named)
+                inside[0] += 1
+                try:
+                    return base(*arguments, **named)
+                finally:
+                    inside[0] -= 1
             watched.z1_calls = calls
             return watched
         {{function}} = z1_watch({{function}})

@@ -1,3 +1,4 @@
+using System.Text.RegularExpressions;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Evaluate.Benchmarks;
 
@@ -7,7 +8,7 @@ namespace Z1Coder.Trainer.Evaluate;
 /// A published benchmark: how its files are read, what a model is asked, where its answer ends, which code counts, how it is graded, and
 /// within which limits. One class and one file each in Benchmarks/; the grader knows none of them.
 /// </summary>
-public abstract class Benchmark
+public abstract partial class Benchmark
 {
     /// <summary>Line that comes before the base64 text that <see cref="BenchmarkTask.Oracle"/> prints.</summary>
     public const string ExpectedMark = "z1-expected";
@@ -67,6 +68,9 @@ public abstract class Benchmark
     /// <summary>The field of a saved answer that names its task.</summary>
     public virtual string IdField => "task_id";
 
+    /// <summary>True when a whole program is graded after the prompt's imports and signature unless told otherwise; elsewhere it stands alone.</summary>
+    public virtual bool CalibratesPrograms => false;
+
     /// <summary>True when the published score is the higher of the answers as they are and cut by <see cref="Sanitize"/>.</summary>
     public virtual bool ScoresSanitized => false;
 
@@ -76,19 +80,21 @@ public abstract class Benchmark
         All.FirstOrDefault(b => b.Name.Equals(name, StringComparison.OrdinalIgnoreCase))
         ?? throw new InvalidInputException($"There is no benchmark \"{name}\"; there are {string.Join(", ", All.Select(b => b.Name))}.");
 
-    /// <summary>Reads the files of one set, joined by task where a benchmark comes in several.</summary>
+    /// <summary>The names under which its files are looked for, in words.</summary>
+    public virtual string FileNames => string.Join(" or ", Files.Select(set => string.Join(" with ", set)));
+
+    /// <summary>Reads files: one after the other, or joined by task where each says something else about it.</summary>
     /// <exception cref="InvalidInputException">Names the file, the line or element, and the field.</exception>
     public IReadOnlyList<BenchmarkTask> Read(IReadOnlyList<string> paths)
     {
-        var rows = BenchmarkRow.Read(paths, RowId);
-        var tasks = new List<BenchmarkTask>(rows.Count);
-        var seen = new HashSet<string>(StringComparer.Ordinal);
-        foreach (var row in rows)
+        var tasks = new List<BenchmarkTask>();
+        var seen = new Dictionary<string, string>(StringComparer.Ordinal);
+        foreach (var row in JoinId is { } id && paths.Count > 1 ? BenchmarkRow.ReadJoined(paths, id) : BenchmarkRow.Read(paths))
         {
             var task = TaskOf(row);
-            if (!seen.Add(task.TaskId))
+            if (!seen.TryAdd(task.TaskId, row.Where))
             {
-                throw row.Error($"the task \"{task.TaskId}\" stands twice; each must stand once");
+                throw row.Twice(task.TaskId, seen[task.TaskId]);
             }
 
             if (task.Cases.Count == 0 && string.IsNullOrWhiteSpace(task.Tests))
@@ -102,12 +108,13 @@ public abstract class Benchmark
         return tasks.Count > 0 ? tasks : throw new InvalidInputException($"{string.Join(", ", paths)}: no task; there must be one JSON object per task.");
     }
 
-    /// <summary>The files of this benchmark in a folder; null when no set is there whole.</summary>
-    public IReadOnlyList<string>? Find(DirectoryInfo folder)
+    /// <summary>The files of this benchmark in a folder, of several versions the newest; null when no set is there whole.</summary>
+    /// <exception cref="InvalidInputException">A file of the set is missing in the middle.</exception>
+    public virtual IReadOnlyList<string>? Find(DirectoryInfo folder)
     {
         foreach (var set in Files)
         {
-            var found = set.Select(pattern => folder.EnumerateFiles(pattern).OrderByDescending(f => f.Name, StringComparer.Ordinal).FirstOrDefault()?.FullName)
+            var found = set.Select(pattern => folder.EnumerateFiles(pattern).MaxBy(f => Versioned(f.Name), StringComparer.Ordinal)?.FullName)
                 .OfType<string>().ToList();
             if (found.Count == set.Count)
             {
@@ -145,6 +152,12 @@ public abstract class Benchmark
 
     private protected abstract BenchmarkTask TaskOf(BenchmarkRow row);
 
-    /// <summary>The name under which rows of several files belong together.</summary>
-    private protected virtual string RowId(BenchmarkRow row) => row.Text("task_id");
+    /// <summary>The name under which rows of several files belong together; null where a later file adds tasks.</summary>
+    private protected virtual Func<BenchmarkRow, string>? JoinId => null;
+
+    // v0.1.10 comes after v0.1.9.
+    private static string Versioned(string name) => Digits().Replace(name, m => m.Value.PadLeft(9, '0'));
+
+    [GeneratedRegex("[0-9]+", RegexOptions.CultureInvariant)]
+    private static partial Regex Digits();
 }

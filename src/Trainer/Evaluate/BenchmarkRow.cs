@@ -12,21 +12,28 @@ internal sealed partial class BenchmarkRow
 
     private BenchmarkRow(string where, JsonElement fields) => _parts.Add((where, fields));
 
+    /// <summary>Where it stands, in its first file.</summary>
+    internal string Where => _parts[0].Where;
+
+    /// <summary>The rows of one file after the other, each valid until the next is asked for.</summary>
+    internal static IEnumerable<BenchmarkRow> Read(IReadOnlyList<string> paths) =>
+        paths.SelectMany(path => JsonRows.Read(path)).Select(r => new BenchmarkRow(r.Where, r.Row));
+
     /// <summary>Tasks in the order of the first file. A later file adds fields; what it says about other tasks is left out.</summary>
-    internal static List<BenchmarkRow> Read(IReadOnlyList<string> paths, Func<BenchmarkRow, string> id)
+    internal static List<BenchmarkRow> ReadJoined(IReadOnlyList<string> paths, Func<BenchmarkRow, string> id)
     {
         var rows = new List<BenchmarkRow>();
         var byId = new Dictionary<string, BenchmarkRow>(StringComparer.Ordinal);
         for (var file = 0; file < paths.Count; file++)
         {
-            var seen = new HashSet<string>(StringComparer.Ordinal);
+            var seen = new Dictionary<string, string>(StringComparer.Ordinal);
             foreach (var (where, fields) in JsonRows.Read(paths[file]))
             {
                 var row = new BenchmarkRow(where, fields.Clone());
-                var name = paths.Count == 1 ? "" : id(row);
-                if (paths.Count > 1 && !seen.Add(name))
+                var name = id(row);
+                if (!seen.TryAdd(name, where))
                 {
-                    throw row.Error($"the task \"{name}\" stands twice; each must stand once");
+                    throw row.Twice(name, seen[name]);
                 }
 
                 if (file == 0)
@@ -45,7 +52,10 @@ internal sealed partial class BenchmarkRow
     }
 
     /// <summary>A wrong row.</summary>
-    internal InvalidInputException Error(string what) => new($"{_parts[0].Where}: {what}.");
+    internal InvalidInputException Error(string what) => new($"{Where}: {what}.");
+
+    /// <summary>A row of a task that has one.</summary>
+    internal InvalidInputException Twice(string task, string first) => Error($"the task \"{task}\" stands twice, first in {first}; each must stand once");
 
     /// <summary>A wrong field.</summary>
     internal InvalidInputException Error(string field, string what) => new($"{WhereOf(field)}: the field \"{field}\" {what}.");
@@ -58,6 +68,9 @@ internal sealed partial class BenchmarkRow
     /// <summary>The name of a Python function.</summary>
     internal string Identifier(string field) =>
         Text(field) is var name && PythonName().IsMatch(name) ? name : throw Error(field, $"is \"{name}\"; it must be the name of a Python function");
+
+    /// <summary>The text of a string that stands somewhere in a field.</summary>
+    internal string String(string field, JsonElement value) => JsonRows.String(WhereOf(field), value, field);
 
     /// <summary>A string, or null when it is absent.</summary>
     internal string? TextOrNull(string field) => JsonRows.Text(WhereOf(field), Holder(field), field, required: false);
@@ -80,7 +93,7 @@ internal sealed partial class BenchmarkRow
         var list = new List<string>();
         foreach (var item in Array(field, required))
         {
-            list.Add(item.ValueKind == JsonValueKind.String ? item.GetString()! : throw Error(field, $"holds a {item.ValueKind}; it must hold strings"));
+            list.Add(item.ValueKind == JsonValueKind.String ? String(field, item) : throw Error(field, $"holds a {item.ValueKind}; it must hold strings"));
         }
 
         return list;
@@ -107,7 +120,7 @@ internal sealed partial class BenchmarkRow
         return null;
     }
 
-    private string WhereOf(string field) => _parts.Find(p => p.Fields.TryGetProperty(field, out _)).Where ?? _parts[0].Where;
+    private string WhereOf(string field) => _parts.Find(p => p.Fields.TryGetProperty(field, out _)).Where ?? Where;
 
     private JsonElement Holder(string field)
     {

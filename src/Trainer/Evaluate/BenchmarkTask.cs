@@ -33,7 +33,10 @@ public sealed record BenchmarkTask
     /// <summary>Trusted Python that runs before the program in its namespace.</summary>
     public string Setup { get; init; } = "";
 
-    /// <summary>Trusted Python that runs after the program in its namespace.</summary>
+    /// <summary>
+    /// Trusted Python that runs after the program in its namespace. With <see cref="Inputs"/> it finds the least limit of one input in z1_floor,
+    /// seconds, and the factor of the reference's time in z1_factor.
+    /// </summary>
     public string Tests { get; init; } = "";
 
     /// <summary>

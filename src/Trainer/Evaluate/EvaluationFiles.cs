@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Z1Coder.Trainer.Data;
+using Z1Coder.Trainer.Data.Journal;
 
 namespace Z1Coder.Trainer.Evaluate;
 
@@ -46,6 +47,19 @@ public static class EvaluationFiles
     /// <summary>The benchmarks of which a directory holds verdicts, by name.</summary>
     public static IReadOnlyList<string> BenchmarksIn(string folder) =>
         [.. new DirectoryInfo(folder).EnumerateFiles("*" + Results).Select(f => f.Name[..^Results.Length]).Order(StringComparer.Ordinal)];
+
+    /// <summary>True for a file of answers that z1 eval made and goes on with: they were paid for, and are not written over.</summary>
+    public static bool IsOfModel(string path)
+    {
+        if (!File.Exists(path))
+        {
+            return false;
+        }
+
+        var start = new byte[JournalFile.LineStart.Length];
+        using var file = File.OpenRead(path);
+        return file.ReadAtLeast(start, start.Length, throwOnEndOfStream: false) == start.Length && JournalFile.LineStart.SequenceEqual(start);
+    }
 
     /// <summary>Writes prompts and answers, in the order given; samples of tasks not among <paramref name="tasks"/> are left out.</summary>
     public static void WriteAnswers(string path, IReadOnlyList<BenchmarkTask> tasks, IReadOnlyList<Sample> samples)

@@ -170,7 +170,7 @@ public sealed class Grader : IDisposable
                 // Every sample was found in the journal, so no limit and no expected output is wanted: an earlier outcome of the reference
                 // will do.
                 Begin(check, enqueue: false);
-                check.Job!.Entry = _journal?.Find(check.Job.Key);
+                check.Job!.Entry = Find(check.Job.Key);
                 if (check.Job.Entry is not null)
                 {
                     Settle(check);
@@ -274,7 +274,7 @@ public sealed class Grader : IDisposable
 
         var source = _benchmark.Compose(check.Task, sample);
         var job = new Job(check.Task, ordinal, source, KeyOf(check.Task, source, check.Task.Tests)) { Position = position, IsCut = cut };
-        job.Entry = sample.IsUnanswered ? new JournalEntry(SandboxOutcome.PromptTooLong, 0, null) : _journal?.Find(job.Key);
+        job.Entry = sample.IsUnanswered ? new JournalEntry(SandboxOutcome.PromptTooLong, 0, null) : Find(job.Key);
         job.IsFound = job.Entry is not null && !sample.IsUnanswered;
         _jobs.Add(job);
         if (job.Entry is not null)
@@ -417,11 +417,16 @@ public sealed class Grader : IDisposable
     }
 
     private string KeyOf(BenchmarkTask task, string source, params string[] tests) => _journal is null ? "" : OutcomeJournal.KeyOf([
-        "1", _benchmark.Name, task.TaskId, _sandbox.Python, _options.FloorSeconds.ToString("R", CultureInfo.InvariantCulture),
-        _options.ReferenceFactor.ToString("R", CultureInfo.InvariantCulture), task.Setup, source, .. tests, task.Reference ?? "",
+        "1", _benchmark.Name, task.TaskId, _sandbox.Python, _sandbox.PythonVersion, Text(_options.FloorSeconds), Text(_options.ReferenceFactor),
+        task.Setup, source, .. tests, task.Reference ?? "",
         task.Oracle ?? "",
         .. task.Cases.SelectMany(c => new[] { c.Stdin, c.Stdout }),
     ]);
+
+    // An outcome for want of a package is asked again: the package may be there now.
+    private JournalEntry? Find(string key) => _journal?.Find(key) is { Needs: null } entry ? entry : null;
+
+    private static string Text(double value) => value.ToString("R", CultureInfo.InvariantCulture);
 
     private Task RunAllAsync(List<Job> jobs) =>
         Parallel.ForAsync(
@@ -438,7 +443,7 @@ public sealed class Grader : IDisposable
 
         var limits = _options.Limits with { WallSeconds = job.Seconds, CpuSeconds = job.Seconds };
         var result = job.Task.Cases.Count == 0
-            ? await _sandbox.RunAsync(job.Program, limits, _stop.Token)
+            ? await _sandbox.RunAsync(ProgramOf(job), limits, _stop.Token)
             : await RunCasesAsync(job, limits, _stop.Token);
         _stop.Token.ThrowIfCancellationRequested();     // Ctrl-C also reaches the programs: verdicts made meanwhile do not count
         var reference = job.Ordinal < 0 || _options.Reference == ReferenceCheck.Skip;
@@ -455,6 +460,14 @@ public sealed class Grader : IDisposable
         {
             Count(job);
         }
+    }
+
+    // Before the tests stands what they find.
+    private SandboxProgram ProgramOf(Job job)
+    {
+        var expected = job.Expected is null ? "" : $"z1_expected = \"{job.Expected}\"\n";
+        var limits = job.Task.Inputs == 0 ? "" : $"z1_floor, z1_factor = {Text(_options.FloorSeconds)}, {Text(_options.ReferenceFactor)}\n";
+        return new(job.Source, expected + limits + job.Task.Tests) { Setup = job.Task.Setup };
     }
 
     private void Count(Job job)
@@ -663,9 +676,6 @@ public sealed class Grader : IDisposable
         internal JournalEntry? Entry { get; set; }
 
         internal bool Passed => Entry!.Outcome == SandboxOutcome.Passed;
-
-        internal SandboxProgram Program =>
-            new(Source, Expected is null ? Task.Tests : $"z1_expected = \"{Expected}\"\n{Task.Tests}") { Setup = Task.Setup };
     }
 
     /// <summary>What is known of a task before its samples run.</summary>

@@ -13,7 +13,10 @@ internal static class JsonRows
     /// <summary>Reads them one by one.</summary>
     /// <param name="path">The file.</param>
     /// <param name="growing">A line at the end without its line feed counts only when it is whole: whoever writes the file may have been killed.</param>
-    internal static IEnumerable<(string Where, JsonElement Row)> Read(string path, bool growing = false)
+    internal static IEnumerable<(string Where, JsonElement Row)> Read(string path, bool growing = false) => ReadNamed(path, growing).Select(r => (r.Where, r.Row));
+
+    /// <summary>As the other, each with its name in an object of objects.</summary>
+    internal static IEnumerable<(string Where, string? Name, JsonElement Row)> ReadNamed(string path, bool growing = false)
     {
         using var reader = Open(path);
         var cut = growing && !EndsInLineFeed(path);
@@ -43,7 +46,7 @@ internal static class JsonRows
                 var index = 0;
                 foreach (var element in whole.RootElement.EnumerateArray())
                 {
-                    yield return (Object($"{path}: element {index++}", element), element);
+                    yield return (Object($"{path}: element {index++}", element), null, element);
                 }
 
                 yield break;
@@ -61,7 +64,7 @@ internal static class JsonRows
 
             using (document)
             {
-                yield return (Object($"{path}:{number}", document.RootElement), document.RootElement);
+                yield return (Object($"{path}:{number}", document.RootElement), null, document.RootElement);
             }
         }
     }
@@ -79,9 +82,15 @@ internal static class JsonRows
             throw new InvalidInputException($"{where}: the field \"{field}\" is a {value.ValueKind}; it must be a string.");
         }
 
+        return String(where, value, field);
+    }
+
+    /// <summary>The text of a string in a field.</summary>
+    internal static string String(string where, JsonElement value, string field)
+    {
         try
         {
-            return value.GetString();
+            return value.GetString()!;
         }
         catch (InvalidOperationException e)
         {
@@ -90,7 +99,7 @@ internal static class JsonRows
     }
 
     // A .json file may still hold one object per line.
-    private static IEnumerable<(string Where, JsonElement Row)> Whole(string path, string text)
+    private static IEnumerable<(string Where, string? Name, JsonElement Row)> Whole(string path, string text)
     {
         text = text.TrimStart('\uFEFF');
         var lines = text.Split('\n');
@@ -101,7 +110,7 @@ internal static class JsonRows
                 if (!string.IsNullOrWhiteSpace(lines[i]))
                 {
                     using var row = Parse(lines[i], $"{path}:{i + 1}", "is not a JSON object on one line");
-                    yield return (Object($"{path}:{i + 1}", row.RootElement), row.RootElement);
+                    yield return (Object($"{path}:{i + 1}", row.RootElement), null, row.RootElement);
                 }
             }
 
@@ -120,19 +129,19 @@ internal static class JsonRows
             var index = 0;
             foreach (var element in root.EnumerateArray())
             {
-                yield return (Object($"{path}: element {index++}", element), element);
+                yield return (Object($"{path}: element {index++}", element), null, element);
             }
         }
         else if (root.ValueKind == JsonValueKind.Object && root.EnumerateObject().Any() && root.EnumerateObject().All(p => p.Value.ValueKind == JsonValueKind.Object))
         {
             foreach (var property in root.EnumerateObject())
             {
-                yield return ($"{path}: \"{property.Name}\"", property.Value);
+                yield return ($"{path}: \"{property.Name}\"", property.Name, property.Value);
             }
         }
         else
         {
-            yield return (Object(path, root), root);
+            yield return (Object(path, root), null, root);
         }
     }
 

@@ -15,7 +15,7 @@ public static class SampleFile
     /// <param name="path">The file.</param>
     /// <param name="benchmark">Says how a task is named.</param>
     /// <param name="tasks">Every task that may be answered.</param>
-    /// <param name="calibrated">Whole programs come after the prompt's imports and signature.</param>
+    /// <param name="calibrated">Whole programs come after the prompt's imports and signature where the benchmark wants it so.</param>
     /// <exception cref="InvalidInputException">Names the file, the line and the field.</exception>
     public static IReadOnlyList<Sample> Read(string path, Benchmark benchmark, IReadOnlyList<BenchmarkTask> tasks, bool calibrated)
     {
@@ -34,7 +34,7 @@ public static class SampleFile
 
             var field = s_fields.FirstOrDefault(f => row.TryGetProperty(f, out var value) && value.ValueKind != JsonValueKind.Null)
                 ?? throw new InvalidInputException($"{where}: none of the fields \"{string.Join("\", \"", s_fields)}\" is there; one of them must hold the code.");
-            var mode = field == "completion" ? CompletionMode.Continuation : calibrated ? CompletionMode.Calibrated : CompletionMode.Program;
+            var mode = field == "completion" ? CompletionMode.Continuation : calibrated && benchmark.CalibratesPrograms ? CompletionMode.Calibrated : CompletionMode.Program;
             var content = row.GetProperty(field);
             if (content.ValueKind == JsonValueKind.Array)
             {
@@ -51,7 +51,7 @@ public static class SampleFile
                 foreach (var item in content.EnumerateArray())
                 {
                     samples.Add(new Sample(task, item.ValueKind == JsonValueKind.String
-                        ? item.GetString()!
+                        ? JsonRows.String(where, item, field)
                         : throw new InvalidInputException($"{where}: the field \"{field}\" holds a {item.ValueKind}; it must hold strings."), mode));
                 }
             }

@@ -32,6 +32,9 @@ public sealed class Sandbox : IDisposable
     /// <summary>The interpreter that programs run in.</summary>
     public string Python => _host.Python;
 
+    /// <summary>Its version.</summary>
+    internal string PythonVersion => _host.PythonVersion;
+
     /// <summary>One sentence about how programs are confined here.</summary>
     public string Description => _host.Mode switch
     {

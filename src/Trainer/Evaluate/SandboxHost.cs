@@ -61,6 +61,9 @@ internal sealed record SandboxHost(
         "OMP_NUM_THREADS=1", "OPENBLAS_NUM_THREADS=1", "MKL_NUM_THREADS=1",
     ];
 
+    /// <summary>Version of the interpreter.</summary>
+    internal string PythonVersion { get; init; } = "";
+
     /// <summary>Everything this machine offers, best first. Throws with one sentence when a program is missing.</summary>
     internal static List<SandboxHost> Candidates(bool sitePackages)
     {
@@ -82,9 +85,9 @@ internal sealed record SandboxHost(
         var found = new List<SandboxHost>();
         foreach (var interpreter in interpreters.OfType<string>().Where(File.Exists).Distinct())
         {
-            if (Resolve(interpreter) is var (python, prefixes))
+            if (Resolve(interpreter) is var (python, prefixes, version))
             {
-                found.AddRange(modes.Select(mode => new SandboxHost(mode, bwrap, setpriv, python, prefixes, sitePackages)));
+                found.AddRange(modes.Select(mode => new SandboxHost(mode, bwrap, setpriv, python, prefixes, sitePackages) { PythonVersion = version }));
             }
         }
 
@@ -208,11 +211,11 @@ internal sealed record SandboxHost(
             .FirstOrDefault(File.Exists);
 
     // A shim (pyenv, asdf) is asked for the interpreter behind it, once, outside: it is the user's own program.
-    private static (string Python, List<string> Prefixes)? Resolve(string interpreter)
+    private static (string Python, List<string> Prefixes, string Version)? Resolve(string interpreter)
     {
         var start = new ProcessStartInfo(interpreter) { RedirectStandardOutput = true, RedirectStandardError = true, RedirectStandardInput = true };
         start.ArgumentList.Add("-c");
-        start.ArgumentList.Add("import os,sys;print(*[sys.executable,sys.prefix,sys.base_prefix,os.path.realpath(sys.executable)],sep='\\n')");
+        start.ArgumentList.Add("import os,sys;print(*[sys.executable,sys.prefix,sys.base_prefix,os.path.realpath(sys.executable),sys.version.split()[0]],sep='\\n')");
         string[] lines;
         try
         {
@@ -221,7 +224,7 @@ internal sealed record SandboxHost(
             _ = process.StandardError.ReadToEndAsync();
             lines = process.StandardOutput.ReadToEnd().Split('\n', StringSplitOptions.RemoveEmptyEntries);
             process.WaitForExit();
-            if (process.ExitCode != 0 || lines.Length != 4)
+            if (process.ExitCode != 0 || lines.Length != 5)
             {
                 return null;
             }
@@ -247,6 +250,6 @@ internal sealed record SandboxHost(
             }
         }
 
-        return (lines[0], prefixes);
+        return (lines[0], prefixes, lines[4]);
     }
 }

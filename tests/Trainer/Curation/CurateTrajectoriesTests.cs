@@ -144,7 +144,7 @@ public sealed class CurateTrajectoriesTests : IDisposable
         }
 
         z1.Terminate();
-        z1.Wait().Succeeded();
+        Assert.Contains("stopped by SIGTERM; 0 records so far", z1.Wait().Succeeded().Output);       // every item had been begun, none ended
         Assert.Empty(Durable());
         slow = false;
         Z1Here.Run(Command(server)).Succeeded();
@@ -183,6 +183,45 @@ public sealed class CurateTrajectoriesTests : IDisposable
         down = false;
         Z1Here.Run(Command(server)).Succeeded();
         Assert.Equal(30, Durable().Count);
+    }
+
+    [Fact]
+    public void Items_that_are_too_long_are_dropped_for_good_and_other_refusals_do_not_stop_a_run_that_gets_answers()
+    {
+        WriteProblems(120);
+        using var server = new ScriptedTeacher((prompt, _) => (Id(prompt) % 100) switch
+        {
+            >= 10 and < 40 => LoopbackReply.Error(400, "too long", "context_length_exceeded"),
+            >= 40 and < 50 => LoopbackReply.Error(400, "This model's maximum context length is 8 tokens. However, you requested 9 tokens."),
+            >= 50 and < 80 => LoopbackReply.Error(422, "not this one"),
+            _ => LoopbackReply.Answer("x"),
+        });
+        var result = Z1Here.Run(Command(server, "--concurrency", "1"));
+        Assert.Equal(1, result.ExitCode);
+        Assert.Contains("50 too long for the teacher, for example problems.jsonl:", result.Output);
+        Assert.Contains("30 items got no answer, for example problems.jsonl:", result.Error);
+        Assert.Contains("422: not this one", result.Error);
+        Assert.Equal(120 - 80, Durable().Count);
+        var dropped = File.ReadAllLines(Path.ChangeExtension(Out, null) + ".dropped.jsonl");
+        Assert.Equal(50, dropped.Length);
+        Assert.Contains("\"verdict\":\"too long for the teacher\",\"id\":\"problems.jsonl:11\",\"error\":\"the teacher at", dropped[0]);
+        Assert.Contains("20 items in a row got no answer", Z1Here.Run(Command(server)).Error);
+        Assert.All(server.Asked, a => Assert.Equal(1, Id(a.Key) is >= 50 and < 80 ? 1 : a.Value));
+    }
+
+    [Fact]
+    public void A_first_item_that_is_too_long_waits_for_an_answer_and_without_one_nothing_is_dropped()
+    {
+        WriteProblems(22);
+        var fits = false;
+        using var server = new ScriptedTeacher((prompt, _) => fits && Id(prompt) > 0 ? LoopbackReply.Answer("x")
+            : LoopbackReply.Error(400, "too long", "context_length_exceeded"));
+        Z1Here.Run(Command(server, "--concurrency", "1")).FailedWith("20 items in a row got no answer", "400: too long", "0 items of this run are kept");
+        Assert.Equal(20, server.Requests);
+        fits = true;
+        var json = Z1Here.Run(Command(server, "--concurrency", "1", "--json")).Json();
+        Assert.Equal((0, 21, 1, 0), (Number(json, "done_before"), Number(json, "kept"), Number(json, "dropped"), Number(json, "failed")));
+        Assert.Equal(22, Number(Z1Here.Run(Command(server, "--json")).Json(), "done_before"));
     }
 
     [Fact]

@@ -86,13 +86,22 @@ public sealed class FilterTests : IDisposable
             .FailedWith("none", "cannot be read");
         File.WriteAllText(this["b.jsonl"], "{\"task_id\": \"T/0\", \"nothing\": \"x\"}\n");
         Z1Here.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["b.jsonl"])
-            .FailedWith("b.jsonl", "no task has a text field");
+            .FailedWith("b.jsonl", "no task has a text field of a known name (prompt, text, question, question_content and 15 more)", "the first has task_id, nothing:");
         Z1Here.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["b.jsonl"],
             "--benchmark-fields", "prompt")
             .FailedWith("task 1 (T/0) has no text field 'prompt'");
         File.WriteAllText(this["b.jsonl"], "{\"prompt\": \"a b c d e f\"}\n{\"prompt\": ");
         Z1Here.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["b.jsonl"])
-            .FailedWith("b.jsonl line 2");
+            .FailedWith("b.jsonl:2");
+        File.WriteAllText(this["b.jsonl"], "{\"prompt\": \"too short\"}\n");
+        Z1Here.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["b.jsonl"])
+            .FailedWith("b.jsonl: no text of a task has 5 words or more");
+        File.WriteAllText(this["b.jsonl"], "{\"prompt\": \"\\ud800\"}\n");
+        Z1Here.Run("curate", "decontaminate", this["in.jsonl"], "--out", this["o.jsonl"], "--benchmark", this["b.jsonl"])
+            .FailedWith("b.jsonl:1", "\"prompt\" is not valid Unicode");
+        var help = Z1Here.Run("curate", "filter", "--help").Succeeded().Output;
+        Assert.DoesNotContain("2147483647", help);
+        Assert.Contains("no limit without it", help);
         Assert.Contains("no run of words", Z1Here.Run("curate", "decontaminate", "--help").Succeeded().Output);
     }
 
@@ -162,6 +171,30 @@ public sealed class FilterTests : IDisposable
             Assert.NotNull(index.Find("Complete this:\n" + prompt.Replace("    ", "\t").ToUpperInvariant()));
             Assert.Equal(task.GetProperty("task_id").GetString(),
                 index.Find(prompt[prompt.IndexOf("def ", StringComparison.Ordinal)..])!.Task);
+        }
+    }
+
+    [Fact]
+    public void Every_real_benchmark_file_is_indexed_and_infinity_is_read()
+    {
+        File.WriteAllText(this["plus.jsonl"],
+            "{\"task_id\": \"Mbpp/9\", \"prompt\": \"one two three four five six\", \"base_input\": [[Infinity, -Infinity]]}\n");
+        var own = new BenchmarkIndex();
+        own.Add(this["plus.jsonl"]);
+        Assert.Equal("Mbpp/9", own.Find("One two, three four five six!")!.Task);
+        var folder = Path.GetDirectoryName(Goldens.RequireData("benchmarks", "HumanEval.jsonl"))!;
+        foreach (var benchmark in Z1Coder.Trainer.Evaluate.Benchmark.All)
+        {
+            var index = new BenchmarkIndex();
+            foreach (var file in benchmark.Find(new DirectoryInfo(folder)) ?? [])
+            {
+                if (!file.Contains("Inputs", StringComparison.Ordinal))         // no text in it
+                {
+                    index.Add(file);
+                }
+            }
+
+            Assert.True(benchmark.Name.StartsWith("bigcodebench-", StringComparison.Ordinal) || index.Tasks > 0, benchmark.Name);
         }
     }
 

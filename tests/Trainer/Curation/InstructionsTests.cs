@@ -102,6 +102,8 @@ public sealed class InstructionsTests : IDisposable
         var listed = Z1Here.Run([.. command, "--list"]).Succeeded().Output;
         Assert.Contains("a.py:1:clip  MIT  7 lines", listed);
         Assert.Contains("3 functions with a docstring, 1 not sent", listed);
+        Assert.Equal(listed, Z1Here.Run("curate", "instructions", this["src"], "--list").Succeeded().Output);
+        Z1Here.Run("curate", "instructions", this["src"], "--teacher", server.BaseUrl).WasMisused("--out is required without --list", "--model is required");
         Assert.Equal(0, server.Requests);
         var output = Z1Here.Run(command).Succeeded().Output;
         Assert.Contains("1 docstring too short, for example c.py:1:brief", output);

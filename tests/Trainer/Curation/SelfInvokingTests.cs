@@ -30,6 +30,12 @@ public sealed class SelfInvokingTests : IDisposable
         "the base function was not called")]
     [InlineData("def double(x):\n    return double(x - 1) + 2 if x else 0\n\ndef double_all(xs):\n    return [2 * x for x in xs]\n", Tests
         + "assert double(3) == 6\n", "the base function was not called")]
+    [InlineData("def double_all(xs):\n    return [2 * x for x in xs]\n", Tests + "assert all(double_all([i]) == [double(i)] for i in range(5))\n",
+        "the base function was not called")]
+    [InlineData("def double_all(xs):\n    return [2 * x for x in xs]\n", Tests + "def same(i):\n    return double_all([i]) == [(lambda: double(i))()]\nassert same(2)\n",
+        "the base function was not called")]
+    [InlineData("def double(x):\n    return sum(double(y) + 2 for y in [x - 1]) if x else 0\n\ndef double_all(xs):\n    return [2 * x for x in xs]\n", Tests
+        + "assert double(3) == 6\n", "the base function was not called")]
     [InlineData(Good, "double_all([1])\nassert True\n", "the tests test nothing")]
     [InlineData(Good, "assert double_all([1]) == [2\n", "the tests failed")]
     [InlineData("def double_all(xs):\n    while True:\n        pass\n", Tests, "the program ran out of time")]

@@ -177,6 +177,35 @@ public sealed class TeacherClientTests
     }
 
     [Fact]
+    public async Task A_server_that_counts_no_tokens_is_held_to_the_rate_by_its_texts()
+    {
+        var body = JsonSerializer.SerializeToUtf8Bytes(new { choices = new[] { new { message = new { content = new string('x', 300) } } } });
+        using var server = new ScriptedTeacher((_, _) => new LoopbackReply(200, body));
+        using var client = new TeacherClient(server.Options with { TokensPerMinute = 60_000 }, TeacherApi.Chat, "m");
+        var clock = Stopwatch.StartNew();
+        for (var i = 0; i < 12; i++)
+        {
+            await client.AskAsync([new("user", $"{i}")], s_greedy, Test);
+        }
+
+        // some 140 tokens each at 1,000 a second, 1,000 of them saved up
+        Assert.True(clock.Elapsed.TotalSeconds >= 0.4, $"took {clock.Elapsed.TotalSeconds} s");
+    }
+
+    [Theory]
+    [InlineData(400, "x", "context_length_exceeded", true, true)]
+    [InlineData(400, "The input is longer than the Maximum Model Length of 8.", "400", true, true)]
+    [InlineData(413, "big", "error", true, false)]
+    [InlineData(409, "conflict", "context_length_exceeded", false, false)]
+    public async Task A_refusal_says_whether_the_request_itself_is_at_fault(int status, string said, string code, bool refusal, bool tooLong)
+    {
+        using var server = new ScriptedTeacher((_, _) => LoopbackReply.Error(status, said, code));
+        using var client = new TeacherClient(server.Options, TeacherApi.Chat, "m");
+        var e = await Assert.ThrowsAsync<TeacherException>(() => client.AskAsync([new("user", "x")], s_greedy, Test));
+        Assert.Equal((refusal, tooLong), (e.IsRefusal, e.IsTooLong));
+    }
+
+    [Fact]
     public async Task A_cancelled_request_is_no_failure()
     {
         using var server = new ScriptedTeacher((_, _) => LoopbackReply.Answer("late") with { DelayMilliseconds = 10_000 });

@@ -131,6 +131,61 @@ public sealed class BenchmarkTests
     }
 
     [Fact]
+    public async Task The_floor_of_the_options_is_the_least_limit_of_one_input()
+    {
+        NeedSandbox();
+        const string sleeps = "import time\n";
+        var plus = Benchmark.Find("humaneval+");
+        var live = Benchmark.Find("livecodebench");
+        (Benchmark, string, Sample)[] slow =
+        [
+            (plus, "HumanEvalPlus-v0.1.10.jsonl", new("HumanEval/0", sleeps + "def inc(x):\n    time.sleep(0.6 if x == 10 else 0)\n    return x + 1\n", CompletionMode.Program)),
+            (live, "livecodebench_problems.jsonl", new("abc", sleeps + "def total(xs, k):\n    time.sleep(0.6 if xs else 0)\n    return [sum(xs) * k, 1]\n", CompletionMode.Program)),
+        ];
+        foreach (var (benchmark, file, sample) in slow)
+        {
+            var tasks = benchmark.Read([Path.Combine(TinyBenchmarks.Folder(file), file)]);
+            var options = Options(benchmark) with { FloorSeconds = 0.3, ReferenceFactor = 0 };
+            var score = await Grader.EvaluateAsync(benchmark, tasks, [sample], options, TestContext.Current.CancellationToken);
+            Assert.Equal(1, score.Outcomes[SandboxOutcome.TimedOut]);
+        }
+    }
+
+    [Fact]
+    public void The_code_of_a_LiveCodeBench_answer_stands_between_its_last_two_fence_lines()
+    {
+        var live = Benchmark.Find("livecodebench");
+        var task = new BenchmarkTask { TaskId = "x" };
+        string Code(string answer) => live.Extract(task, answer).Code;
+        Assert.Equal("b = 2\n", Code("```python\na = 1\n```\nbetter:\n``` text\nb = 2\n\n```\nthat is all"));
+        Assert.Equal("between", Code("```python\na = 1\n```\nbetween\n```python\ncut"));
+        Assert.Equal("a", Code("see ```python\na\n``` end"));
+        Assert.Equal("", Code("```python\na = 1"));
+        Assert.Equal("", Code("```"));
+        Assert.Equal("", Code("a = 1"));
+    }
+
+    // MBPP+ and HumanEval+ are asked by a chat prompt: evalplus then adds the fence alone to its common stops.
+    [Fact]
+    public void The_stops_are_those_of_the_protocols()
+    {
+        string[] ends = ["<|endoftext|>", "<|endofmask|>", "</s>"];
+        string[] chat = [.. ends, "\nif __name__", "\ndef main(", "\nprint(", "\n```\n"];
+        foreach (var benchmark in Benchmark.All)
+        {
+            string[] expected = benchmark.Name switch
+            {
+                "humaneval" => [.. chat[..^1], "\n```"],
+                "mbpp" => [.. ends, "\nassert", "\nprint(", "\n```\n"],
+                "humaneval-pro" or "mbpp-pro" or "bigcodebench-lite-pro" => [.. ends, "<|EOT|>"],
+                "livecodebench" => ["###"],
+                _ => chat,
+            };
+            Assert.Equal(expected, benchmark.Stops);
+        }
+    }
+
+    [Fact]
     public async Task Self_invoking_answers_are_scored_as_they_are_and_cut_and_the_higher_counts()
     {
         var pro = Benchmark.Find("humaneval-pro");
@@ -206,6 +261,35 @@ public sealed class BenchmarkTests
     }
 
     [Fact]
+    public void Releases_of_LiveCodeBench_add_tasks_and_the_newest_version_of_a_file_is_taken()
+    {
+        var live = Benchmark.Find("livecodebench");
+        var folder = Directory.CreateTempSubdirectory("z1-releases-");
+        string Of(string name) => Path.Combine(folder.FullName, name);
+        var rows = TinyBenchmarks.Files["livecodebench_problems.jsonl"].Split('\n');
+        File.WriteAllText(Of("test.jsonl"), rows[0] + "\n");
+        File.WriteAllText(Of("test2.jsonl"), rows[1] + "\n");
+        Assert.Equal(["1_A", "abc"], live.Read(live.Find(folder)!).Select(t => t.TaskId));
+        var twice = Assert.Throws<InvalidInputException>(() => live.Read([Of("test2.jsonl"), Of("test.jsonl"), Of("test2.jsonl")])).Message;
+        Assert.Contains($"{Of("test2.jsonl")}:1: the task \"abc\" stands twice, first in {Of("test2.jsonl")}:1;", twice, StringComparison.Ordinal);
+        for (var release = 3; release <= 6; release++)
+        {
+            File.WriteAllText(Of($"test{release}.jsonl"), "");
+            Assert.Equal(release, live.Find(folder)!.Count);
+        }
+
+        File.Delete(Of("test4.jsonl"));
+        Assert.Contains("test4.jsonl is missing", Assert.Throws<InvalidInputException>(() => live.Find(folder)).Message, StringComparison.Ordinal);
+        File.WriteAllText(Of("HumanEvalPlus-v0.1.9.jsonl"), "");
+        File.WriteAllText(Of("HumanEvalPlus-v0.1.10.jsonl"), "");
+        Assert.Equal([Of("HumanEvalPlus-v0.1.10.jsonl")], Benchmark.Find("humaneval+").Find(folder)!);
+
+        // The pre-release's files say different things about one task.
+        var plus = new[] { "HumanEval.jsonl", "HumanEvalPlus-prerelease.jsonl" }.Select(f => TestFiles.Temporary(TinyBenchmarks.Files[f] + (f == "HumanEval.jsonl" ? TinyBenchmarks.Files[f] : "")));
+        Assert.Contains("stands twice, first in", Assert.Throws<InvalidInputException>(() => Benchmark.Find("humaneval+").Read([.. plus])).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void The_file_as_LiveCodeBench_publishes_it_is_read()
     {
         var tasks = Benchmark.Find("livecodebench").Read([TestFiles.Benchmark("livecodebench-original-format-sample.jsonl")]);
@@ -226,6 +310,7 @@ public sealed class BenchmarkTests
     [InlineData("mbpp", """{"task_id": 1, "text": "x", "code": "y"}""", "test_list")]
     [InlineData("mbpp", """{"task_id": 1, "text": "x", "code": "y", "test_list": []}""", "test_list")]
     [InlineData("mbpp", """{"task_id": 1, "text": "x", "code": "y", "test_list": [1]}""", "test_list")]
+    [InlineData("mbpp", """{"task_id": 1, "text": "x", "code": "y", "test_list": ["\udc00"]}""", "\"test_list\" is not valid Unicode")]
     [InlineData("mbpp", """{"task_id": "x", "text": "x", "code": "y", "test_list": ["z"]}""", "task_id")]
     [InlineData("mbpp+", """{"task_id": "Mbpp/x", "prompt": "", "entry_point": "f", "canonical_solution": "", "base_input": [[1]]}""", "task_id")]
     [InlineData("humaneval-pro", """{"id": 1, "raw_problem": "", "new_problem": "", "raw_solution": "", "new_solution": ""}""", "test_code")]
@@ -234,6 +319,8 @@ public sealed class BenchmarkTests
     [InlineData("livecodebench", """{"question_id": "a", "question_content": "", "public_test_cases": "[]"}""", "public_test_cases")]
     [InlineData("livecodebench", """{"question_id": "a", "question_content": "", "public_test_cases": "[{}]"}""", "input")]
     [InlineData("livecodebench", """{"question_id": "a", "question_content": "", "public_test_cases": "[", "metadata": "{}"}""", "public_test_cases")]
+    [InlineData("livecodebench", """{"question_id": "a", "question_content": "", "public_test_cases": [{"input": "\ud800", "output": "", "testtype": "stdin"}]}""", "Unicode")]
+    [InlineData("livecodebench", """{"question_id": "a", "question_content": "", "public_test_cases": "\ud800"}""", "\"public_test_cases\" is not valid Unicode")]
     [InlineData("livecodebench", """{"question_id": "a", "question_content": "", "public_test_cases": [{"input": "", "output": "", "testtype": "functional"}]}""", "names a method")]
     [InlineData("livecodebench", """{"question_id": "a", "question_content": "", "public_test_cases": [{"input": "", "output": "", "testtype": "stdin"}], "private_test_cases": "AAAA"}""", "private_test_cases")]
     [InlineData("livecodebench", """{"question_id": "a", "question_content": "", "public_test_cases": [{"input": "", "output": "", "testtype": "stdin"}], "contest_date": "soon"}""", "contest_date")]
@@ -278,6 +365,18 @@ public sealed class BenchmarkTests
         samples[1] = samples[1] with { Code = "def root(a): return a ** 0.5" };
         var changed = await Grader.EvaluateAsync(mbpp, tasks, samples, options, TestContext.Current.CancellationToken);
         Assert.Equal((1, 1.0), (changed.FromJournal, changed.PassAt1));
+
+        // A package that was missing may be there now, and another interpreter may come to another verdict.
+        samples[0] = samples[0] with { Code = "import no_such_package_of_z1" };
+        Assert.Equal(1, (await Grader.EvaluateAsync(mbpp, tasks, samples, options, TestContext.Current.CancellationToken)).FromJournal);
+        Assert.Equal(1, (await Grader.EvaluateAsync(mbpp, tasks, samples, options, TestContext.Current.CancellationToken)).FromJournal);
+        using (var other = new Sandbox(SandboxHost.Candidates(sitePackages: false).First(h => Sandbox.Try(h) is null) with { PythonVersion = "3.0" }))
+        {
+            var newer = await Grader.EvaluateAsync(mbpp, tasks, samples, options with { Sandbox = other }, TestContext.Current.CancellationToken);
+            Assert.Equal((0, 0.5), (newer.FromJournal, newer.PassAt1));
+        }
+
+        Assert.NotEqual("", SandboxHost.Candidates(sitePackages: false)[0].PythonVersion);
         await File.WriteAllTextAsync(options.JournalPath!, "nonsense\n" + journal, TestContext.Current.CancellationToken);
         var broken = await Assert.ThrowsAsync<InvalidInputException>(() => Grader.EvaluateAsync(mbpp, tasks, samples, options, TestContext.Current.CancellationToken));
         Assert.Contains(":1 ", broken.Message, StringComparison.Ordinal);
@@ -289,6 +388,13 @@ public sealed class BenchmarkTests
         {
             Assert.Skip(s_found.Value.Message);
         }
+    }
+
+    /// <summary>How every test of benchmarks grades, in one kept sandbox; skips where programs cannot be confined.</summary>
+    internal static EvaluationOptions Confined(Benchmark benchmark)
+    {
+        NeedSandbox();
+        return Options(benchmark);
     }
 
     private static EvaluationOptions Options(Benchmark benchmark) => new()

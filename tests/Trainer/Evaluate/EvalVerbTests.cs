@@ -1,5 +1,7 @@
 using Xunit;
 using Z1Coder.Tests.Trainer.Cli;
+using Z1Coder.Trainer.Cli;
+using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Evaluate;
 
 namespace Z1Coder.Tests.Trainer.Evaluate;
@@ -57,6 +59,12 @@ public sealed class EvalVerbTests
             Assert.Equal(4, Z1Here.Run([.. score, "--out", Path.Combine(folder, $"run{i}")]).Json().GetProperty("benchmarks")[0].GetProperty("from_journal").GetInt32());
         }
 
+        // The problems in two files, as each release adds one.
+        var rows = TinyBenchmarks.Files["livecodebench_problems.jsonl"].Split('\n');
+        var files = Z1Here.Run(
+            "eval", "score", "--benchmark", "livecodebench", "--tasks", TestFiles.Temporary(rows[0]), TestFiles.Temporary(rows[1]), "--samples",
+            TestFiles.Temporary(answers[0], ".json"), "--json");
+        Assert.Equal(2, files.Json().GetProperty("benchmarks")[0].GetProperty("tasks").GetInt32());
         var window = Z1Here.Run(
             "eval", "score", "--benchmark", "livecodebench", "--data", folder, "--samples", TestFiles.Temporary(answers[0], ".json"), "--from", "2024-08-01", "--to", "2024-11-01", "--json");
         Assert.Equal(1, window.Json().GetProperty("benchmarks")[0].GetProperty("tasks").GetInt32());
@@ -65,6 +73,47 @@ public sealed class EvalVerbTests
         var plain = Z1Here.Run("eval", "compare", Results(folder, "run0"), Results(folder, "run1"));
         plain.Succeeded();
         Assert.Contains("- 1_A: Failed -> Failed (50.0 % -> 0.0 %)", plain.Output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_window_of_dates_is_for_benchmarks_whose_tasks_have_dates()
+    {
+        NeedSandbox();
+        var folder = TinyBenchmarks.Folder("mbpp.jsonl", "livecodebench_problems.jsonl");
+        string[] score = ["eval", "score", "--reference", "--data", folder, "--json", "--from"];
+        var json = Z1Here.Run([.. score, "2024-08-01", "--to", "2024-11-01"]).Json().GetProperty("benchmarks");
+        Assert.Equal([("mbpp", 2), ("livecodebench", 1)], json.EnumerateArray().Select(b => (b.GetProperty("benchmark").GetString()!, b.GetProperty("tasks_present").GetInt32())));
+        Z1Here.Run([.. score, "2030-01-01"]).FailedWith("livecodebench: no task is in the window", "the 2 in the data are of 2024-08-15 to 2024-12-01");
+        Z1Here.Run([.. score, "2024-08-01", "--benchmark", "mbpp"]).FailedWith("no task of mbpp has one");
+        var chosen = EvalData.Choose(["mbpp", "livecodebench"], folder, "2024-08-01", "2024-11-01", TextWriter.Null);
+        Assert.Equal([2, 1], chosen.Select(c => c.Tasks.Count));
+        Assert.Contains("no task of mbpp has one", Assert.Throws<InvalidInputException>(() => EvalData.Choose(["mbpp"], folder, null, "2024-11-01", TextWriter.Null)).Message);
+    }
+
+    [Fact]
+    public void The_answers_that_a_model_made_are_not_written_over()
+    {
+        var folder = TinyBenchmarks.Folder("mbpp.jsonl");
+        var answers = Path.Combine(folder, "mbpp.answers.jsonl");
+        File.WriteAllText(answers, "{\"key\":\"0123\"}\n");
+        Z1Here.Run("eval", "score", "--reference", "--data", folder, "--out", folder).FailedWith(answers, "z1 eval made", "name another --out");
+        Assert.Equal("{\"key\":\"0123\"}\n", File.ReadAllText(answers));
+        Assert.Equal(2, Directory.GetFiles(folder).Length);
+    }
+
+    [Fact]
+    public void Stopped_by_a_signal_it_keeps_its_verdicts()
+    {
+        NeedSandbox();
+        var folder = TinyBenchmarks.Folder("mbpp.jsonl");
+        var samples = TestFiles.Temporary("""{"task_id": 11, "solution": "def add(a, b): return a + b"}""" + "\n" + """{"task_id": 601, "solution": "while True: pass"}""");
+        string[] score = ["eval", "score", "--benchmark", "mbpp", "--data", folder, "--samples", samples];
+        var journal = Path.Combine(folder, "out", "mbpp.journal.jsonl");
+        using var z1 = Z1.Start([.. score, "--out", Path.Combine(folder, "out"), "--floor-seconds", "60"]);
+        Assert.True(SpinWait.SpinUntil(() => z1.HasExited || (File.Exists(journal) && File.ReadAllText(journal).Contains("Passed")), TimeSpan.FromSeconds(60)));
+        z1.Terminate();
+        Assert.Contains("stopped by SIGTERM; finished verdicts are kept", z1.Wait().Succeeded().Output);
+        Assert.Contains("Passed", File.ReadAllText(journal));
     }
 
     [Fact]
@@ -87,6 +136,10 @@ public sealed class EvalVerbTests
         var list = Z1Here.Run("eval", "list");
         list.Succeeded();
         Assert.All(Benchmark.All, b => Assert.Contains(b.Name, list.Output, StringComparison.Ordinal));
+        var listed = Z1Here.Run("eval", "list", "--json").Json().GetProperty("benchmarks");
+        Assert.Equal(Benchmark.All.Select(b => b.Name), listed.EnumerateArray().Select(b => b.GetProperty("benchmark").GetString()));
+        Assert.Equal("test6.jsonl", listed[listed.GetArrayLength() - 1].GetProperty("files")[1][5].GetString());
+        Assert.Contains("z1 eval --out", Z1Here.Run("eval", "compare", "--help").Succeeded().Output, StringComparison.Ordinal);
     }
 
     private static string Results(string folder, string run) => Path.Combine(folder, run, "livecodebench.results.jsonl");

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Xunit;
+using Z1Coder.Tests.Trainer.Cli;
 using Z1Coder.Tests.Trainer.Serve;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Data.Journal;
@@ -65,6 +66,44 @@ public sealed class ModelEvaluationTests : IDisposable
         Assert.Equal([7, 9], asked.Options.EndTokens);
         Assert.Equal(benchmark.Stops, asked.Options.StopStrings);
     }
+
+    /// <summary>Right answers come to 1 when the model gives them, when z1 eval score reads what z1 eval wrote, and as whole programs made
+    /// elsewhere.</summary>
+    [Theory]
+    [InlineData("humaneval", 2)]
+    [InlineData("humaneval+", 3)]
+    [InlineData("mbpp", 2)]
+    [InlineData("mbpp+", 5)]
+    [InlineData("humaneval-pro", 1)]
+    [InlineData("mbpp-pro", 1)]
+    [InlineData("bigcodebench-lite-pro", 1)]
+    [InlineData("bigcodebench-hard-complete", 1)]
+    [InlineData("livecodebench", 2)]
+    public async Task Right_answers_score_1_from_the_model_from_its_samples_and_as_whole_programs(string name, int tasks)
+    {
+        var benchmark = Benchmark.Find(name);
+        var folder = TinyBenchmarks.Folder();
+        var read = benchmark.Read(benchmark.Find(new DirectoryInfo(folder))!);
+        using var engine = new AnsweringEngine((_, i) => RightAnswer(benchmark, read[i]) + "\n```\nThat is all.");
+        using var evaluation = ModelEvaluation.Prepare(
+            benchmark, read, PromptCodec.Load(_model.Directory, PromptFormat.Chat), [0], AnswerOptions.Of(benchmark) with { Samples = 1 });
+        var score = await evaluation.RunAsync(() => engine, BenchmarkTests.Confined(benchmark), Token);
+        Assert.Equal((tasks, 1.0), (score.Summary.Tasks.Count, score.Summary.PassAt1));
+        var samples = Path.Combine(_folder, "samples.jsonl");
+        evaluation.WriteSamples(samples);
+        await File.AppendAllLinesAsync(
+            samples, read.Where(t => t.Reference is not null).Select(t => JsonSerializer.Serialize(new { task_id = t.TaskId, solution = t.Reference })), Token);
+        var json = Z1Here.Run("eval", "score", "--benchmark", name, "--data", folder, "--samples", samples, "--json").Json().GetProperty("benchmarks")[0];
+        Assert.Equal((tasks, 1.0), (json.GetProperty("tasks").GetInt32(), json.GetProperty("pass_at_1").GetDouble()));
+    }
+
+    private static string RightAnswer(Benchmark benchmark, BenchmarkTask task) => (benchmark.Name, task.TaskId) switch
+    {
+        ("livecodebench", "1_A") => "So:\n```python\nprint(int(input()) ** 2)",
+        ("livecodebench", _) => "```python\nclass Solution:\n    def total(self, xs, k):\n        return [sum(xs) * k, 1]",
+        _ when benchmark.Extract(task, "").Mode == CompletionMode.Continuation => task.Reference![task.Context.Length..],
+        _ => task.Reference!,
+    };
 
     [Fact]
     public void LiveCodeBench_is_sampled_ten_times_as_published_and_the_others_are_greedy()

@@ -13,7 +13,7 @@ public sealed class SampleFileTests
     [InlineData("mbpp", """{"task_id": "Mbpp/11", "solution": "s"}""", "11", CompletionMode.Program)]
     [InlineData("humaneval-pro", """{"task_id": 0, "completion": ["s"]}""", "HumanEvalPro/0", CompletionMode.Continuation)]
     [InlineData("mbpp-pro", """{"task_id": "MbppPro/0", "solution": ["s"]}""", "MbppPro/0", CompletionMode.Program)]
-    [InlineData("bigcodebench-hard-complete", """{"task_id": "BigCodeBench/1", "solution": "s", "raw_solution": "r"}""", "BigCodeBench/1", CompletionMode.Program)]
+    [InlineData("bigcodebench-hard-complete", """{"task_id": "BigCodeBench/1", "solution": "s", "raw_solution": "r"}""", "BigCodeBench/1", CompletionMode.Calibrated)]
     [InlineData("livecodebench", """{"question_id": "1_A", "code_list": ["s"]}""", "1_A", CompletionMode.Program)]
     public void Each_harness_format_is_read(string name, string row, string task, CompletionMode mode) =>
         Assert.Equal([new Sample(task, "s", mode)], Read(name, row));
@@ -25,7 +25,7 @@ public sealed class SampleFileTests
         Assert.Equal(["a", "b"], Read("livecodebench", """[{"question_id": "1_A", "code_list": ["a", "b"]}]""", ".json").Select(s => s.Code));
         var benchmark = Benchmark.Find("bigcodebench-hard-complete");
         var path = TestFiles.Temporary("""{"task_id": "BigCodeBench/1", "solution": "s"}""");
-        Assert.Equal(CompletionMode.Calibrated, SampleFile.Read(path, benchmark, Tasks(benchmark), calibrated: true)[0].Mode);
+        Assert.Equal(CompletionMode.Program, SampleFile.Read(path, benchmark, Tasks(benchmark), calibrated: false)[0].Mode);
     }
 
     [Theory]
@@ -36,6 +36,7 @@ public sealed class SampleFileTests
     [InlineData("mbpp", """{"task_id": 11, "solution": [5]}""", "solution")]
     [InlineData("mbpp", """{"task_id": 11, "solution": []}""", "empty")]
     [InlineData("livecodebench", """{"task_id": "1_A", "code_list": ["s"]}""", "question_id")]
+    [InlineData("livecodebench", """{"question_id": "1_A", "code_list": ["\ud800"]}""", "\"code_list\" is not valid Unicode")]
     [InlineData("mbpp", "{", "JSON")]
     public void A_bad_row_names_file_line_and_field(string name, string row, string part)
     {
@@ -54,7 +55,7 @@ public sealed class SampleFileTests
     private static IReadOnlyList<Sample> Read(string name, string text, string extension = ".jsonl")
     {
         var benchmark = Benchmark.Find(name);
-        return SampleFile.Read(TestFiles.Temporary(text, extension), benchmark, Tasks(benchmark), calibrated: false);
+        return SampleFile.Read(TestFiles.Temporary(text, extension), benchmark, Tasks(benchmark), calibrated: true);
     }
 
     private static IReadOnlyList<BenchmarkTask> Tasks(Benchmark benchmark) => benchmark.Read(benchmark.Find(new DirectoryInfo(TinyBenchmarks.Folder()))!);

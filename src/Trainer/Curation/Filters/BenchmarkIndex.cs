@@ -1,7 +1,7 @@
-using System.IO.Compression;
 using System.Runtime.InteropServices;
 using System.Text.Json;
 using Z1Coder.Trainer.Data;
+using Z1Coder.Trainer.Evaluate;
 
 namespace Z1Coder.Trainer.Curation.Filters;
 
@@ -16,6 +16,7 @@ public sealed class BenchmarkIndex
     /// <summary>Words of a run unless told otherwise.</summary>
     public const int DefaultWords = 10;
 
+    private const int FieldsShown = 4, KeysShown = 8;
     private const int FewestWords = 5;                  // a shorter text ("Return n factorial.") says nothing
     private static readonly string[] s_ids = ["task_id", "question_id", "id", "name"];
 
@@ -46,29 +47,24 @@ public sealed class BenchmarkIndex
     public void Add(string path, params IReadOnlyList<string> fields)
     {
         ArgumentNullException.ThrowIfNull(fields);
-        var before = _sources.Count;
-        var number = 0;
-        foreach (var (name, row) in Rows(path))
+        var (before, number, texts) = (_sources.Count, 0, 0);
+        var keys = "";
+        foreach (var (where, name, row) in JsonRows.ReadNamed(path))
         {
             number++;
-            if (row.ValueKind != JsonValueKind.Object)
-            {
-                throw new InvalidInputException($"{path}: task {number} is no JSON object");
-            }
-
-            var id = name ?? s_ids.Select(key => row.TryGetProperty(key, out var value)
-                && value.ValueKind is JsonValueKind.String or JsonValueKind.Number ? $"{value}" : null)
-                .FirstOrDefault(value => value is not null) ?? $"{number}";
+            keys = number == 1 ? string.Join(", ", row.EnumerateObject().Take(KeysShown).Select(p => p.Name)) : keys;
+            var id = name ?? s_ids.Select(key => Id(where, row, key)).FirstOrDefault(value => value is not null) ?? $"{number}";
             var task = id.Contains('/') ? id : $"{Path.GetFileNameWithoutExtension(path)}/{id}";
             foreach (var field in fields.Count > 0 ? fields : s_fields)
             {
                 if (row.TryGetProperty(field, out var value) && value.ValueKind == JsonValueKind.String)
                 {
-                    Add(task, field, value.GetString()!, Tasks);
+                    texts++;
+                    Add(task, field, JsonRows.String(where, value, field), Tasks);
                 }
                 else if (fields.Count > 0)
                 {
-                    throw new InvalidInputException($"{path}: task {number} ({id}) has no text field '{field}'");
+                    throw new InvalidInputException($"{where}: task {number} ({id}) has no text field '{field}'");
                 }
             }
 
@@ -77,9 +73,10 @@ public sealed class BenchmarkIndex
 
         if (_sources.Count == before)
         {
-            throw new InvalidInputException(
-                $"{path}: no task has a text field among {string.Join(", ", fields.Count > 0 ? fields : s_fields)}; "
-                + "name them with --benchmark-fields");
+            throw new InvalidInputException($"{path}: " + (number == 0 ? "no task; there must be one JSON object per task"
+                : texts > 0 ? $"no text of a task has {FewestWords} words or more"
+                : $"no task has a text field of a known name ({string.Join(", ", s_fields.Take(FieldsShown))} and {s_fields.Length - FieldsShown} more); "
+                    + $"the first has {keys}: name those that hold text with --benchmark-fields"));
         }
     }
 
@@ -126,6 +123,13 @@ public sealed class BenchmarkIndex
         return null;
     }
 
+    private static string? Id(string where, JsonElement row, string key) => !row.TryGetProperty(key, out var value) ? null : value.ValueKind switch
+    {
+        JsonValueKind.String => JsonRows.String(where, value, key),
+        JsonValueKind.Number => value.GetRawText(),
+        _ => null,
+    };
+
     private void Add(string task, string field, string text, int number)
     {
         var words = new List<ulong>();
@@ -149,91 +153,6 @@ public sealed class BenchmarkIndex
             entry = !known ? new Entry(_sources.Count - 1, number, 1) : entry.LastTask == number ? entry
                 : entry with { LastTask = number, Tasks = entry.Tasks + 1 };
         }
-    }
-
-    private static IEnumerable<(string? Name, JsonElement Row)> Rows(string path)
-    {
-        byte[] bytes;
-        try
-        {
-            bytes = File.ReadAllBytes(path);
-            if (bytes is [0x1F, 0x8B, ..])
-            {
-                using var unpacked = new MemoryStream();
-                using var gzip = new GZipStream(new MemoryStream(bytes), CompressionMode.Decompress);
-                gzip.CopyTo(unpacked);
-                bytes = unpacked.ToArray();
-            }
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException or InvalidDataException)
-        {
-            throw new InvalidInputException($"benchmark {path} cannot be read ({e.Message.TrimEnd('.')})", e);
-        }
-
-        if (Whole(bytes) is { } one)
-        {
-            using (one)
-            {
-                var root = one.RootElement;
-                if (root.ValueKind == JsonValueKind.Object && root.EnumerateObject().All(p => p.Value.ValueKind == JsonValueKind.Object)
-                    && root.EnumerateObject().Any())
-                {
-                    foreach (var task in root.EnumerateObject())
-                    {
-                        yield return (task.Name, task.Value);
-                    }
-
-                    yield break;
-                }
-
-                if (root.ValueKind == JsonValueKind.Object)
-                {
-                    yield return (null, root);
-                    yield break;
-                }
-            }
-        }
-
-        using var stream = new MemoryStream(bytes);
-        var items = new JsonItems(stream, path);
-        while (items.Next(out var item))
-        {
-            JsonDocument document;
-            try
-            {
-                document = JsonDocument.Parse(item);
-            }
-            catch (JsonException e)
-            {
-                throw new InvalidInputException($"{items.Place}: not valid JSON, {JsonItems.Reason(e)}", e);
-            }
-
-            using (document)
-            {
-                yield return (null, document.RootElement);
-            }
-        }
-    }
-
-    /// <summary>The file as one JSON object, or null: an array and lines are read item by item.</summary>
-    private static JsonDocument? Whole(byte[] bytes)
-    {
-        try
-        {
-            var document = JsonDocument.Parse(bytes);
-            if (document.RootElement.ValueKind == JsonValueKind.Object)
-            {
-                return document;
-            }
-
-            document.Dispose();
-        }
-        catch (JsonException)
-        {
-            // lines, or broken: read item by item, which says where
-        }
-
-        return null;
     }
 
     private readonly record struct Entry(int Source, int LastTask, int Tasks);

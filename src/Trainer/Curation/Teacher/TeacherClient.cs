@@ -12,13 +12,14 @@ namespace Z1Coder.Trainer.Curation.Teacher;
 /// dropped connections and answers that cannot be read are tried again after an exponential back-off with jitter, or after what
 /// Retry-After asks for, which then holds back every other request too. A refused key, a missing model or endpoint and a spent quota stop
 /// the run at once (<see cref="InvalidInputException"/>): no other item would do better. Any other failure is the item's own
-/// (<see cref="TeacherException"/>).
+/// (<see cref="TeacherException"/>), which says when the server refused this very request and when that is for its length.
 /// </summary>
 public sealed class TeacherClient : IDisposable
 {
     private const int LongestAnswerBytes = 64 << 20;
     private const int CharactersPerToken = 3;               // low, so that the estimate of a prompt is high
     private static readonly TimeSpan s_longestRetryAfter = TimeSpan.FromMinutes(10);
+    private static readonly string[] s_tooLong = ["maximum context length", "maximum model length"];        // vLLM gives no code
 
     private readonly TeacherOptions _options;
     private readonly TeacherApi _api;
@@ -29,7 +30,7 @@ public sealed class TeacherClient : IDisposable
     private readonly TokenBucket _requests;
     private readonly TokenBucket _tokens;
     private readonly CancellationToken _stop;
-    private long _answers, _retries, _promptTokens, _completionTokens;
+    private long _answers, _retries, _promptTokens, _completionTokens, _written;
     private volatile string? _lastProblem;
 
     /// <summary>A client with its own pool of connections.</summary>
@@ -135,7 +136,7 @@ public sealed class TeacherClient : IDisposable
 
     private async ValueTask<TeacherAnswer> TryAsync(byte[] body, int maxTokens, CancellationToken cancellation)
     {
-        var mean = Answers == 0 ? maxTokens : (double)CompletionTokens / Answers;
+        var mean = Answers == 0 ? maxTokens : (double)Interlocked.Read(ref _written) / Answers;
         var estimate = ((double)body.Length / CharactersPerToken) + mean;
         var (wait, more) = (_requests.Take(1), _tokens.Take(estimate));
         wait = more > wait ? more : wait;
@@ -153,7 +154,13 @@ public sealed class TeacherClient : IDisposable
             Interlocked.Increment(ref _answers);
             Interlocked.Add(ref _promptTokens, answer.PromptTokens);
             Interlocked.Add(ref _completionTokens, answer.CompletionTokens);
-            _tokens.Return(estimate - answer.PromptTokens - answer.CompletionTokens);
+
+            // a server that counts nothing is taken at its texts' lengths
+            var counted = answer.PromptTokens + answer.CompletionTokens > 0;
+            var (read, wrote) = counted ? (answer.PromptTokens, answer.CompletionTokens)
+                : (body.Length / CharactersPerToken, answer.Text.Length / CharactersPerToken);
+            Interlocked.Add(ref _written, wrote);
+            _tokens.Return(estimate - read - wrote);
             return answer;
         }
         catch (OperationCanceledException) when (timed.IsCancellationRequested && !cancellation.IsCancellationRequested)
@@ -231,7 +238,12 @@ public sealed class TeacherClient : IDisposable
 
                 return new TransientTeacherException($"the teacher at {_endpoint} is not ready {said}", retryAfter);
             default:
-                return new TeacherException($"the teacher at {_endpoint} refused the request {said}");
+                var own = status is HttpStatusCode.BadRequest or HttpStatusCode.RequestEntityTooLarge or HttpStatusCode.UnprocessableEntity;
+                return new TeacherException($"the teacher at {_endpoint} refused the request {said}")
+                {
+                    IsRefusal = own,
+                    IsTooLong = own && (code == "context_length_exceeded" || s_tooLong.Any(words => message.Contains(words, StringComparison.OrdinalIgnoreCase))),
+                };
         }
     }
 

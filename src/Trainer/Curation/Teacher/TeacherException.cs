@@ -14,4 +14,10 @@ public sealed class TeacherException : Exception
         : base(message, inner)
     {
     }
+
+    /// <summary>True when the server refused this very request (400, 413, 422): it is up, and may well answer the next one.</summary>
+    public bool IsRefusal { get; init; }
+
+    /// <summary>True when it refused because prompt and answer do not fit into the model's context.</summary>
+    public bool IsTooLong { get; init; }
 }

@@ -39,6 +39,9 @@ public sealed class BigCodeBenchBenchmark(bool hard, bool instruct) : Benchmark
     public override double FloorSeconds => 240;
 
     /// <inheritdoc/>
+    public override bool CalibratesPrograms => true;
+
+    /// <inheritdoc/>
     public override string Compose(BenchmarkTask task, Sample sample) =>
         sample.Mode switch
         {

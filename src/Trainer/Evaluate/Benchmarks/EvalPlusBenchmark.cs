@@ -9,8 +9,8 @@ namespace Z1Coder.Trainer.Evaluate.Benchmarks;
 /// machine, base and plus inputs one after the other, and the first wrong output fails the task. Plus inputs of the
 /// pre-release that a task's contract rejects, or on which its reference fails, do not count; the releases hold none. Outputs are equal by ==; where the task has a
 /// tolerance atol, or the expected output is a float or a list or tuple of floats (then atol is 1e-6, from that input on), also when types and lengths
-/// are equal and |out - expected| is at most atol + 1e-7 · |expected| in every element. Each input may take max(4 s, 4 times what the reference took), all
-/// together at most 60 s.
+/// are equal and |out - expected| is at most atol + 1e-7 · |expected| in every element. Each input may take max(4 s, 4 times what the reference took; floor and factor of
+/// the options), all together at most 60 s.
 /// </summary>
 public abstract class EvalPlusBenchmark : Benchmark
 {
@@ -18,6 +18,10 @@ public abstract class EvalPlusBenchmark : Benchmark
 
     /// <inheritdoc/>
     public override string Source => "Liu et al. 2023, arXiv:2305.01210; evalplus";
+
+    // evalplus has more for each of the two where a base model completes the bare prompt; after a chat prompt they would cut whole programs.
+    /// <inheritdoc/>
+    public override IReadOnlyList<string> Stops { get; } = [.. EndTokens, "\nif __name__", "\ndef main(", "\nprint(", "\n```\n"];
 
     /// <inheritdoc/>
     public override SandboxLimits Limits { get; } = new() { MemoryBytes = 4L << 30, OutputKeptBytes = 64 << 20, OutputBytes = 64 << 20 };
@@ -144,7 +148,7 @@ public abstract class EvalPlusBenchmark : Benchmark
                 if at not in answers:
                     continue
                 exp, took = answers[at]
-                signal.setitimer(signal.ITIMER_REAL, max(4.0, 4.0 * took))
+                signal.setitimer(signal.ITIMER_REAL, max(z1_floor, z1_factor * took))
                 with Z1Quiet():
                     out = z1_function(*inp)
                 signal.setitimer(signal.ITIMER_REAL, 0)

@@ -31,11 +31,7 @@ public sealed class HumanEvalPlusBenchmark : EvalPlusBenchmark
         ["HumanEval.jsonl.gz", "HumanEvalPlus-prerelease.jsonl", "HumanEvalPlusInputs-prerelease.jsonl"],
     ];
 
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Stops { get; } = [.. EndTokens, "\nif __name__", "\ndef main(", "\nprint(", "\n```\n"];
-
-    // The pre-release's inputs are named HumanEval_0.
-    private protected override string RowId(BenchmarkRow row) => row.Text("task_id").Replace('_', '/');
+    private protected override Func<BenchmarkRow, string> JoinId => IdOf;
 
     private protected override BenchmarkTask TaskOf(BenchmarkRow row)
     {
@@ -44,6 +40,9 @@ public sealed class HumanEvalPlusBenchmark : EvalPlusBenchmark
 
         // Only the pre-release has a field of this name, and plus inputs that no contract has been held against.
         var contracted = row.Has("reference") && row.TextOrNull("contract") is { } contract ? prompt + contract + body : null;
-        return TaskOf(row, RowId(row), prompt, entryPoint, prompt + body, "inp", entryPoint == "find_zero" ? FindZero : "", "out", contracted);
+        return TaskOf(row, IdOf(row), prompt, entryPoint, prompt + body, "inp", entryPoint == "find_zero" ? FindZero : "", "out", contracted);
     }
+
+    // The pre-release's inputs are named HumanEval_0.
+    private static string IdOf(BenchmarkRow row) => row.Text("task_id").Replace('_', '/');
 }

@@ -7,13 +7,17 @@ namespace Z1Coder.Trainer.Evaluate.Benchmarks;
 
 /// <summary>
 /// LiveCodeBench (Jain et al. 2024, arXiv:2403.07974): contest problems by date, as scripts that read standard input (AtCoder, Codeforces) or as a method
-/// of class Solution (LeetCode); public and private tests. Scripts are compared by <see cref="PrintedOutput"/>. Methods are called on the JSON values of
+/// of class Solution (LeetCode); public and private tests, one file of problems per release. Scripts are compared by <see cref="PrintedOutput"/>. Methods are called on the JSON values of
 /// the input's lines, one instance for all tests, and a tuple counts as a list. Each test may take 6 seconds. Before the code stand the imports of
 /// the official checker. Problems are grouped easy, medium, hard; a run is stated for a window of dates, because models have seen older ones.
 /// </summary>
 public sealed class LiveCodeBenchBenchmark : Benchmark
 {
     private const double GlobalSlack = 5;
+    private const int Releases = 6;
+
+    // Each release adds a file of new problems.
+    private static readonly string[] s_releases = [.. Enumerable.Range(1, Releases).Select(i => i == 1 ? "test.jsonl" : $"test{i}.jsonl")];
 
     private static readonly string[] s_modules =
     [
@@ -29,14 +33,27 @@ public sealed class LiveCodeBenchBenchmark : Benchmark
     public override string Name => "livecodebench";
 
     /// <inheritdoc/>
-    public override string Description => "contest problems by date, scripts and methods, easy to hard; 880 tasks (v5), 1055 (v6)";
+    public override string Description => "contest problems by date, scripts and methods, easy to hard; 400 tasks (v1) to 1055 (v6)";
 
     /// <inheritdoc/>
     public override string Source => "Jain et al. 2024, arXiv:2403.07974; LiveCodeBench";
 
     /// <inheritdoc/>
     public override IReadOnlyList<IReadOnlyList<string>> Files { get; } =
-        [["livecodebench_problems.jsonl"], ["test.jsonl", "test2.jsonl", "test3.jsonl", "test4.jsonl", "test5.jsonl", "test6.jsonl"], ["test.jsonl"]];
+        [["livecodebench_problems.jsonl"], .. Enumerable.Range(0, Releases).Select(i => s_releases[..^i])];
+
+    /// <inheritdoc/>
+    public override string FileNames => $"livecodebench_problems.jsonl or as many of {string.Join(", ", s_releases)} as there are";
+
+    /// <inheritdoc/>
+    public override IReadOnlyList<string>? Find(DirectoryInfo folder)
+    {
+        var found = base.Find(folder);
+        return found is null || Path.GetFileName(found[0]) != s_releases[0] || !Array.Exists(s_releases[found.Count..], f => File.Exists(Path.Combine(folder.FullName, f)))
+            ? found
+            : throw new InvalidInputException(
+                $"{folder}: {s_releases[found.Count]} is missing, though a later release's file is there; put it there, or name the files you mean with z1 eval score --tasks.");
+    }
 
     /// <inheritdoc/>
     public override IReadOnlyList<string> Stops { get; } = ["###"];
@@ -65,8 +82,6 @@ public sealed class LiveCodeBenchBenchmark : Benchmark
     /// <inheritdoc/>
     public override double Seconds(BenchmarkTask task, double reference, EvaluationOptions options) =>
         task.Cases.Count > 0 ? options.FloorSeconds : (options.FloorSeconds + 1) * task.Inputs + GlobalSlack;
-
-    private protected override string RowId(BenchmarkRow row) => row.Id("question_id");
 
     private protected override BenchmarkTask TaskOf(BenchmarkRow row)
     {
@@ -112,9 +127,17 @@ public sealed class LiveCodeBenchBenchmark : Benchmark
         };
     }
 
-    // The answer's last block of code, whatever it defines.
+    // The official rule, which knows no language marks and no unfinished blocks: what stands between the last two lines that hold a fence.
     /// <inheritdoc/>
-    public override Sample Extract(BenchmarkTask task, string answer) => new(task.TaskId, CodeExtractor.Extract(answer), CompletionMode.Program);
+    public override Sample Extract(BenchmarkTask task, string answer)
+    {
+        var lines = answer.Split('\n');
+        var end = Array.FindLastIndex(lines, HoldsFence);
+        var start = end < 1 ? -1 : Array.FindLastIndex(lines, end - 1, HoldsFence);
+        return new Sample(task.TaskId, start < 0 ? "" : string.Join('\n', lines[(start + 1)..end]), CompletionMode.Program);
+
+        static bool HoldsFence(string line) => line.Contains("```", StringComparison.Ordinal);
+    }
 
     private static string? Method(BenchmarkRow row)
     {
@@ -126,11 +149,11 @@ public sealed class LiveCodeBenchBenchmark : Benchmark
         var metadata = row.Find("metadata");
         if (metadata is { ValueKind: JsonValueKind.String } text)
         {
-            metadata = Parse(row, "metadata", text.GetString()!);
+            metadata = Parse(row, "metadata", row.String("metadata", text));
         }
 
         return metadata is { ValueKind: JsonValueKind.Object } fields && fields.TryGetProperty("func_name", out var name) && name.ValueKind == JsonValueKind.String
-            ? name.GetString()
+            ? row.String("metadata", name)
             : null;
     }
 
@@ -140,7 +163,7 @@ public sealed class LiveCodeBenchBenchmark : Benchmark
         var value = row.Find(field);
         if (value is { ValueKind: JsonValueKind.String } packed)
         {
-            var text = packed.GetString()!;
+            var text = row.String(field, packed);
             if (text.TrimStart() is not ['[', ..])
             {
                 try
@@ -168,7 +191,7 @@ public sealed class LiveCodeBenchBenchmark : Benchmark
 
     private static string Part(BenchmarkRow row, string field, JsonElement test, string name) =>
         test.ValueKind == JsonValueKind.Object && test.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String
-            ? value.GetString()!
+            ? row.String(field, value)
             : throw row.Error(field, $"holds a test without a string \"{name}\"");
 
     private static JsonElement Parse(BenchmarkRow row, string field, string text)
@@ -220,7 +243,7 @@ public sealed class LiveCodeBenchBenchmark : Benchmark
             method = getattr(Solution() if "Solution" in globals() else __import__("sys").modules[__name__], "$METHOD")
             for at, (given, wanted) in enumerate(json.loads(base64.b64decode("$TESTS"))):
                 arguments, wanted = [json.loads(line) for line in given.split("\n")], json.loads(wanted)
-                signal.setitimer(signal.ITIMER_REAL, 6)
+                signal.setitimer(signal.ITIMER_REAL, z1_floor)
                 out = method(*arguments)
                 signal.setitimer(signal.ITIMER_REAL, 0)
                 assert (list(out) if isinstance(out, tuple) else out) == wanted, f"test {at}: wrong"

@@ -26,8 +26,6 @@ public sealed class MbppBenchmark : Benchmark
     /// <inheritdoc/>
     public override string TaskIdOf(string id) => id[(id.LastIndexOf('/') + 1)..];
 
-    private protected override string RowId(BenchmarkRow row) => row.Id("task_id");
-
     private protected override BenchmarkTask TaskOf(BenchmarkRow row)
     {
         var id = row.Id("task_id");

@@ -41,9 +41,6 @@ public sealed class MbppPlusBenchmark : EvalPlusBenchmark
     /// <inheritdoc/>
     public override IReadOnlyList<IReadOnlyList<string>> Files { get; } = [["MbppPlus-v*.jsonl.gz"], ["MbppPlus-v*.jsonl"]];
 
-    /// <inheritdoc/>
-    public override IReadOnlyList<string> Stops { get; } = [.. EndTokens, "\nif __name__", "\ndef main(", "\nprint(", "\n```\n", "\n\"\"\"", "\nassert"];
-
     private protected override BenchmarkTask TaskOf(BenchmarkRow row)
     {
         var (id, prompt, entryPoint) = (row.Text("task_id"), row.Text("prompt"), row.Identifier("entry_point"));

@@ -38,8 +38,6 @@ public abstract class SelfInvokingBenchmark : Benchmark
     /// <inheritdoc/>
     public override string TaskIdOf(string id) => Prefix + id[(id.LastIndexOf('/') + 1)..];
 
-    private protected override string RowId(BenchmarkRow row) => row.Id("id");
-
     private protected override BenchmarkTask TaskOf(BenchmarkRow row)
     {
         var (raw, harder) = (row.Text("raw_problem"), row.Text("new_problem"));
