@@ -243,6 +243,11 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
     /// <summary>Every rank reads all data, to the same samples in the same order; null on all when one was asked to stop meanwhile.</summary>
     private SftDataset? LoadData()
     {
+        if (recipe.Data.Files.Count == 0)
+        {
+            throw new InvalidInputException($"{context.Recipe.File}: data.files of {recipe.Name} names no file to train on");
+        }
+
         SftDataset? dataset = null;
         try
         {

@@ -66,6 +66,7 @@ public sealed class BadInputTests
         var data = tiny["stage1.jsonl"];
         var lines = File.ReadAllLines(data);
         Refused(tiny, $"stages.0.data.files={tiny["none.jsonl"]}", "none.jsonl");
+        Refused(tiny, "stages.0.data.files=[]", tiny.Recipe, "data.files of stage1 names no file");
         Refused(tiny, $"tokenizer.from={tiny["none"]}", tiny.Recipe, $"tokenizer.from is '{tiny["none"]}': no such file or directory");
         Refused(tiny, $"tokenizer.from={tiny.Folder}", tiny.Recipe, $"tokenizer.from is '{tiny.Folder}', which holds no tokenizer.json");
         Refused(tiny, $"tokenizer.template={tiny["none.jinja"]}", tiny.Recipe, $"tokenizer.template is '{tiny["none.jinja"]}': no such file");

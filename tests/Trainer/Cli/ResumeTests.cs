@@ -2,6 +2,7 @@ using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json.Nodes;
 using Xunit;
+using Z1Coder.Trainer.Checkpoints;
 
 namespace Z1Coder.Tests.Trainer.Cli;
 
@@ -167,13 +168,16 @@ public sealed class ResumeTests
 
         // a checkpoint of before the data were kept in it goes on
         var checkpoint = Path.Combine(stage, "checkpoints", "step-00000006");
-        var (progress, manifest) = (JsonNode.Parse(File.ReadAllText(Path.Combine(checkpoint, "progress.json")))!, JsonNode.Parse(File.ReadAllText(Path.Combine(checkpoint, "manifest.json")))!);
-        Assert.True(progress.AsObject().Remove("data"));
+        var progress = JsonNode.Parse(File.ReadAllText(Path.Combine(checkpoint, "progress.json")))!.AsObject();
+        Assert.True(progress.Remove("data"));
         var old = Encoding.UTF8.GetBytes(progress.ToJsonString());
         File.WriteAllBytes(Path.Combine(checkpoint, "progress.json"), old);
-        var entry = manifest["files"]!.AsArray().Single(f => (string)f!["name"]! == "progress.json")!;
-        (entry["bytes"], entry["sha256"]) = (old.Length, Convert.ToHexStringLower(SHA256.HashData(old)));
-        File.WriteAllText(Path.Combine(checkpoint, "manifest.json"), manifest.ToJsonString());
+        var manifest = CheckpointManifest.Load(DiskFiles.Instance, Path.Combine(checkpoint, CheckpointManifest.FileName));
+        manifest = manifest with
+        {
+            Files = [.. manifest.Files.Select(f => f.Name == "progress.json" ? new CheckpointFile(f.Name, old.Length, Convert.ToHexStringLower(SHA256.HashData(old))) : f)],
+        };
+        File.WriteAllBytes(Path.Combine(checkpoint, CheckpointManifest.FileName), manifest.ToJson());
         var resumed = Z1Here.Run(tiny.Train("run", "--resume")).Succeeded();
         Assert.Contains("continues after step 6", resumed.Output);
         Assert.Contains("does not say what it was trained on", resumed.Output);
