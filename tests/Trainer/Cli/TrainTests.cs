@@ -68,7 +68,11 @@ public sealed class TrainTests
             "--set", $"eval.tasks={tiny["tasks.jsonl"]}", "--set", "eval.max_new_tokens=8", "--set", "checkpoint.every=0",
         ];
         File.WriteAllText(tiny["bwrap"], "#!/bin/sh\necho broken here >&2\nexit 1\n");
-        File.SetUnixFileMode(tiny["bwrap"], UnixFileMode.UserRead | UnixFileMode.UserExecute);
+        using (var chmod = Z1.StartProgram("chmod", [], "+x", tiny["bwrap"]))
+        {
+            chmod.Wait().Succeeded();
+        }
+
         var confined = Z1.RunWith("PATH", $"{tiny.Folder}:/usr/bin:/bin", tiny.Train("run", set)).FailedWith("Programs cannot be confined here");
         Assert.DoesNotContain("stage1 step 1", confined.Output);                   // found before the first step, and nothing is begun
         File.WriteAllText(tiny["tasks.jsonl"], tasks.Replace(@"return x \u002B 1", "return x - 1", StringComparison.Ordinal));
