@@ -45,7 +45,7 @@ public sealed class PackedBatch
     /// <summary>[T] the token to predict at each position, the next of the same sample, or <see cref="NoTarget"/>; each sample's last is NoTarget.</summary>
     public ReadOnlySpan<int> Targets => _targets.AsSpan(0, TokenCount);
 
-    /// <summary>[T] position within its sample, from 0.</summary>
+    /// <summary>[T] position within its sample, from 0; 0 throughout the padding.</summary>
     public ReadOnlySpan<int> Positions => _positions.AsSpan(0, TokenCount);
 
     /// <summary>[S + 1] where each sample begins; the last is T.</summary>
@@ -86,11 +86,7 @@ public sealed class PackedBatch
 
         _tokens.AsSpan(first, length).Clear();
         _targets.AsSpan(first, length).Fill(NoTarget);
-        for (var t = 0; t < length; t++)
-        {
-            _positions[first + t] = t;
-        }
-
+        _positions.AsSpan(first, length).Clear();           // a padding may be longer than the model's context
         (TokenCount, PaddingTokens) = (first + length, length);
         _cuSeqlens[++SegmentCount] = TokenCount;
     }

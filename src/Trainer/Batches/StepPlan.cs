@@ -45,9 +45,15 @@ public sealed class StepPlan
     private int WholeStepsPerEpoch =>
         (Samples / SamplesPerStep) + (_lastStep == LastStep.Keep && Samples % SamplesPerStep != 0 ? 1 : 0);
 
-    /// <summary>Steps of a run of so many epochs: at least one, and never a step that is not whole where steps carry over.</summary>
-    public long Steps(double epochs) =>
-        Math.Max(1, (long)(_lastStep == LastStep.Carry ? Math.Floor(epochs * Samples / SamplesPerStep) : Math.Round(epochs * WholeStepsPerEpoch)));
+    /// <summary>
+    /// Steps of a run of so many epochs: at least one, and none that is not whole where steps carry over. There they are counted as
+    /// transformers 4.37 counts them, ⌈epochs · whole steps of an epoch⌉, which ends the run, and the rate's decay, before all that was
+    /// carried is seen: 321 for three epochs of 110,000 samples and steps of 1024, which hold 322.
+    /// </summary>
+    public long Steps(double epochs) => Math.Max(1, (long)(
+        _lastStep != LastStep.Carry ? Math.Round(epochs * WholeStepsPerEpoch)
+        : Samples < SamplesPerStep ? Math.Floor(epochs * Samples / SamplesPerStep)
+        : Math.Ceiling(epochs * WholeStepsPerEpoch)));
 
     /// <summary>The epoch, from 0, that the first sample of a step of the run lies in.</summary>
     public int EpochOf(long step)

@@ -2,6 +2,7 @@ using System.Text.Json;
 using Z1Coder.Runtime;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Model;
+using Z1Coder.Trainer.Tokens;
 
 namespace Z1Coder.Trainer.Checkpoints;
 
@@ -12,9 +13,12 @@ public sealed partial class HfDirectory
 
     private static readonly string[] s_tokenizerFiles =
     [
-        "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
+        TokenizerReader.FileName, "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "merges.txt",
         "chat_template.jinja",
     ];
+
+    /// <summary>The files of a tokenizer that are copied with a model.</summary>
+    internal static IReadOnlyList<string> TokenizerFileNames => s_tokenizerFiles;
 
     /// <summary>
     /// Writes a model directory that transformers loads: built beside as `….tmp`, flushed to the medium, then renamed, so that the name
@@ -180,14 +184,34 @@ public sealed partial class HfDirectory
             throw new InvalidInputException($"there is no directory {source} to copy the tokenizer from");
         }
 
+        foreach (var (name, content) in TokenizerFiles(source))
+        {
+            WriteFile(directory, name, content);
+        }
+    }
+
+    /// <summary>The files of a tokenizer by the names that transformers knows: of a directory those that it has, tokenizer.json unpacked where
+    /// it is there as .gz alone; of a tokenizer.json or .gz that one.</summary>
+    internal static Dictionary<string, byte[]> TokenizerFiles(string source)
+    {
+        var files = new Dictionary<string, byte[]>();
+        if (!Directory.Exists(source))
+        {
+            files.Add(TokenizerReader.FileName, TokenizerReader.ReadJson(source));
+            return files;
+        }
+
         foreach (var name in s_tokenizerFiles)
         {
             var path = Path.Combine(source, name);
-            if (File.Exists(path))
+            var packed = name == TokenizerReader.FileName && !File.Exists(path) ? path + ".gz" : path;
+            if (File.Exists(packed))
             {
-                WriteFile(directory, name, File.ReadAllBytes(path));
+                files.Add(name, packed == path ? File.ReadAllBytes(path) : TokenizerReader.ReadJson(packed));
             }
         }
+
+        return files;
     }
 
     private static void WriteFile(string directory, string name, byte[] content)

@@ -44,12 +44,13 @@ internal static class LaunchCommand
                 throw new UsageException($"every rank would say: {string.Join("; ", wrong)}");
             }
 
-            return Run(new Launcher(parsed.GetValue(ranks), TimeSpan.FromSeconds(parsed.GetValue(grace))), verb, parsed.GetValue(restarts));
+            var stopped = verb[0] == "train" ? TrainCommand.StoppedExitCode(verb[1..]) : 0;
+            return Run(new Launcher(parsed.GetValue(ranks), TimeSpan.FromSeconds(parsed.GetValue(grace)), stopped), verb, parsed.GetValue(restarts), stopped);
         });
         return command;
     }
 
-    private static int Run(Launcher launcher, string[] verb, int restarts)
+    private static int Run(Launcher launcher, string[] verb, int restarts, int stopped)
     {
         var mayResume = restarts > 0 && MayResume(verb);
         using (launcher)
@@ -57,9 +58,9 @@ internal static class LaunchCommand
             for (var used = 0; ; used++)
             {
                 var exit = launcher.Run(used == 0 || verb.Contains("--resume") ? verb : [.. verb, "--resume"]);
-                if (exit is null)
+                if (exit is null || exit.Code == stopped)
                 {
-                    return 0;
+                    return exit?.Code ?? 0;                // complete, or stopped by a signal with everything saved: rank 0 has said so
                 }
 
                 if (!mayResume || used == restarts || exit.IsMisuse || launcher.StopRequested)
@@ -89,6 +90,6 @@ internal static class LaunchCommand
             throw new UsageException($"--restarts goes on from a checkpoint, which '{verb[0]}' has none of: use it with train");
         }
 
-        return TrainCommand.Directory(verb[1..]) is not { } run || run.Resume || !TrainRun.HasBegun(run.Recipe, run.Directory);
+        return TrainCommand.Directory(verb[1..]) is not { } run || run.Resume || !TrainRun.HasBegun(run.Directory);
     }
 }

@@ -25,6 +25,7 @@ internal sealed class Launcher : IDisposable
 
     private readonly int _ranks;
     private readonly TimeSpan _grace;
+    private readonly int _stopped;
     private readonly Stream _output = Console.OpenStandardOutput(), _error = Console.OpenStandardError();
     private readonly List<PosixSignalRegistration> _registrations = [];
     private readonly Lock _gate = new();
@@ -33,9 +34,12 @@ internal sealed class Launcher : IDisposable
     private int _signal;
 
     /// <summary>Listens to signals from here on.</summary>
-    public Launcher(int ranks, TimeSpan grace)
+    /// <param name="ranks">how many</param>
+    /// <param name="grace">for the others when one has failed</param>
+    /// <param name="stopped">exit code of ranks that a signal ended in order: the others are ending too, and get their time</param>
+    public Launcher(int ranks, TimeSpan grace, int stopped)
     {
-        (_ranks, _grace) = (ranks, grace);
+        (_ranks, _grace, _stopped) = (ranks, grace, stopped);
         (PosixSignal, int)[] signals =
             [(PosixSignal.SIGTERM, SignalTerminate), (PosixSignal.SIGINT, 2), (PosixSignal.SIGHUP, 1), ((PosixSignal)SignalUser1, SignalUser1)];
         foreach (var (signal, number) in signals)
@@ -107,7 +111,7 @@ internal sealed class Launcher : IDisposable
     private LaunchExit? Watch(List<Child> children)
     {
         var clock = Stopwatch.StartNew();
-        LaunchExit? first = null;
+        LaunchExit? first = null, stopped = null;
         var (terminateAt, killAt) = (TimeSpan.MaxValue, TimeSpan.MaxValue);
         var handles = new SafeFileHandle?[3 * children.Count];
         while (children.Exists(c => c.IsRunning))
@@ -124,7 +128,11 @@ internal sealed class Launcher : IDisposable
                 if (child.EndedNow() is { } code && code != 0)
                 {
                     var exit = new LaunchExit(child.Rank, code, clock.Elapsed.TotalSeconds);
-                    if (first is null)
+                    if (code == _stopped)
+                    {
+                        stopped = exit;
+                    }
+                    else if (first is null)
                     {
                         (first, terminateAt) = (exit, clock.Elapsed + _grace);
                     }
@@ -149,7 +157,7 @@ internal sealed class Launcher : IDisposable
         }
 
         children.ForEach(c => c.Copy());
-        return first;
+        return first ?? stopped;
     }
 
     // On the thread that was told, whatever the one that watches waits for.

@@ -1,4 +1,6 @@
 using System.CommandLine;
+using System.CommandLine.Parsing;
+using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using Z1Coder.Runtime;
@@ -10,9 +12,9 @@ namespace Z1Coder.Trainer.Cli;
 /// <summary>z1 train RECIPE</summary>
 internal static class TrainCommand
 {
-    private const int MostThreads = 4096;
+    private const int MostThreads = 4096, MostExitCode = 255, MostSeconds = 1_000_000;
 
-    private const string RecipeName = "recipe", SetName = "--set", OutName = "--out", ResumeName = "--resume";
+    private const string RecipeName = "recipe", SetName = "--set", OutName = "--out", ResumeName = "--resume", StoppedName = "--stopped-exit-code";
 
     /// <summary>A rank that is busy when another has died learns of it at its next collective; it does not stay longer than this.</summary>
     private static readonly TimeSpan s_exitAfter = TimeSpan.FromSeconds(10);
@@ -30,12 +32,19 @@ internal static class TrainCommand
         return (recipe, Directory(parsed.GetValue<string?>(OutName), recipe), parsed.GetValue<bool>(ResumeName));
     }
 
+    /// <summary>The exit code that these arguments, without the verb, give to a run that a signal ended; 0 where they are wrong.</summary>
+    public static int StoppedExitCode(string[] arguments)
+    {
+        var parsed = Create().Parse(arguments);
+        return parsed.Errors.Count > 0 ? 0 : parsed.GetValue<int>(StoppedName);
+    }
+
     public static Command Create()
     {
         var recipe = new Argument<string>(RecipeName) { Description = "YAML, see recipes/" };
         var set = PlanCommand.SetOption();
         var output = new Option<string?>(OutName) { Description = "the run's directory; default runs/NAME" };
-        var resume = new Option<bool>(ResumeName) { Description = "go on from the newest verified checkpoint, to the same bits as an uninterrupted run" };
+        var resume = new Option<bool>(ResumeName) { Description = "go on from the newest verified checkpoint, to the same bits as an uninterrupted run; a first start where there is none" };
         var device = Devices.Option();
         var threads = new Option<int>("--threads") { Description = "CPU threads of this rank; 0 takes the cores, shared between the ranks of this machine" };
         PlanCommand.Within(threads, 0, MostThreads);
@@ -48,14 +57,20 @@ internal static class TrainCommand
         var timeout = new Option<double?>("--timeout")
         {
             Description = "seconds that a rank waits for the others in one operation; 0 waits forever; default parallel.timeout_seconds",
+            CustomParser = Seconds,
         };
+        var stopped = new Option<int>(StoppedName)
+        {
+            Description = "exit code when a signal ended the run before its end, with everything saved; for a scheduler that takes 0 for complete",
+        };
+        PlanCommand.Within(stopped, 0, MostExitCode);
         var profile = new Option<string?>("--profile") { Description = "write a Chrome/Perfetto trace of steps 3 and 4 there (--device cuda)" };
         var command = new Command(
             "train",
             "Full-parameter SFT in stages. SIGTERM and Ctrl-C save and exit 0. One rank of several under torchrun, srun, mpirun, Kubernetes "
             + "or z1 launch.")
         {
-            recipe, set, output, resume, device, threads, backend, timeout, profile,
+            recipe, set, output, resume, device, threads, backend, timeout, stopped, profile,
         };
         command.SetAction(parsed =>
         {
@@ -70,19 +85,30 @@ internal static class TrainCommand
             };
             var fingerprint = Fingerprint(loaded, directory, parsed.GetValue(resume));
             using var ranks = RankWorld.Open(environment, parsed.GetValue(backend)!, stream, fingerprint, options);
-            return Run(loaded, directory, parsed.GetValue(resume), stream, ranks, parsed.GetValue(profile));
+            return Run(loaded, directory, parsed.GetValue(resume), stream, ranks, parsed.GetValue(profile), parsed.GetValue(stopped));
         });
         return command;
     }
 
+    private static double? Seconds(ArgumentResult result)
+    {
+        var text = result.Tokens[0].Value;
+        if (double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var seconds) && seconds is >= 0 and <= MostSeconds)
+        {
+            return seconds;
+        }
+
+        result.AddError($"--timeout {text}: must be a number from 0 to {MostSeconds}");
+        return null;
+    }
+
     private static string Directory(string? given, TrainRecipe recipe) => given ?? Path.Combine("runs", recipe.Name);
 
-    private static int Run(TrainRecipe recipe, string directory, bool resume, ComputeStream stream, RankWorld ranks, string? profile)
+    private static int Run(TrainRecipe recipe, string directory, bool resume, ComputeStream stream, RankWorld ranks, string? profile, int stopped)
     {
         try
         {
-            TrainRun.Execute(recipe, directory, resume, stream, ranks, Console.Out, profile);
-            return 0;
+            return TrainRun.Execute(recipe, directory, resume, stream, ranks, Console.Out, profile) ? 0 : stopped;
         }
         catch (InvalidInputException e) when (e.InnerException is BadStepException && !ranks.IsFirst)
         {

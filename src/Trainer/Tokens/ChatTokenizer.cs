@@ -20,9 +20,16 @@ public static class ChatTokenizer
         + "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}";
 
     /// <summary>Learns <paramref name="vocabulary"/> tokens from the files and writes tokenizer.json and tokenizer_config.json.</summary>
+    /// <exception cref="InvalidInputException">a file is missing or broken, or none holds any text</exception>
     public static Tokenizer Train(IEnumerable<string> files, int vocabulary, string directory)
     {
-        var tokenizer = TokenizerTrainer.Train(files.SelectMany(Texts), vocabulary, [EndOfText, TurnStart, TurnEnd]);
+        var (all, empty) = (files.ToList(), true);
+        var tokenizer = TokenizerTrainer.Train(all.SelectMany(Texts).Select(Seen), vocabulary, [EndOfText, TurnStart, TurnEnd]);
+        if (empty)
+        {
+            throw new InvalidInputException($"{string.Join(", ", all)}: there is no text to learn a tokenizer from");
+        }
+
         Directory.CreateDirectory(directory);
         tokenizer.Save(Path.Combine(directory, "tokenizer.json"));
         using var file = File.Create(Path.Combine(directory, "tokenizer_config.json"));
@@ -34,6 +41,12 @@ public static class ChatTokenizer
         json.WriteString("tokenizer_class", "Qwen2Tokenizer");
         json.WriteEndObject();
         return tokenizer;
+
+        string Seen(string text)
+        {
+            empty &= text.Length == 0;
+            return text;
+        }
     }
 
     /// <summary>The text of every record; a file that is not JSON is one text.</summary>

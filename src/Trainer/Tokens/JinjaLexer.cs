@@ -25,7 +25,7 @@ internal sealed class JinjaLexer
     /// <summary>The tokens of <paramref name="source"/>, ending with End.</summary>
     public static List<JinjaToken> Run(string source)
     {
-        source = source.ReplaceLineEndings("\n");
+        source = source.Replace("\r\n", "\n", StringComparison.Ordinal).Replace('\r', '\n');   // and no other line endings, as Jinja
         var lexer = new JinjaLexer(source.EndsWith('\n') ? source[..^1] : source);   // keep_trailing_newline is off
         lexer.Template();
         lexer.Add(JinjaTokenKind.End, "");

@@ -33,10 +33,16 @@ internal sealed class TokenizerReader
             throw new InvalidInputException($"{path} does not exist; a tokenizer.json or a directory that holds one is needed.");
         }
 
+        return Read(ReadJson(path), path);
+    }
+
+    /// <summary>The JSON of a file, unpacked where its name ends in ".gz".</summary>
+    public static byte[] ReadJson(string path)
+    {
         try
         {
             using var file = File.OpenRead(path);
-            return Read(path.EndsWith(".gz", StringComparison.Ordinal) ? Unzip(path, file) : ReadAll(path, file), path);
+            return path.EndsWith(".gz", StringComparison.Ordinal) ? Unzip(path, file) : ReadAll(path, file);
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {

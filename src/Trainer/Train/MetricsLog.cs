@@ -21,7 +21,7 @@ public sealed class MetricsLog : IDisposable
         _file = new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.Read);
         _file.SetLength(LengthUpTo(_file, resumedStep));
         _file.Seek(0, SeekOrigin.End);
-        _tensorBoard = new TensorBoardWriter(Path.Combine(directory, "tensorboard"));
+        _tensorBoard = new TensorBoardWriter(Path.Combine(directory, "tensorboard"), resumedStep + 1);
     }
 
     private MetricsLog()

@@ -1,4 +1,3 @@
-using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Model;
 
 namespace Z1Coder.Trainer.Train;
@@ -24,7 +23,7 @@ public sealed record ModelSource(string? From, Qwen2Config? Shapes, int VocabRow
         {
             return from is not null
                 ? new ModelSource(from, null, rows, range)
-                : throw new InvalidInputException("the recipe's model section needs 'from: DIRECTORY', or 'shapes:' for random weights");
+                : throw tree.Error("from", "is missing: name a model directory, or give 'model.shapes' for random weights");
         }
 
         var hidden = shapes.Int("hidden_size", 0, 1);
@@ -45,13 +44,12 @@ public sealed record ModelSource(string? From, Qwen2Config? Shapes, int VocabRow
             AttentionBias = true,
             ModelType = "qwen2",
         };
-        return hidden == 0 ? throw new InvalidInputException("the recipe's model.shapes needs hidden_size")
+        return hidden == 0 ? throw shapes.Error("hidden_size", "is missing")
             : config.HeadDim % 2 != 0 || config.HeadDim == 0
-                ? throw new InvalidInputException($"the recipe's model.shapes give a head_dim of {config.HeadDim}; rotary positions need an even one")
+                ? throw shapes.Error("head_dim", $"is {config.HeadDim}; rotary positions need an even one")
             : config.NumAttentionHeads % config.NumKeyValueHeads != 0
-                ? throw new InvalidInputException(
-                    $"the recipe's model.shapes have num_attention_heads {config.NumAttentionHeads}, which num_key_value_heads "
-                    + $"{config.NumKeyValueHeads} does not divide")
+                ? throw shapes.Error(
+                    "num_key_value_heads", $"is {config.NumKeyValueHeads}, which does not divide num_attention_heads {config.NumAttentionHeads}")
             : new ModelSource(from, config, rows, range);
     }
 }

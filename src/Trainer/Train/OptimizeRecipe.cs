@@ -1,6 +1,5 @@
 using Z1Coder.Kernels;
 using Z1Coder.Trainer.Batches;
-using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Model;
 using Z1Coder.Trainer.Optimize;
 
@@ -47,7 +46,7 @@ public sealed record OptimizeRecipe(
         var batch = tree.Int("batch_samples", 1024, 1);
         if (microBatchSamples > batch)
         {
-            throw new InvalidInputException($"train.micro_batch_samples is {microBatchSamples}, more than train.batch_samples {batch}");
+            throw tree.Error("micro_batch_samples", $"is {microBatchSamples}, more than batch_samples {batch}");
         }
 
         return new OptimizeRecipe(
@@ -57,7 +56,7 @@ public sealed record OptimizeRecipe(
             tree.Number("lr", 5e-5), ParseSchedule(tree.Choice("schedule", "cosine", "cosine", "linear", "constant")),
             tree.Int("warmup_steps", 0), tree.Number("min_lr", 0), tree.Number("weight_decay", 0), tree.Flag("decay_all", false),
             tree.Number("beta1", 0.9, 0, 0.999999), tree.Number("beta2", 0.999, 0, 0.99999999), tree.Number("eps", 1e-8), tree.Number("clip", 1.0),
-            ParseRecompute(tree.Texts("recompute")), tree.Int("head_rows", 512, 1), tree.Flag("stochastic_rounding", false), tree.Flag("fp8", false));
+            ParseRecompute(tree), tree.Int("head_rows", 512, 1), tree.Flag("stochastic_rounding", false), tree.Flag("fp8", false));
     }
 
     private static LastStep ParseLastStep(string name) => name switch
@@ -74,10 +73,10 @@ public sealed record OptimizeRecipe(
         _ => ScheduleKind.Cosine,
     };
 
-    private static Recompute ParseRecompute(IEnumerable<string> names)
+    private static Recompute ParseRecompute(RecipeTree tree)
     {
         var flags = Recompute.None;
-        foreach (var name in names)
+        foreach (var name in tree.Texts("recompute"))
         {
             flags |= name switch
             {
@@ -85,7 +84,7 @@ public sealed record OptimizeRecipe(
                 "swiglu" => Recompute.SwiGlu,
                 "block" => Recompute.Block,
                 "none" => Recompute.None,
-                _ => throw new InvalidInputException($"train.recompute: '{name}' is not one of none, norm, swiglu, block"),
+                _ => throw tree.Error("recompute", $"has '{name}', must be of none, norm, swiglu, block"),
             };
         }
 

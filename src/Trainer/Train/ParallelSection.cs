@@ -1,4 +1,3 @@
-using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Optimize;
 
 namespace Z1Coder.Trainer.Train;
@@ -9,7 +8,7 @@ internal static class ParallelSection
     private static readonly string[] s_strategies = ["none", "zero1", "zero2", "fsdp", "hybrid"];
 
     /// <summary>Reads and checks the section; whether it suits the number of ranks is known when they have met.</summary>
-    /// <exception cref="InvalidInputException">a value is wrong, or two do not go together</exception>
+    /// <exception cref="Data.InvalidInputException">a value is wrong, or two do not go together</exception>
     public static ParallelRecipe Read(RecipeTree tree)
     {
         var name = tree.Choice("strategy", "none", s_strategies);
@@ -17,7 +16,7 @@ internal static class ParallelSection
         var shardSize = tree.Int("shard_size", 0);
         if (shardSize > 0 && strategy != ShardStrategy.Hybrid)
         {
-            throw new InvalidInputException($"parallel.shard_size is {shardSize}, but strategy {name} has no groups of a size; leave it out, or take hybrid");
+            throw tree.Error("shard_size", $"is {shardSize}, but strategy {name} has no groups of a size; leave it out, or take hybrid");
         }
 
         var ordered = tree.Choice("reduce", "fast", "fast", "ordered") == "ordered";
@@ -25,12 +24,12 @@ internal static class ParallelSection
         var perMicroBatch = tree.Choice("reduce_per", always ? "micro_batch" : "step", "step", "micro_batch") == "micro_batch";
         if (always && !perMicroBatch)
         {
-            throw new InvalidInputException("parallel.reduce_per is step, but zero2 keeps no whole gradients; leave it out, or take zero1");
+            throw tree.Error("reduce_per", "is step, but zero2 keeps no whole gradients; leave it out, or take zero1");
         }
 
         if (perMicroBatch && strategy is (ShardStrategy.None or ShardStrategy.Zero1))
         {
-            throw new InvalidInputException($"parallel.reduce_per is micro_batch, but {name} keeps gradients whole; leave it out, or take zero2, fsdp or hybrid");
+            throw tree.Error("reduce_per", $"is micro_batch, but {name} keeps gradients whole; leave it out, or take zero2, fsdp or hybrid");
         }
 
         return new ParallelRecipe(

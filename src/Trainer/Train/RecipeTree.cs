@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text;
 using YamlDotNet.Core;
 using YamlDotNet.RepresentationModel;
@@ -64,13 +65,13 @@ public sealed class RecipeTree
 
     /// <summary>A whole number within bounds.</summary>
     public long Long(string key, long fallback, long minimum = 0, long maximum = long.MaxValue) =>
-        Take(key, fallback, value => long.TryParse(value.Replace("_", ""), out var number) && number >= minimum && number <= maximum
+        Take(key, fallback, value => long.TryParse(value.Replace("_", ""), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number) && number >= minimum && number <= maximum
             ? number
             : throw Wrong(key, value, $"a whole number from {minimum}{(maximum is int.MaxValue or long.MaxValue ? "" : $" to {maximum}")}"));
 
     /// <summary>A number within bounds; not NaN, not infinite.</summary>
     public double Number(string key, double fallback, double minimum = 0, double maximum = double.MaxValue) =>
-        Take(key, fallback, value => double.TryParse(value, out var number) && number >= minimum && number <= maximum
+        Take(key, fallback, value => double.TryParse(value, NumberStyles.Float, CultureInfo.InvariantCulture, out var number) && number >= minimum && number <= maximum
             ? number
             : throw Wrong(key, value, $"a number from {minimum}{(maximum == double.MaxValue ? "" : $" to {maximum}")}"));
 
@@ -106,7 +107,7 @@ public sealed class RecipeTree
         {
             null => new RecipeTree(_file, Full(key), []),
             Dictionary<string, object> map => new RecipeTree(_file, Full(key), map),
-            _ => throw Wrong(key, "a value", "a mapping"),
+            var other => throw Wrong(key, other as string ?? "a list", $"a mapping; one key of it is --set {Full(key)}.KEY=VALUE"),
         };
         _resolved.Add((key, child));
         return child;
@@ -243,6 +244,9 @@ public sealed class RecipeTree
         return value;
     }
 
+    /// <summary>What a reader of this section finds wrong beyond the single value: "'a.b.key' <paramref name="what"/>".</summary>
+    internal InvalidInputException Error(string key, string what) => new($"{_file}: '{Full(key)}' {what}");
+
     private string Full(string key) => _path == "" ? key : $"{_path}.{key}";
 
     private InvalidInputException Wrong(string key, string value, string expected) =>
@@ -326,7 +330,7 @@ public sealed class RecipeTree
                     }
 
                     break;
-                case List<object> list when int.TryParse(parts[i], out var index) && index >= 0 && index < list.Count:
+                case List<object> list when int.TryParse(parts[i], NumberStyles.None, CultureInfo.InvariantCulture, out var index) && index < list.Count:
                     if (last)
                     {
                         list[index] = value;

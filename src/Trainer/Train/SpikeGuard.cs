@@ -30,19 +30,19 @@ public sealed class SpikeGuard(double zScore, int window)
     /// <summary>The window, oldest first, for a checkpoint: losses then norms.</summary>
     public (double[] Losses, double[] Norms) Save() => ([.. _losses], [.. _norms]);
 
-    /// <summary>Puts a saved window back, so that a resumed run judges as the uninterrupted one would.</summary>
+    /// <summary>Puts a saved window back, so that a resumed run judges as the uninterrupted one would; of a longer one its end.</summary>
     public void Restore(IEnumerable<double> losses, IEnumerable<double> norms)
     {
         _losses.Clear();
         _norms.Clear();
         foreach (var loss in losses)
         {
-            _losses.Enqueue(loss);
+            Remember(_losses, loss);
         }
 
         foreach (var norm in norms)
         {
-            _norms.Enqueue(norm);
+            Remember(_norms, norm);
         }
     }
 

@@ -15,15 +15,13 @@ namespace Z1Coder.Trainer.Train;
 /// </summary>
 /// <typeparam name="T">storage of the model</typeparam>
 internal sealed class StageEvaluation<T>(
-    TrainContext context, EvalRecipe recipe, string directory, PromptCodec codec, Optimizer<T> optimizer, Qwen2<T> model, Activations<T> activations,
+    TrainContext context, StageTasks tasks, string directory, PromptCodec codec, Optimizer<T> optimizer, Qwen2<T> model, Activations<T> activations,
     IReadOnlyList<TokenizedSample> held, MetricsLog log, TrainView view)
     where T : unmanaged
 {
     private const int PollMilliseconds = 100;
 
-    private readonly IReadOnlyList<HumanEvalTask> _tasks = recipe.Tasks is null ? [] : HumanEvalTask.Read(recipe.Tasks);
     private readonly ICollective _world = optimizer.Parallelism.World;
-    private Sandbox? _sandbox;
 
     /// <summary>Mean loss over the held-out loss tokens, nats, the same bits for any number of ranks; nothing where nothing is held out or an
     /// earlier process measured it.</summary>
@@ -65,9 +63,10 @@ internal sealed class StageEvaluation<T>(
 
     /// <summary>pass@1 on the recipe's tasks; nothing where there are none or an earlier process measured it.</summary>
     /// <exception cref="OperationCanceledException">a rank was asked to stop; on every rank</exception>
+    /// <exception cref="EvaluationException">rank 0 could not measure it; on every rank</exception>
     public void PassAt1(long step)
     {
-        if (_tasks.Count == 0 || AnyRank(_world.Rank == 0 && log.Has("pass_at_1", step)))
+        if (tasks.All.Count == 0 || AnyRank(_world.Rank == 0 && log.Has("pass_at_1", step)))
         {
             return;
         }
@@ -78,7 +77,10 @@ internal sealed class StageEvaluation<T>(
             using var given = new CancellationTokenSource();
             var measuring = _world.Rank == 0 ? Task.Run(() => Measure(whole, step, given.Token)) : Task.CompletedTask;
             WaitForFirstRank(measuring, given);
-            measuring.GetAwaiter().GetResult();
+            if (AnyRank(measuring.IsFaulted))
+            {
+                throw new EvaluationException(measuring.Exception?.InnerException);
+            }
         }
         finally
         {
@@ -88,11 +90,10 @@ internal sealed class StageEvaluation<T>(
 
     private void Measure(ParameterSet<T> whole, long step, CancellationToken stop)
     {
-        _sandbox ??= Sandbox.Create();
         var summary = Train.PassAt1.Measure(
-            context.Stream, new Qwen2<T>(whole), codec, _tasks, recipe.MaxNewTokens, _sandbox, Path.Combine(directory, RunFiles.Answers), stop);
-        log.PassAt1(step, summary.PassAt1, _tasks.Count, summary.Kinds.Select(k => (k.Kind, k.PassAt1)));
-        view.Note($"step {step} pass@1 {summary.PassAt1:P1} [{summary.Interval.Low:P0}, {summary.Interval.High:P0}] on {_tasks.Count} tasks");
+            context.Stream, new Qwen2<T>(whole), codec, tasks.All, tasks.MaxNewTokens, tasks.Sandbox, Path.Combine(directory, RunFiles.Answers), stop);
+        log.PassAt1(step, summary.PassAt1, tasks.All.Count, summary.Kinds.Select(k => (k.Kind, k.PassAt1)));
+        view.Note($"step {step} pass@1 {summary.PassAt1:P1} [{summary.Interval.Low:P0}, {summary.Interval.High:P0}] on {tasks.All.Count} tasks");
     }
 
     /// <summary>Ranks agree every moment whether rank 0 has finished or one was asked to stop: a single wait of minutes would look like a dead rank.</summary>

@@ -18,7 +18,7 @@ public sealed record StageRecipe(
 
     /// <summary>Reads one entry of `stages`.</summary>
     public static StageRecipe From(RecipeTree tree) => new(
-        tree.RequiredText("name"),
+        DirectoryName(tree),
         DataRecipe.From(tree.Section("data")),
         OptimizeRecipe.From(tree.Section("train")),
         GuardRecipe.From(tree.Section("guard")),
@@ -27,4 +27,12 @@ public sealed record StageRecipe(
     {
         Parallel = ParallelSection.Read(tree.Section("parallel")),
     };
+
+    private static string DirectoryName(RecipeTree tree)
+    {
+        var name = tree.RequiredText("name");
+        return Path.GetFileName(name) == name && name is not ("." or "..")
+            ? name
+            : throw tree.Error("name", $"is '{name}', must be the name of a directory, not a path");
+    }
 }

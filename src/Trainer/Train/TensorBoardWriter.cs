@@ -5,16 +5,20 @@ namespace Z1Coder.Trainer.Train;
 
 /// <summary>
 /// Scalars as a TensorBoard event file: TFRecord framing (length, masked CRC-32C, payload, masked CRC-32C) around hand-encoded
-/// tensorflow.Event protocol buffers {wall_time = 1, step = 2, file_version = 3, summary = 5}. tensorflow/core/util/event.proto.
+/// tensorflow.Event protocol buffers {wall_time = 1, step = 2, file_version = 3, summary = 5, session_log = 7}. tensorflow/core/util/event.proto.
 /// </summary>
 public sealed class TensorBoardWriter : IDisposable
 {
     private static readonly uint[] s_crcTable = MakeTable();
+    private const int SessionStart = 1;      // tensorflow.SessionLog {status = 1}: START
+
     private static int s_writers;
     private readonly FileStream _file;
 
     /// <summary>Creates events.out.tfevents.… in <paramref name="directory"/>; each writer adds a file of its own.</summary>
-    public TensorBoardWriter(string directory)
+    /// <param name="directory">created where it is not there</param>
+    /// <param name="firstStep">readers drop what earlier files say of this step and later ones: they run again</param>
+    public TensorBoardWriter(string directory, long firstStep)
     {
         Directory.CreateDirectory(directory);
         var now = DateTimeOffset.UtcNow;
@@ -27,6 +31,10 @@ public sealed class TensorBoardWriter : IDisposable
         Double(version, 1, now.ToUnixTimeMilliseconds() / 1000.0);
         Bytes(version, 3, "brain.Event:2"u8);
         Record(version.ToArray());
+        var session = new MemoryStream();
+        Tag(session, 1, 0);
+        Varint(session, SessionStart);
+        Event(firstStep, 7, session.ToArray());
     }
 
     /// <summary>Adds one value.</summary>
@@ -37,12 +45,7 @@ public sealed class TensorBoardWriter : IDisposable
         Float(item, 2, (float)value);
         var summary = new MemoryStream();
         Bytes(summary, 1, item.ToArray());
-        var record = new MemoryStream();
-        Double(record, 1, DateTimeOffset.UtcNow.ToUnixTimeMilliseconds() / 1000.0);
-        Tag(record, 2, 0);
-        Varint(record, (ulong)step);
-        Bytes(record, 5, summary.ToArray());
-        Record(record.ToArray());
+        Event(step, 5, summary.ToArray());
     }
 
     /// <summary>Hands everything to the operating system.</summary>
@@ -62,6 +65,16 @@ public sealed class TensorBoardWriter : IDisposable
 
         crc = ~crc;
         return unchecked(((crc >> 15) | (crc << 17)) + 0xA282EAD8u);
+    }
+
+    private void Event(long step, int field, ReadOnlySpan<byte> what)
+    {
+        var record = new MemoryStream();
+        Double(record, 1, DateTimeOffset.UtcNow.ToUnixTimeMilliseconds() / 1000.0);
+        Tag(record, 2, 0);
+        Varint(record, (ulong)step);
+        Bytes(record, field, what);
+        Record(record.ToArray());
     }
 
     private void Record(ReadOnlySpan<byte> payload)

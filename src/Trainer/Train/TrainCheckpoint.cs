@@ -46,8 +46,12 @@ public static class TrainCheckpoint
     }
 
     /// <summary>Reads the state back into allocated tensors, on every rank its own part.</summary>
-    /// <exception cref="InvalidInputException">the checkpoint is of another model, or does not hold every element once</exception>
-    public static TrainProgress Load<T>(Checkpoint checkpoint, Optimizer<T> optimizer, ComputeStream device)
+    /// <param name="checkpoint">which</param>
+    /// <param name="optimizer">whose tensors</param>
+    /// <param name="device">where the compute weights are made from the master</param>
+    /// <param name="data">what is going to be trained on; null where nobody asks</param>
+    /// <exception cref="InvalidInputException">the checkpoint is of another model or of other data, or does not hold every element once</exception>
+    public static TrainProgress Load<T>(Checkpoint checkpoint, Optimizer<T> optimizer, ComputeStream device, DataFingerprint? data = null)
         where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(checkpoint);
@@ -59,14 +63,15 @@ public static class TrainCheckpoint
                 $"{checkpoint.Directory}: a checkpoint of another model ({checkpoint.Info.ModelFingerprint}); this run trains {fingerprint}");
         }
 
+        using var stream = checkpoint.OpenRead(Progress);
+        var progress = TrainProgress.FromJson(stream, checkpoint.PathOf(Progress));
+        data?.Expect(progress.Data, checkpoint.Directory);
         foreach (var role in RolesOf(optimizer))
         {
             using var reader = ShardReader.Open(checkpoint, role.Name, optimizer.Layout.Parameters);
             reader.Read(role.Values);
         }
 
-        using var stream = checkpoint.OpenRead(Progress);
-        var progress = TrainProgress.FromJson(stream, checkpoint.PathOf(Progress));
         optimizer.PublishMaster(device, progress.Applied);
         return progress;
     }

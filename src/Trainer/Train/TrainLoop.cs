@@ -30,6 +30,7 @@ public sealed class TrainLoop<T>
     private readonly LearningRateSchedule _schedule;
     private readonly SpikeGuard _guard;
     private readonly double[] _losses, _agreed = new double[1];
+    private readonly DataFingerprint? _data;
     private long _step, _applied;
     private int _skips;
 
@@ -56,7 +57,7 @@ public sealed class TrainLoop<T>
         _losses = new double[optimizer.Parallelism.Recipe.Ordered ? recipe.BatchSamples : 1];
         _guard = new SpikeGuard(guard.SpikeZ, guard.Window);
         _guard.Restore(progress.Losses, progress.Norms);
-        (_step, _applied, _skips) = (progress.Step, progress.Applied, progress.SkipsInARow);
+        (_step, _applied, _skips, _data) = (progress.Step, progress.Applied, progress.SkipsInARow, progress.Data);
     }
 
     /// <summary>What a checkpoint must keep of this loop.</summary>
@@ -65,7 +66,7 @@ public sealed class TrainLoop<T>
         get
         {
             var (losses, norms) = _guard.Save();
-            return new TrainProgress(_step, _applied, _skips, losses, norms);
+            return new TrainProgress(_step, _applied, _skips, losses, norms, _data);
         }
     }
 
@@ -128,22 +129,18 @@ public sealed class TrainLoop<T>
         {
             var clip = _recipe.Clip > 0 ? GlobalNorm.ClipScale(norm, _recipe.Clip) : 1;
             _optimizer.Step(_stream, ++_applied, rate, clip);
-            _skips = 0;
-        }
-        else
-        {
-            _skips++;
         }
 
-        _step++;
         var metrics = new StepMetrics(
-            _step, _step / _plan.StepsPerEpoch, loss, norm, rate, ids.Length, tokens, lossTokens, count,
+            _step + 1, (_step + 1) / _plan.StepsPerEpoch, loss, norm, rate, ids.Length, tokens, lossTokens, count,
             Stopwatch.GetElapsedTime(start).TotalSeconds, TrainFlops.Of(_model.Config, tokens, lossTokens, squares), fault);
-        if (fault is not null && (!_guardRecipe.Skip || _skips > _guardRecipe.MaxSkips))
+        if (fault is not null && (!_guardRecipe.Skip || _skips >= _guardRecipe.MaxSkips))
         {
-            throw new BadStepException(metrics, ids.ToArray());
+            throw new BadStepException(metrics, ids.ToArray());        // progress, weights and moments are those of the step before
         }
 
+        _skips = fault is null ? 0 : _skips + 1;
+        _step++;
         return metrics;
     }
 

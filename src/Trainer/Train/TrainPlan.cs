@@ -49,7 +49,7 @@ public sealed record TrainPlan(
         using var activations = new Activations<T>(
             config, stage.Train.MicroBatchTokens, stage.Train.HeadRows, stage.Train.Recompute, stream, training: true, stage.Train.Fp8);
         var roles = optimizer.Arenas.Except(optimizer.HostArenas).Append(activations.Arena).Select(a => (a.Name, a.Bytes)).ToList();
-        if (stage.Eval.PassEvery > 0 && !optimizer.Weights.IsWhole)
+        if (stage.Eval.Tasks is not null && !optimizer.Weights.IsWhole)
         {
             using var whole = new ParameterSet<T>("gathered weights", optimizer.Layout, stream);       // while pass@1 is measured
             roles.Add((whole.Arena.Name, whole.Arena.Bytes));

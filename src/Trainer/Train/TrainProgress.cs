@@ -9,7 +9,8 @@ namespace Z1Coder.Trainer.Train;
 /// <param name="SkipsInARow">bad steps since the last good one</param>
 /// <param name="Losses">the spike guard's window</param>
 /// <param name="Norms">the spike guard's window</param>
-public sealed record TrainProgress(long Step, long Applied, int SkipsInARow, double[] Losses, double[] Norms)
+/// <param name="Data">what the stage trains on; null in checkpoints of before it was kept</param>
+public sealed record TrainProgress(long Step, long Applied, int SkipsInARow, double[] Losses, double[] Norms, DataFingerprint? Data = null)
 {
     /// <summary>Before the first step.</summary>
     public static TrainProgress Start { get; } = new(0, 0, 0, [], []);
@@ -26,6 +27,12 @@ public sealed record TrainProgress(long Step, long Applied, int SkipsInARow, dou
             json.WriteNumber("skips_in_a_row", SkipsInARow);
             Array(json, "losses", Losses);
             Array(json, "norms", Norms);
+            if (Data is not null)
+            {
+                json.WritePropertyName("data");
+                Data.Write(json);
+            }
+
             json.WriteEndObject();
         }
 
@@ -42,7 +49,8 @@ public sealed record TrainProgress(long Step, long Applied, int SkipsInARow, dou
             return new TrainProgress(
                 root.GetProperty("step").GetInt64(), root.GetProperty("applied").GetInt64(), root.GetProperty("skips_in_a_row").GetInt32(),
                 [.. root.GetProperty("losses").EnumerateArray().Select(v => v.GetDouble())],
-                [.. root.GetProperty("norms").EnumerateArray().Select(v => v.GetDouble())]);
+                [.. root.GetProperty("norms").EnumerateArray().Select(v => v.GetDouble())],
+                root.TryGetProperty("data", out var data) ? DataFingerprint.Read(data) : null);
         }
         catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException or FormatException)
         {

@@ -18,6 +18,9 @@ namespace Z1Coder.Trainer.Train;
 public sealed record TrainRecipe(
     string Name, long Seed, string DType, ModelSource Model, string? TokenizerFrom, string? TemplateFrom, IReadOnlyList<StageRecipe> Stages, string Resolved)
 {
+    /// <summary>Where it was read, for messages.</summary>
+    public string File { get; init; } = "the recipe";
+
     /// <summary>Reads and checks a recipe; nothing but the recipe file is touched. Paths inside are relative to the working directory.</summary>
     /// <exception cref="InvalidInputException">the first thing that is wrong, by key</exception>
     public static TrainRecipe Load(string file, IEnumerable<string> overrides) => From(RecipeTree.Load(file, overrides), file);
@@ -39,6 +42,6 @@ public sealed record TrainRecipe(
             throw new InvalidInputException($"{file}: two stages are named '{twice.Key}'");
         }
 
-        return new TrainRecipe(name, seed, dtype, model, tokenizerFrom, templateFrom, stages, tree.ResolvedYaml());
+        return new TrainRecipe(name, seed, dtype, model, tokenizerFrom, templateFrom, stages, tree.ResolvedYaml()) { File = file };
     }
 }

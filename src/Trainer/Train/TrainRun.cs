@@ -7,9 +7,12 @@ namespace Z1Coder.Trainer.Train;
 /// <summary>A run: the stages of a recipe one after another, each from the last one's model, in one directory.</summary>
 public static class TrainRun
 {
+    /// <summary>Sections of a stage that a resumed run may change: none of them decides a bit of the steps already taken.</summary>
+    private static readonly string[] s_changeable = ["guard", "eval", "checkpoint", "parallel"];
+
     /// <summary>Trains, or goes on with --resume. Stages that are complete are not run again.</summary>
     /// <param name="recipe">what to train</param>
-    /// <param name="directory">the run's directory; must be new or empty unless <paramref name="resume"/></param>
+    /// <param name="directory">the run's directory; must hold no begun run unless <paramref name="resume"/></param>
     /// <param name="resume">continue the run in the directory, to the same bits as if it had not been interrupted</param>
     /// <param name="stream">where it runs; not part of the recipe, so that a run may go on elsewhere</param>
     /// <param name="ranks">all ranks, each of which calls this with the same recipe and directory; not part of the recipe either</param>
@@ -21,7 +24,8 @@ public static class TrainRun
     {
         if (stream is CudaStream && recipe.DType == "fp32")
         {
-            throw new InvalidInputException("dtype: fp32 runs on the CPU only; set dtype: bf16 (masters, moments and gradients are fp32 in either)");
+            throw new InvalidInputException(
+                $"{recipe.File}: dtype is fp32, which runs on the CPU only; set bf16 (masters, moments and gradients are fp32 in either)");
         }
 
         if (profilePath is not null && stream is not CudaStream)
@@ -31,21 +35,27 @@ public static class TrainRun
 
         using var stop = new StopSignal();
         ranks.OnFirst(() => Open(recipe, directory, resume, output));
-        var tokenizer = recipe.TokenizerFrom ?? recipe.Model.From
-            ?? throw new InvalidInputException("the recipe's tokenizer.from is missing: random weights bring no tokenizer of their own");
-        var (plain, peak) = (tokenizer, new GemmPeak(1, null));
-        tokenizer = recipe.TemplateFrom is null ? plain : Path.Combine(directory, "tokenizer");
+        var (tokenizer, peak, recorded) = (RunTokenizer.DirectoryOf(recipe, directory), new GemmPeak(1, null), false);
+        var measured = 0.0;
         ranks.OnFirst(() =>
         {
-            WithTemplate(plain, recipe.TemplateFrom, tokenizer);
+            RunTokenizer.Prepare(recipe, directory);
             // of this rank, while no other computes; only rank 0 reports MFU
-            var gemm = Gemm();
-            peak = new GemmPeak(ranks.Size * gemm, stream is CpuStream ? () => ranks.Size * Gemm() : null);
-            RunEnvironment.Write(Path.Combine(directory, RunFiles.Environment), recipe, tokenizer, stream, ranks, gemm);
+            measured = Gemm();
+            peak = new GemmPeak(ranks.Size * measured, stream is CpuStream ? () => ranks.Size * Gemm() : null);
         });
         double Gemm() => recipe.DType == "fp32" ? Roofs.MeasureGemm<float>(stream) : Roofs.MeasureGemm<BFloat16>(stream);
+        void Record()
+        {
+            if (!recorded)
+            {
+                RunEnvironment.Write(Path.Combine(directory, RunFiles.Environment), recipe, tokenizer, stream, ranks, measured);
+                recorded = true;
+            }
+        }
+
         var context = new TrainContext(
-            recipe, tokenizer, stream, ranks, peak, resume, stop, ranks.IsFirst ? output : TextWriter.Null, ranks.IsFirst ? profilePath : null);
+            recipe, tokenizer, stream, ranks, peak, resume, stop, Record, ranks.IsFirst ? output : TextWriter.Null, ranks.IsFirst ? profilePath : null);
 
         var source = recipe.Model.From;
         foreach (var stage in recipe.Stages)
@@ -70,33 +80,16 @@ public static class TrainRun
         return true;
     }
 
-    /// <summary>Copies the tokenizer with another chat template beside it; nothing without a template.</summary>
-    private static void WithTemplate(string tokenizer, string? template, string copy)
-    {
-        if (template is null)
-        {
-            return;
-        }
-
-        var source = Directory.Exists(tokenizer) ? Path.Combine(tokenizer, "tokenizer.json") : tokenizer;
-        foreach (var file in new[] { source, template })
-        {
-            if (!File.Exists(file))
-            {
-                throw new InvalidInputException($"{file}: no such file (tokenizer.from and tokenizer.template of the recipe)");
-            }
-        }
-
-        Directory.CreateDirectory(copy);
-        File.Copy(source, Path.Combine(copy, "tokenizer.json"), overwrite: true);
-        var name = template.EndsWith(".jinja", StringComparison.Ordinal) ? "chat_template.jinja" : "tokenizer_config.json";
-        File.Copy(template, Path.Combine(copy, name), overwrite: true);
-    }
-
     private static void Open(TrainRecipe recipe, string directory, bool resume, TextWriter output)
     {
         var path = Path.Combine(directory, RunFiles.Recipe);
-        if (!File.Exists(path) || (!resume && !HasBegun(recipe, directory)))
+        var begun = HasBegun(directory);
+        if (begun && !resume)
+        {
+            throw new InvalidInputException($"{directory}: already holds a run; add --resume to go on with it, or give another --out");
+        }
+
+        if (!begun || !File.Exists(path))
         {
             try
             {
@@ -112,57 +105,49 @@ public static class TrainRun
             return;
         }
 
-        if (!resume)
+        var (before, now) = (Lines(File.ReadAllLines(path)), Lines(recipe.Resolved.TrimEnd('\n').Split('\n')));
+        var (kept, given) = (before.Where(l => l.Section is null).ToList(), now.Where(l => l.Section is null).ToList());
+        for (var i = 0; i < Math.Max(kept.Count, given.Count); i++)
         {
-            throw new InvalidInputException($"{directory}: already holds a run; add --resume to go on with it, or give another --out");
-        }
-
-        string[] stored = File.ReadAllLines(path), given = recipe.Resolved.TrimEnd('\n').Split('\n');
-        var (before, now) = (WithoutParallel(stored), WithoutParallel(given));
-        for (var i = 0; i < Math.Max(before.Count, now.Count); i++)
-        {
-            if (before.ElementAtOrDefault(i).Text != now.ElementAtOrDefault(i).Text)
+            if (kept.ElementAtOrDefault(i).Text != given.ElementAtOrDefault(i).Text)
             {
                 throw new InvalidInputException(
-                    $"{path}: line {before.ElementAtOrDefault(i).Number} is '{before.ElementAtOrDefault(i).Text?.Trim()}', the recipe "
-                    + $"now says '{now.ElementAtOrDefault(i).Text?.Trim()}'; a resumed run keeps its recipe");
+                    $"{path}: line {kept.ElementAtOrDefault(i).Number} is '{kept.ElementAtOrDefault(i).Text?.Trim()}', the recipe "
+                    + $"now says '{given.ElementAtOrDefault(i).Text?.Trim()}'; a resumed run keeps its recipe but for {string.Join(", ", s_changeable)}");
             }
         }
 
-        if (!stored.SequenceEqual(given))
+        foreach (var section in s_changeable.Where(name => !Of(before, name).SequenceEqual(Of(now, name))))
         {
-            output.WriteLine($"{path}: the run began with another 'parallel' section; it goes on with the one given now");
+            output.WriteLine($"{path}: the run began with another '{section}' section; it goes on with the one given now");
         }
+
+        static IEnumerable<string> Of(List<(int Number, string Text, string? Section)> lines, string section) =>
+            lines.Where(l => l.Section == section).Select(l => l.Text);
     }
 
-    /// <summary>The lines of a resolved recipe, numbered from 1, but for how the state is spread over ranks: that may change with their number.</summary>
-    private static List<(int Number, string? Text)> WithoutParallel(string[] lines)
+    /// <summary>The lines of a resolved recipe, numbered from 1, each with the section that it is in where that may change.</summary>
+    private static List<(int Number, string Text, string? Section)> Lines(string[] lines)
     {
-        var kept = new List<(int, string?)>();
-        var inside = -1;                                         // the indentation of the section that is left out
+        var all = new List<(int, string, string?)>();
+        var (section, inside) = ((string?)null, -1);             // and the indentation of its name
         for (var i = 0; i < lines.Length; i++)
         {
             var indentation = lines[i].Length - lines[i].TrimStart().Length;
-            inside = indentation > inside ? inside : -1;
-            if (inside < 0 && lines[i].Trim() == "parallel:")
+            if (indentation <= inside || section is null)
             {
-                inside = indentation;
+                section = Array.Find(s_changeable, name => lines[i].Trim() == $"{name}:");
+                inside = section is null ? -1 : indentation;
             }
 
-            if (inside < 0)
-            {
-                kept.Add((i + 1, lines[i]));
-            }
+            all.Add((i + 1, lines[i], section));
         }
 
-        return kept;
+        return all;
     }
 
-    /// <summary>Whether any stage has got past its checks: what stopped earlier, at a wrong path say, may be started afresh.</summary>
-    internal static bool HasBegun(TrainRecipe recipe, string directory) => recipe.Stages.Any(stage =>
-    {
-        var folder = Path.Combine(directory, stage.Name);
-        return File.Exists(Path.Combine(folder, RunFiles.Metrics)) || Directory.Exists(Path.Combine(folder, RunFiles.Model))
-            || Directory.Exists(Path.Combine(folder, RunFiles.Checkpoints));
-    });
+    /// <summary>Whether any stage, of whatever recipe, has got past its checks: what stopped earlier, at a wrong path say, may be started afresh.</summary>
+    internal static bool HasBegun(string directory) => Directory.Exists(directory) && Directory.EnumerateDirectories(directory).Any(stage =>
+        File.Exists(Path.Combine(stage, RunFiles.Metrics)) || Directory.Exists(Path.Combine(stage, RunFiles.Model))
+        || Directory.Exists(Path.Combine(stage, RunFiles.Checkpoints)));
 }

@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using Z1Coder.Kernels;
 using Z1Coder.Runtime;
 using Z1Coder.Trainer.Batches;
@@ -33,6 +34,7 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
     {
         var config = Config(source);
         CheckFits(config, dataset);
+        var tasks = StageTasks.Open(recipe.Eval, context.Ranks.IsFirst);
 
         var plan = new StepPlan(dataset.Train.Count, recipe.Train.BatchSamples, (ulong)context.Recipe.Seed, recipe.Train.LastStep);
         var totalSteps = plan.Steps(recipe.Train.Epochs);
@@ -54,13 +56,19 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         using var writer = TrainCheckpoint.Writer(store, optimizer, context.Stream, recipe.Checkpoint.Async);
         writer.Allocate();
         context.Ranks.OnFirst(store.RemoveLeftovers);
-        var progress = Restore(store, writer, optimizer, source);
+        var data = DataFingerprint.Of(dataset, totalSteps);
+        var progress = Restore(store, writer, optimizer, source, data);
+        if (context.Ranks.IsFirst)
+        {
+            DataReportJson.Write(Path.Combine(directory, RunFiles.Data), dataset.Report);      // not before all checks are over
+            context.Record();
+        }
 
         var view = new TrainView(recipe.Name, totalSteps, context.Output);
         using var log = context.Ranks.IsFirst ? new MetricsLog(directory, progress.Step) : MetricsLog.None();
         var loop = new TrainLoop<T>(
             context.Stream, optimizer, activations, dataset.Train, plan, totalSteps, recipe.Train, recipe.Guard, progress);
-        var evaluation = new StageEvaluation<T>(context, recipe.Eval, directory, _codec, optimizer, loop.Model, activations, dataset.Eval, log, view);
+        var evaluation = new StageEvaluation<T>(context, tasks, directory, _codec, optimizer, loop.Model, activations, dataset.Eval, log, view);
         return view.Show(() =>
         {
             try
@@ -81,6 +89,7 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
                 }
 
                 Save(writer, loop, view);
+                Saved(writer.Complete(), view);                            // before anything that may fail: the steps are done
                 evaluation.Loss(totalSteps);
                 evaluation.PassAt1(totalSteps);
             }
@@ -88,8 +97,19 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
             {
                 return Stopped(store, writer, loop, view);                 // an evaluation was given up; the weights are those of the step
             }
+            catch (EvaluationException e)
+            {
+                Saved(writer.Complete(), view);                            // all ranks are here: what is under way is still worth keeping
+                view.Note($"{e.Message} after step {loop.Progress.Step}; mend that and continue with --resume, or without it: --set eval.tasks=");
+                context.Ranks.OnFirst(() => ExceptionDispatchInfo.Throw(e.InnerException!));
+                throw;
+            }
+            catch (Exception) when (context.Ranks.Size == 1 && writer.IsPending)
+            {
+                Saved(writer.Complete(), view);                            // whatever it was: no other rank has to know
+                throw;
+            }
 
-            Saved(writer.Complete(), view);
             Export(optimizer);
             view.Note($"{Path.Combine(directory, RunFiles.Model)} holds the model");
             return true;
@@ -126,9 +146,13 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         catch (BadStepException e)
         {
             log.Step(e.Metrics, 0);
-            Saved(writer.Complete(), view);             // all ranks end here: what is under way is still worth keeping
+            Save(writer, loop, view);                   // all ranks end here, with the state before the bad step
+            Saved(writer.Complete(), view);
+            var rule = recipe.Guard.Skip ? $"guard.max_skips is {recipe.Guard.MaxSkips}" : "guard.on_bad_step says stop";
+            var way = recipe.Guard.Skip ? "a greater guard.max_skips" : "guard.on_bad_step=skip";
             throw new InvalidInputException(
-                $"{recipe.Name} step {e.Metrics.Step}: {e.Metrics.Fault}; guard.on_bad_step says stop; its samples: {Names(e.Samples, samples)}", e);
+                $"{recipe.Name} step {e.Metrics.Step}: {e.Metrics.Fault}; {rule}; its samples: {Names(e.Samples, samples)}; step "
+                + $"{loop.Progress.Step} is saved: go on with --resume and --set {way}, or from a checkpoint before it", e);
         }
     }
 
@@ -187,14 +211,20 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         }
     }
 
-    private TrainProgress Restore(CheckpointStore store, CheckpointWriter writer, Optimizer<T> optimizer, string? source)
+    private TrainProgress Restore(CheckpointStore store, CheckpointWriter writer, Optimizer<T> optimizer, string? source, DataFingerprint data)
     {
         var newest = context.Resume ? store.FindNewest(optimizer.Parallelism.World) : null;
         if (newest is not null)
         {
+            var progress = TrainCheckpoint.Load(newest, optimizer, context.Stream, data);
             context.Output.WriteLine($"{recipe.Name} continues after step {newest.Info.Step} of {newest.Directory}");
+            if (progress.Data is null)
+            {
+                context.Output.WriteLine($"{recipe.Name}: that checkpoint does not say what it was trained on; the data are taken for the same");
+            }
+
             writer.LastStep = newest.Info.Step;
-            return TrainCheckpoint.Load(newest, optimizer, context.Stream);
+            return progress with { Data = data };
         }
 
         if (source is null)
@@ -207,12 +237,17 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         }
 
         optimizer.PublishMaster(context.Stream);
-        return TrainProgress.Start;
+        return TrainProgress.Start with { Data = data };
     }
 
     /// <summary>Every rank reads all data, to the same samples in the same order; null on all when one was asked to stop meanwhile.</summary>
     private SftDataset? LoadData()
     {
+        if (recipe.Data.Files.Count == 0)
+        {
+            throw new InvalidInputException($"{context.Recipe.File}: data.files of {recipe.Name} names no file to train on");
+        }
+
         SftDataset? dataset = null;
         try
         {
@@ -234,11 +269,6 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
         }
 
         context.Output.Write($"{recipe.Name} data: {dataset!.Report}");
-        if (context.Ranks.IsFirst)
-        {
-            DataReportJson.Write(Path.Combine(directory, RunFiles.Data), dataset.Report);
-        }
-
         return dataset;
     }
 
@@ -257,10 +287,16 @@ internal sealed class TrainStage<T>(TrainContext context, StageRecipe recipe, st
             return shapes with { VocabSize = rows };
         }
 
+        if (source == context.Recipe.Model.From && !Directory.Exists(source))
+        {
+            throw new InvalidInputException($"{context.Recipe.File}: model.from is '{source}': no such directory");
+        }
+
         var config = Qwen2Config.Load(source);
         if (source == context.Recipe.Model.From && shapes is not null && shapes.Fingerprint != config.Fingerprint)
         {
-            throw new InvalidInputException($"{source}: config.json says {config.Fingerprint}, the recipe's model.shapes say {shapes.Fingerprint}");
+            throw new InvalidInputException(
+                $"{context.Recipe.File}: model.shapes are {shapes.Fingerprint}, config.json in model.from {source} says {config.Fingerprint}");
         }
 
         return context.Recipe.Model.VocabRows > 0 ? config with { VocabSize = context.Recipe.Model.VocabRows } : config;

@@ -52,7 +52,7 @@ public sealed class TrainView
         {
             _plain.WriteLine(
                 $"{_title} step {m.Step}/{_totalSteps} epoch {m.Epoch:F2} loss {m.Loss:F4} grad {m.GradientNorm:F3} lr {m.LearningRate:E2} "
-                + $"{m.TokensPerSecond:F0} tok/s useful {m.UsefulShare:P0} mfu {mfu:P0} eta {left:hh\\:mm\\:ss}{(m.Fault is null ? "" : $" SKIPPED: {m.Fault}")}");
+                + $"{m.TokensPerSecond:F0} tok/s useful {m.UsefulShare:P0} mfu {mfu:P0} eta {Clock(left)}{(m.Fault is null ? "" : $" SKIPPED: {m.Fault}")}");
             return;
         }
 
@@ -71,13 +71,16 @@ public sealed class TrainView
         _notes.Add(text);
     }
 
+    /// <summary>Hours, however many, minutes, seconds.</summary>
+    internal static string Clock(TimeSpan time) => $"{(long)time.TotalHours:00}:{time:mm\\:ss}";
+
     private Rows Table(in StepMetrics m, double mfu, TimeSpan left)
     {
         var table = new Table().Border(TableBorder.Rounded).Title(Markup.Escape(_title));
         table.AddColumns("step", "epoch", "loss", "grad norm", "lr", "tokens/s", "useful", "MFU", "ETA");
         table.AddRow(
             $"{m.Step}/{_totalSteps}", $"{m.Epoch:F2}", $"{m.Loss:F4}", $"{m.GradientNorm:F3}", $"{m.LearningRate:E2}", $"{m.TokensPerSecond:F0}",
-            $"{m.UsefulShare:P0}", $"{mfu:P0}", $"{left:hh\\:mm\\:ss}");
+            $"{m.UsefulShare:P0}", $"{mfu:P0}", Clock(left));
         var lines = new List<IRenderable> { table, new Text(Curve()) };
         lines.AddRange(_notes.TakeLast(6).Select(n => new Text(n)));
         return new Rows(lines);

@@ -76,6 +76,43 @@ public sealed class EpochOrderTests
         Assert.Equal(walking.SamplesOf(0).ToArray(), new StepPlan(samples, perStep, 5, lastStep).SamplesOf(0).ToArray());     // and back again
     }
 
+    /// <summary>max_steps of transformers 4.37: ⌈epochs · (samples of an epoch // samples of a step)⌉.</summary>
+    [Theory]
+    [InlineData(110_000, 1024, 3, 321)]          // the samples would do for 322
+    [InlineData(20_000, 1024, 3, 57)]            // and for 58
+    [InlineData(10, 4, 3, 6)]
+    [InlineData(10, 4, 0.6, 2)]
+    [InlineData(8, 4, 3, 6)]
+    [InlineData(3, 4, 3, 2)]                     // no epoch holds a step
+    [InlineData(3, 4, 1, 1)]
+    public void Steps_that_carry_over_are_counted_by_whole_steps_of_an_epoch(int samples, int perStep, double epochs, long steps) =>
+        Assert.Equal(steps, new StepPlan(samples, perStep, 5, LastStep.Carry).Steps(epochs));
+
+    [Theory]
+    [InlineData(10, 4)]
+    [InlineData(7, 3)]
+    [InlineData(3, 4)]                           // a step of more than one epoch
+    [InlineData(2500, 1024)]
+    public void Steps_that_carry_over_take_every_epoch_whole_and_are_the_same_reached_at_once(int samples, int perStep)
+    {
+        var walking = new StepPlan(samples, perStep, 5, LastStep.Carry);
+        Assert.Equal(samples / (double)perStep, walking.StepsPerEpoch);
+        var seen = new List<int>();
+        for (var step = 0; seen.Count < 3 * samples; step++)
+        {
+            Assert.Equal(seen.Count / samples, walking.EpochOf(step));
+            var walked = walking.SamplesOf(step).ToArray();
+            Assert.Equal(perStep, walked.Length);
+            Assert.Equal(walked, new StepPlan(samples, perStep, 5, LastStep.Carry).SamplesOf(step).ToArray());       // a resume, at a crossing step too
+            seen.AddRange(walked);
+        }
+
+        for (var epoch = 0; epoch < 3; epoch++)
+        {
+            Assert.Equal(Order(5, epoch, samples), seen.Skip(epoch * samples).Take(samples));
+        }
+    }
+
     [Fact]
     public void Too_few_samples_for_one_step_are_an_error_where_incomplete_steps_are_dropped() =>
         Assert.Contains("3 samples do not fill one step of 4",

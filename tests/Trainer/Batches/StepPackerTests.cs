@@ -41,6 +41,17 @@ public sealed class StepPackerTests
     }).Check(Config.QuickThrowOnFailure.WithMaxTest(300));
 
     [Fact]
+    public void Padding_has_positions_that_every_context_holds()
+    {
+        var batch = new PackedBatch(MaxTokens, 4);
+        batch.Add(0, new TokenizedSample("a", [5, 6, 7], new TokenSpan(1, 3)));
+        batch.Pad(40);
+        Assert.Equal([0, 1, 2, .. new int[37]], batch.Positions.ToArray());
+        Assert.Equal((40, 37, 2, 3), (batch.TokenCount, batch.PaddingTokens, batch.SegmentCount, batch.LongestSegment));
+        Assert.Equal([0, 3, 40], batch.CuSeqlens.ToArray());
+    }
+
+    [Fact]
     public void No_more_micro_batches_than_first_fit_needs() => Prop.ForAll(s_steps, step =>
     {
         var (samples, ids) = Samples(step.Lengths);

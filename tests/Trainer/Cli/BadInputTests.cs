@@ -32,6 +32,9 @@ public sealed class BadInputTests
         Z1Here.Run("generate", "--model", "m", "--max-new-tokens", "many", "x").WasMisused("many");
         Z1Here.Run("generate", "--model", "m", "--temperature", "-1", "x").WasMisused("--temperature -1: must be from 0");
         Z1Here.Run("generate", "--model", "m", "--top-p", "0", "x").WasMisused("--top-p 0: must be above 0");
+        Z1Here.Run("train", "r.yaml", "--timeout", "-5").WasMisused("--timeout -5: must be a number from 0");
+        Z1Here.Run("train", "r.yaml", "--timeout", "0,5").WasMisused("--timeout 0,5: must be a number from 0");
+        Z1Here.Run("train", "r.yaml", "--stopped-exit-code", "256").WasMisused("--stopped-exit-code 256: must be from 0 to 255");
     }
 
     /// <summary>The parser would take them for words: of a prompt, of a list, of what each rank runs.</summary>
@@ -78,12 +81,14 @@ public sealed class BadInputTests
         Refused(tiny, "train.epochs=many", "'stages.0.train.epochs' is 'many', must be a number from 0");
         Refused(tiny, "train.batch_samples=0", "a whole number from 1");
         Refused(tiny, "train.loss=sum", "token-mean, micro-batch-mean");
-        Refused(tiny, "train.recompute=everything", "none, norm, swiglu, block");
+        Refused(tiny, "train.recompute=everything", tiny.Recipe, "'stages.0.train.recompute' has 'everything'", "none, norm, swiglu, block");
+        Refused(tiny, "train.lr=0,001", tiny.Recipe, "'stages.0.train.lr' is '0,001'");
         Refused(tiny, "dtype=fp16", "'dtype' is 'fp16'");
         Refused(tiny, "stages.7.name=x", "'7' is not an entry");
         Refused(tiny, "stages.1.name=stage1", "two stages are named 'stage1'");
-        Refused(tiny, "model.shapes.head_dim=7", "head_dim of 7");
-        Refused(tiny, "model.shapes.num_key_value_heads=3", "num_key_value_heads 3 does not divide");
+        Refused(tiny, "stages.1.name=a/b", "'stages.1.name' is 'a/b', must be the name of a directory");
+        Refused(tiny, "model.shapes.head_dim=7", tiny.Recipe, "'model.shapes.head_dim' is 7");
+        Refused(tiny, "model.shapes.num_key_value_heads=3", tiny.Recipe, "num_key_value_heads' is 3, which does not divide num_attention_heads 2");
         Refused(tiny, "model.shapes={}", "hidden_size");
         Assert.False(Directory.Exists(tiny["run"]), "a recipe that is refused makes no directory");
     }
@@ -96,7 +101,10 @@ public sealed class BadInputTests
         var data = tiny["stage1.jsonl"];
         var lines = File.ReadAllLines(data);
         Refused(tiny, $"stages.0.data.files={tiny["none.jsonl"]}", "none.jsonl");
-        Refused(tiny, $"tokenizer.from={tiny["none"]}", tiny["none"]);
+        Refused(tiny, "stages.0.data.files=[]", tiny.Recipe, "data.files of stage1 names no file");
+        Refused(tiny, $"tokenizer.from={tiny["none"]}", tiny.Recipe, $"tokenizer.from is '{tiny["none"]}': no such file or directory");
+        Refused(tiny, $"tokenizer.from={tiny.Folder}", tiny.Recipe, $"tokenizer.from is '{tiny.Folder}', which holds no tokenizer.json");
+        Refused(tiny, $"tokenizer.template={tiny["none.jinja"]}", tiny.Recipe, $"tokenizer.template is '{tiny["none.jinja"]}': no such file");
         Refused(tiny, "train.micro_batch_tokens=20", "the longest sample has", "train.micro_batch_tokens is 20");
         Refused(tiny, "model.shapes.max_position_embeddings=16", "context 16");
         Refused(tiny, "model.shapes.vocab_size=100", "the model has 100 vocabulary rows");
@@ -104,7 +112,7 @@ public sealed class BadInputTests
         Refused(tiny, "seed=4", "stage1.jsonl", "no sample");
         File.WriteAllLines(data, [lines[0], "{\"question\": ", lines[1]]);
         Refused(tiny, "seed=4", "stage1.jsonl line 2: ");
-        Refused(tiny, "tokenizer={}", "tokenizer.from is missing");
+        Refused(tiny, "tokenizer={}", tiny.Recipe, "tokenizer.from is missing", "z1 demo");
         File.WriteAllLines(data, lines);
         File.WriteAllText(Path.Combine(tiny["tokenizer"], "tokenizer.json"), "{\"model\": 3}");
         Refused(tiny, "seed=4", "tokenizer.json");
@@ -146,7 +154,9 @@ public sealed class BadInputTests
         Each("config.json");
         File.WriteAllText(config, json);
         Z1Here.Run("generate", "--model", tiny["none"], "x").FailedWith(tiny["none"]);
-        Z1Here.Run(tiny.Train("second", "--set", $"model={{from: {tiny["none"]}}}")).FailedWith(tiny["none"]);
+        Z1Here.Run(tiny.Train("second", "--set", $"model={{from: {tiny["none"]}}}")).FailedWith(tiny.Recipe, $"model.from is '{tiny["none"]}': no such directory");
+        Z1Here.Run(tiny.Train("second", "--set", $"model={{from: {tiny["none"]}}}", "--set", "tokenizer={}"))
+            .FailedWith(tiny.Recipe, $"model.from is '{tiny["none"]}': no such file or directory");
         Z1Here.Run(tiny.Train("second", from)).Succeeded();
 
         void Each(params string[] parts)
@@ -169,7 +179,14 @@ public sealed class BadInputTests
         var before = tiny.Metrics("run", "stage1");
         Z1Here.Run(tiny.Train("run")).FailedWith(tiny["run"], "already holds a run", "--resume");
         Z1Here.Run(tiny.Train("run", "--resume", "--set", "train.lr=2e-2")).FailedWith("recipe.resolved.yaml: line ", "0.02", "keeps its recipe");
+        Z1Here.Run(tiny.Train("run", "--set", "stages.0.name=other")).FailedWith("already holds a run");
         Assert.Equal(before, tiny.Metrics("run", "stage1"));
+
+        // what a start that failed before any step has left is begun anew, also by a scheduler that always resumes
+        Z1Here.Run(tiny.Train("early", "--resume", "--set", $"stages.0.data.files={tiny["none.jsonl"]}")).FailedWith("none.jsonl");
+        Assert.True(File.Exists(Path.Combine(tiny["early"], "recipe.resolved.yaml")));
+        Z1Here.Run(tiny.Train("early", "--resume")).Succeeded();
+        Assert.Equal(before, tiny.Metrics("early", "stage1"));
         Z1Here.Run("report", tiny["none"]).FailedWith("not a run");
         Z1Here.Run("inspect", tiny["none"]).FailedWith("no such file or directory");
         Z1Here.Run("inspect", tiny["tokenizer"]).FailedWith("no checkpoint");

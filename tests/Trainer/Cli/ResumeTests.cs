@@ -1,4 +1,8 @@
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json.Nodes;
 using Xunit;
+using Z1Coder.Trainer.Checkpoints;
 
 namespace Z1Coder.Tests.Trainer.Cli;
 
@@ -92,10 +96,11 @@ public sealed class ResumeTests
         var line = File.ReadAllLines(tiny["stage1.jsonl"])[0];
         File.WriteAllLines(tiny["stage1.jsonl"], Enumerable.Range(0, 150_000).Select(i =>
             line.Replace("stage1-0", $"s-{i}", StringComparison.Ordinal).Replace("Add 0", $"Add {i}", StringComparison.Ordinal)));
-        using var z1 = Z1.Start(tiny.Train("run"));
+        using var z1 = Z1.Start(tiny.Train("run", "--stopped-exit-code", "75"));
         SpinWait.SpinUntil(() => Directory.Exists(Path.Combine(tiny["run"], "stage1")) || z1.HasExited);
         z1.Terminate();
-        var result = z1.Wait().Succeeded();
+        var result = z1.Wait();
+        Assert.Equal((75, ""), (result.ExitCode, result.Error));
         Assert.Contains("stopped by SIGTERM while reading its data", result.Output);
         Assert.DoesNotContain(" step ", result.Output);
     }
@@ -132,6 +137,57 @@ public sealed class ResumeTests
 
         Z1Here.Run(tiny.Train(directory, [.. set, "--resume"])).Succeeded();
         Assert.Equal(tiny.Metrics("whole", "stage1"), tiny.Metrics(directory, "stage1"));
+    }
+
+    [Fact]
+    public void Changed_data_are_refused_before_anything_is_written()
+    {
+        using var tiny = new TinyRun();
+        tiny.KeepOneStage(8);
+        Z1Here.Run(tiny.Train("whole")).Succeeded();
+        Z1Here.Run(tiny.Train("run")).Succeeded();
+        var stage = Path.Combine(tiny["run"], "stage1");
+        Directory.Delete(Path.Combine(stage, "model"), recursive: true);
+        Directory.Delete(Path.Combine(stage, "checkpoints", "step-00000008"), recursive: true);
+        string[] files = [Path.Combine(tiny["run"], "environment.json"), Path.Combine(stage, "data-report.json"), Path.Combine(stage, "metrics.jsonl")];
+        var before = files.Select(File.ReadAllText).ToList();
+        var lines = File.ReadAllLines(tiny["stage1.jsonl"]);
+
+        File.AppendAllText(tiny["stage1.jsonl"], lines[0].Replace("Add 0", "Add 77", StringComparison.Ordinal).Replace("stage1-0", "stage1-77", StringComparison.Ordinal) + "\n");
+        Refused("step-00000006: made on ", " samples and ", "the recipe's files now give ", "put them back");
+        File.WriteAllLines(tiny["stage1.jsonl"], lines[..20]);
+        Refused("for 8 steps, ", "for ");
+        File.WriteAllLines(tiny["stage1.jsonl"], [lines[1], lines[0], .. lines[2..]]);          // the same counts
+        Refused("SHA-256");
+        File.WriteAllLines(tiny["stage1.jsonl"], lines);
+        var config = Path.Combine(tiny["tokenizer"], "tokenizer_config.json");
+        var template = File.ReadAllText(config);
+        File.WriteAllText(config, template.Replace("assistant", "model", StringComparison.Ordinal));
+        Refused("the tokenizer or its template have changed");
+        File.WriteAllText(config, template);
+
+        // a checkpoint of before the data were kept in it goes on
+        var checkpoint = Path.Combine(stage, "checkpoints", "step-00000006");
+        var progress = JsonNode.Parse(File.ReadAllText(Path.Combine(checkpoint, "progress.json")))!.AsObject();
+        Assert.True(progress.Remove("data"));
+        var old = Encoding.UTF8.GetBytes(progress.ToJsonString());
+        File.WriteAllBytes(Path.Combine(checkpoint, "progress.json"), old);
+        var manifest = CheckpointManifest.Load(DiskFiles.Instance, Path.Combine(checkpoint, CheckpointManifest.FileName));
+        manifest = manifest with
+        {
+            Files = [.. manifest.Files.Select(f => f.Name == "progress.json" ? new CheckpointFile(f.Name, old.Length, Convert.ToHexStringLower(SHA256.HashData(old))) : f)],
+        };
+        File.WriteAllBytes(Path.Combine(checkpoint, CheckpointManifest.FileName), manifest.ToJson());
+        var resumed = Z1Here.Run(tiny.Train("run", "--resume")).Succeeded();
+        Assert.Contains("continues after step 6", resumed.Output);
+        Assert.Contains("does not say what it was trained on", resumed.Output);
+        Assert.Equal(tiny.Metrics("whole", "stage1"), tiny.Metrics("run", "stage1"));
+
+        void Refused(params string[] parts)
+        {
+            Z1Here.Run(tiny.Train("run", "--resume")).FailedWith(parts);
+            Assert.Equal(before, files.Select(File.ReadAllText));
+        }
     }
 
     [Fact]

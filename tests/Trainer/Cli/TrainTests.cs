@@ -1,5 +1,7 @@
+using System.IO.Compression;
 using System.Text.Json;
 using Xunit;
+using Z1Coder.Trainer.Tokens;
 
 namespace Z1Coder.Tests.Trainer.Cli;
 
@@ -7,20 +9,141 @@ namespace Z1Coder.Tests.Trainer.Cli;
 public sealed class TrainTests
 {
     [Fact]
-    public void A_loss_that_explodes_stops_the_run_names_the_samples_and_keeps_the_checkpoint()
+    public void A_loss_that_explodes_stops_the_run_names_the_samples_and_saves_the_state_before_it()
     {
         using var tiny = new TinyRun();
-        var result = Z1Here.Run(tiny.Train("run", "--set", "train.lr=1e30", "--set", "train.clip=0", "--set", "checkpoint.every=1", "--set", "train.warmup_steps=0"));
-        result.FailedWith("stage1 step ", "not finite", "guard.on_bad_step says stop", "its samples: ", "stage1-");
-        Z1Here.Run("inspect", Path.Combine(tiny["run"], "stage1", "checkpoints")).Succeeded();
+        string[] set = ["--set", "train.lr=1e30", "--set", "train.clip=0", "--set", "checkpoint.every=0", "--set", "train.warmup_steps=0"];
+        var result = Z1Here.Run(tiny.Train("run", set));
+        result.FailedWith("stage1 step 2: ", "not finite", "guard.on_bad_step says stop", "its samples: ", "stage1-", "step 1 is saved", "--resume");
+        Assert.Contains("step 1: verified", Z1Here.Run("inspect", Path.Combine(tiny["run"], "stage1", "checkpoints")).Succeeded().Output);
         var last = tiny.Metrics("run", "stage1")[^1];
         Assert.Contains("fault=", last);
         Assert.Contains("NaN", last);
 
         // the same again on resume: the state before the bad step is whole
-        Z1Here.Run(tiny.Train("run", "--resume", "--set", "train.lr=1e30", "--set", "train.clip=0", "--set", "checkpoint.every=1", "--set", "train.warmup_steps=0"))
-            .FailedWith("not finite");
+        Z1Here.Run(tiny.Train("run", [.. set, "--resume"])).FailedWith("not finite");
         Assert.Equal(last, tiny.Metrics("run", "stage1")[^1]);
+    }
+
+    [Fact]
+    public void A_run_that_the_guard_stopped_goes_on_with_another_guard_as_if_it_had_had_that_from_the_start()
+    {
+        using var tiny = new TinyRun();
+        tiny.KeepOneStage(12);
+        string[] strict = ["--set", "guard.spike_z=0.5", "--set", "guard.window=2", "--set", "checkpoint.every=0"];
+        string[] skips = [.. strict, "--set", "guard.on_bad_step=skip"];
+        Z1Here.Run(tiny.Train("whole", skips)).Succeeded();
+        var stopped = Z1Here.Run(tiny.Train("run", strict)).FailedWith("standard deviations above its mean", "--set guard.on_bad_step=skip");
+        Assert.Contains(" saved", stopped.Output);
+        Z1Here.Run(tiny.Train("run", [.. skips, "--resume", "--set", "train.lr=0.5"])).FailedWith("lr: 0.5", "keeps its recipe but for guard, eval, checkpoint, parallel");
+        var resumed = Z1Here.Run(tiny.Train("run", [.. skips, "--resume"])).Succeeded();
+        Assert.Contains("the run began with another 'guard' section", resumed.Output);
+        Assert.DoesNotContain("another 'eval' section", resumed.Output);
+        Assert.Contains("continues after step", resumed.Output);
+        Assert.Equal(tiny.Metrics("whole", "stage1"), tiny.Metrics("run", "stage1"));
+    }
+
+    [Fact]
+    public void What_fails_beside_the_steps_does_not_take_the_checkpoint_under_way_with_it()
+    {
+        using var tiny = new TinyRun();
+        tiny.KeepOneStage(5);
+        var lines = File.ReadAllLines(tiny["stage1.jsonl"]);
+        lines[20] = lines[20].Replace("Add 20", "Add 20" + new string('0', 60), StringComparison.Ordinal);
+        File.WriteAllLines(tiny["stage1.jsonl"], lines);
+        string[] set = ["--set", "train.micro_batch_samples=8", "--set", "train.micro_batch_tokens=380", "--set", "checkpoint.every=1"];
+        var failed = Z1Here.Run(tiny.Train("run", set)).FailedWith("sample stage1-20: a group of 8 samples does not fit");
+        Assert.Contains("step 1 saved", failed.Output);              // begun before the step that failed
+    }
+
+    [Fact]
+    public void A_pass_at_1_that_cannot_be_measured_costs_no_step()
+    {
+        using var tiny = new TinyRun();
+        tiny.KeepOneStage(3);
+        Tasks.Write(tiny["tasks.jsonl"], 2);
+        var tasks = File.ReadAllText(tiny["tasks.jsonl"]);
+        string[] set =
+        [
+            "--set", $"eval.tasks={tiny["tasks.jsonl"]}", "--set", "eval.max_new_tokens=8", "--set", "checkpoint.every=0",
+        ];
+        File.WriteAllText(tiny["bwrap"], "#!/bin/sh\necho broken here >&2\nexit 1\n");
+        using (var chmod = Z1.StartProgram("chmod", [], "+x", tiny["bwrap"]))
+        {
+            chmod.Wait().Succeeded();
+        }
+
+        var confined = Z1.RunWith("PATH", $"{tiny.Folder}:/usr/bin:/bin", tiny.Train("run", set)).FailedWith("Programs cannot be confined here");
+        Assert.DoesNotContain("stage1 step 1", confined.Output);                   // found before the first step, and nothing is begun
+        File.WriteAllText(tiny["tasks.jsonl"], tasks.Replace(@"return x \u002B 1", "return x - 1", StringComparison.Ordinal));
+        var failed = Z1Here.Run(tiny.Train("run", set));
+        if (failed.Error.Contains("bubblewrap", StringComparison.Ordinal))
+        {
+            Assert.Skip(failed.Error);
+        }
+
+        failed.FailedWith("reference solution fails", "T/1");
+        Assert.Contains("step 3 saved", failed.Output);
+        Assert.Contains("pass@1 could not be measured after step 3", failed.Output);
+        Assert.False(Directory.Exists(Path.Combine(tiny["run"], "stage1", "model")));
+        File.WriteAllText(tiny["tasks.jsonl"], tasks);
+        var resumed = Z1Here.Run(tiny.Train("run", [.. set, "--resume"])).Succeeded();
+        Assert.DoesNotContain("stage1 step 3/", resumed.Output);
+        Assert.Contains("pass_at_1", tiny.Metrics("run", "stage1")[^1]);
+        Assert.True(Directory.Exists(Path.Combine(tiny["run"], "stage1", "model")));
+
+        // The same on the way: what was begun at that step is published, and the run may go on without tasks. Its first measurement is made out to be there.
+        Directory.CreateDirectory(Path.Combine(tiny["way"], "stage1", "answers.jsonl"));
+        File.WriteAllText(Path.Combine(tiny["way"], "stage1", "metrics.jsonl"), "{\"type\":\"pass_at_1\",\"step\":0}\n");
+        failed = Z1Here.Run(tiny.Train("way", [.. set, "--set", "checkpoint.every=2", "--set", "eval.pass_every=2", "--resume"])).FailedWith("answers.jsonl");
+        Assert.Contains("step 2 saved", failed.Output);
+        Assert.Contains("continues after step 2", Z1Here.Run(tiny.Train("way", "--resume", "--set", "eval.tasks=")).Succeeded().Output);
+    }
+
+    [Fact]
+    public void The_exported_model_has_the_tokenizer_whether_the_recipe_names_a_directory_a_file_or_a_packed_one()
+    {
+        using var tiny = new TinyRun();
+        tiny.KeepOneStage(1);
+        var plain = File.ReadAllBytes(Path.Combine(tiny["tokenizer"], "tokenizer.json"));
+        Directory.CreateDirectory(tiny["packed"]);
+        File.Copy(Path.Combine(tiny["tokenizer"], "tokenizer_config.json"), Path.Combine(tiny["packed"], "tokenizer_config.json"));
+        using (var gzip = new GZipStream(File.Create(Path.Combine(tiny["packed"], "tokenizer.json.gz")), CompressionLevel.Fastest))
+        {
+            gzip.Write(plain);
+        }
+
+        string[] alpaca = ["--set", "data.format=alpaca", "--set", "data.max_length=160"];
+        Z1Here.Run(tiny.Train("file", [.. alpaca, "--set", $"tokenizer.from={tiny["tokenizer/tokenizer.json"]}"])).Succeeded();
+        Z1Here.Run(tiny.Train("gz", [.. alpaca, "--set", $"tokenizer.from={tiny["packed/tokenizer.json.gz"]}"])).Succeeded();
+        Z1Here.Run(tiny.Train("packed", "--set", $"tokenizer.from={tiny["packed"]}")).Succeeded();
+        foreach (var run in (string[])["file", "gz", "packed"])
+        {
+            Assert.Equal(plain, File.ReadAllBytes(Path.Combine(tiny[run], "stage1", "model", "tokenizer.json")));
+        }
+
+        Assert.True(File.Exists(Path.Combine(tiny["packed"], "stage1", "model", "tokenizer_config.json")));
+        Assert.False(Directory.Exists(Path.Combine(tiny["packed"], "tokenizer")), "a directory is read where it is");
+        Z1Here.Run(tiny.Train("chat", "--set", $"tokenizer.from={tiny["tokenizer/tokenizer.json"]}"))
+            .FailedWith(tiny.Recipe, "tokenizer.from", "has no chat template: set tokenizer.template");
+    }
+
+    [Fact]
+    public void A_template_of_the_recipe_replaces_the_tokenizers_own_and_nothing_else()
+    {
+        using var tiny = new TinyRun();
+        tiny.KeepOneStage(1);
+        const string template = "{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}assistant: {% endif %}";
+        File.WriteAllText(tiny["own.jinja"], template);
+        Z1Here.Run(tiny.Train("run", "--set", $"tokenizer.template={tiny["own.jinja"]}")).Succeeded();
+        var model = Path.Combine(tiny["run"], "stage1", "model");
+        Assert.Equal("user: Hi<|im_end|>", ChatTemplate.Load(model).Render([new("user", "Hi")], addGenerationPrompt: false));
+
+        // and one in a tokenizer_config.json is not hidden by a .jinja file of the tokenizer
+        File.WriteAllText(tiny["tokenizer_config.json"], JsonSerializer.Serialize(new Dictionary<string, string> { ["chat_template"] = template, ["eos_token"] = "<|im_end|>" }));
+        File.WriteAllText(Path.Combine(tiny["tokenizer"], "chat_template.jinja"), "{% for m in messages %}{{ m['content'] }}!{% endfor %}");
+        Z1Here.Run(tiny.Train("config", "--set", $"tokenizer.template={tiny["tokenizer_config.json"]}")).Succeeded();
+        Assert.Equal(template, ChatTemplate.Load(Path.Combine(tiny["config"], "tokenizer")).Source);
     }
 
     [Fact]

@@ -68,6 +68,9 @@ public sealed class VerbTests
 
         Z1Here.Run("tokenizer", "train", tiny["stage1.jsonl"], "--vocabulary", "256", "--out", tiny["own"]).WasMisused("--vocabulary 256", "257");
         Z1Here.Run("tokenizer", "train", tiny["none.jsonl"], "--out", tiny["own"]).FailedWith("none.jsonl");
+        File.WriteAllText(tiny["empty.jsonl"], "");
+        Z1Here.Run("tokenizer", "train", tiny["empty.jsonl"], "--out", tiny["nothing"]).FailedWith("empty.jsonl", "no text");
+        Assert.False(Directory.Exists(tiny["nothing"]));
         Z1Here.Run("tokenizer", "encode", "--model", tiny["none"], "x").FailedWith(tiny["none"]);
         Z1Here.Run("tokenizer", "decode", "--model", tiny["own"], "999999").FailedWith("999999");
 

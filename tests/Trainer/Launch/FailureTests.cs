@@ -98,10 +98,12 @@ public sealed class FailureTests(RankedRun run) : IClassFixture<RankedRun>
     [Fact]
     public void A_signal_to_the_launcher_reaches_every_rank_once()
     {
-        using var z1 = Z1.Start(RankedRun.Launch(2, [], run.Train("signal", "--set", "train.epochs=100", "--set", "train.max_steps=1000")));
+        string[] train = run.Train("signal", "--set", "train.epochs=100", "--set", "train.max_steps=1000", "--stopped-exit-code", "75");
+        using var z1 = Z1.Start(RankedRun.Launch(2, ["--restarts", "1"], train));
         Assert.True(z1.WaitForLines(4));
         z1.Terminate();
-        var result = z1.Wait().Succeeded();
+        var result = z1.Wait();
+        Assert.Equal((75, ""), (result.ExitCode, result.Error));         // asked for, and no failure
         Assert.Contains("stopped by SIGTERM", result.Output);
         Assert.NotEmpty(run.Published("signal"));
     }
@@ -162,6 +164,26 @@ public sealed class FailureTests(RankedRun run) : IClassFixture<RankedRun>
 
         var result = z1.Wait();
         return result.Error.Contains("restart 2 of 2", StringComparison.Ordinal) || result.ExitCode != 0 ? result : null;
+    }
+
+    [Fact]
+    public void A_pass_at_1_that_rank_0_cannot_measure_ends_all_ranks_and_the_checkpoint_under_way_is_published()
+    {
+        Tasks.Write(run["tasks.jsonl"], 2);
+        File.WriteAllText(run["tasks.jsonl"], File.ReadAllText(run["tasks.jsonl"]).Replace(@"return x \u002B 1", "return x - 1", StringComparison.Ordinal));
+        Directory.CreateDirectory(Path.Combine(run["unmeasured"], "stage1"));
+        File.WriteAllText(Path.Combine(run["unmeasured"], "stage1", "metrics.jsonl"), "{\"type\":\"pass_at_1\",\"step\":0}\n");     // as if measured
+        string[] set = ["--set", $"eval.tasks={run["tasks.jsonl"]}", "--set", "eval.max_new_tokens=8", "--set", "eval.pass_every=2"];
+        var result = Z1.Run(RankedRun.Launch(2, [], run.Train("unmeasured", [.. set, "--resume"])));
+        if (result.Error.Contains("bubblewrap", StringComparison.Ordinal))
+        {
+            Assert.Skip(result.Error);
+        }
+
+        Assert.Equal(1, result.ExitCode);
+        Assert.Contains("z1: The reference solution fails its own tests in 1 of 2 tasks: T/1", result.Error);
+        Assert.Contains("stage1 step 2 saved", result.Output);
+        Assert.Equal(2, run.Published("unmeasured")[^1]);
     }
 
     [Fact]

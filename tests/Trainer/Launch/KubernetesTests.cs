@@ -2,6 +2,7 @@ using System.Text.RegularExpressions;
 using Xunit;
 using YamlDotNet.RepresentationModel;
 using Z1Coder.Runtime;
+using Z1Coder.Trainer.Train;
 
 namespace Z1Coder.Tests.Trainer.Launch;
 
@@ -45,9 +46,19 @@ public sealed class KubernetesTests
         var parsed = Z1Coder.Trainer.Cli.TrainCommand.Create().Parse(command[2..]);
         Assert.Empty(parsed.Errors);
         Assert.True(parsed.GetValue<bool>("--resume"));
-        Assert.True(File.Exists(Path.Combine(Goldens.RepositoryRoot, parsed.GetValue<string>("recipe")!)));
-        var mounts = ((YamlSequenceNode)At(container, "volumeMounts")).Select(m => Text(m, "name")).Order();
-        Assert.Equal(((YamlSequenceNode)At(job, "spec", "template", "spec", "volumes")).Select(v => Text(v, "name")).Order(), mounts);
+        Assert.NotEqual(0, parsed.GetValue<int>("--stopped-exit-code"));           // which OnFailure would take for complete
+        Assert.Equal("OnFailure", Text(job, "spec", "template", "spec", "restartPolicy"));
+        var mounts = ((YamlSequenceNode)At(container, "volumeMounts")).ToDictionary(m => Text(m, "name"), m => Text(m, "mountPath"));
+        Assert.Equal(((YamlSequenceNode)At(job, "spec", "template", "spec", "volumes")).Select(v => Text(v, "name")).Order(), mounts.Keys.Order());
+
+        // every path, seen from where the container starts, lies in a volume; the recipe lies in the image
+        var (work, file) = (Text(container, "workingDir"), parsed.GetValue<string>("recipe")!);
+        var recipe = TrainRecipe.Load(Path.Combine(Goldens.RepositoryRoot, file), []);
+        string[] paths = [recipe.Model.From!, parsed.GetValue<string>("--out")!, .. recipe.Stages.SelectMany(s => s.Data.Files)];
+        Assert.All(paths, p => Assert.Contains(mounts.Values, mount => $"{work}/{p}".StartsWith(mount + "/", StringComparison.Ordinal)));
+        var image = File.ReadAllText(Path.Combine(Goldens.RepositoryRoot, "deploy", "Dockerfile"));
+        Assert.Contains($"COPY recipes {work}/{Path.GetDirectoryName(file)}\n", image);
+        Assert.Contains($"WORKDIR {work}\n", image);
     }
 
     [Fact]

@@ -106,6 +106,11 @@ public class ChatTemplateTests
         }
     }
 
+    /// <summary>Jinja2's newline_re is \r\n|\r|\n; other line separators of Unicode are text.</summary>
+    [Fact]
+    public void Only_carriage_returns_become_line_feeds() => Assert.Equal(
+        "a\nb\nc\nd\u0085e\u2028f\u2029g\fh", ChatTemplate.Parse("a\r\nb\rc\nd\u0085e\u2028f\u2029g\fh\r\n", "x").Render([], addGenerationPrompt: false));
+
     [Fact]
     public void The_hash_is_of_the_source()
     {

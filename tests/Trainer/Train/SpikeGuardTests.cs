@@ -90,4 +90,13 @@ public sealed class SpikeGuardTests
             Assert.Equal(guard.Save().Losses, restored.Save().Losses);
         }
     }
+
+    [Fact]
+    public void A_shorter_window_takes_the_end_of_a_saved_one()
+    {
+        var guard = new SpikeGuard(3, 2);
+        guard.Restore([1, 2, 3, 4], [5, 6, 7]);
+        Assert.Equal([3, 4], guard.Save().Losses);
+        Assert.Equal([6, 7], guard.Save().Norms);
+    }
 }

@@ -32,7 +32,7 @@ public sealed class TensorBoardWriterTests : IDisposable
             ("train/loss", 1, 6.25), ("train/loss", 2, -0.1), ("eval/é", 300, 1e30), ("x", long.MaxValue, double.NaN),
             (new string('t', 300), 0, 0),
         ];
-        using (var writer = new TensorBoardWriter(_folder["log"]))
+        using (var writer = new TensorBoardWriter(_folder["log"], 301))
         {
             foreach (var (tag, step, value) in written)
             {
@@ -40,16 +40,19 @@ public sealed class TensorBoardWriterTests : IDisposable
             }
 
             writer.Flush();
-            Assert.Equal(written.Length + 1, Records(Assert.Single(Directory.GetFiles(_folder["log"]))).Count);    // readable while open
+            Assert.Equal(written.Length + 2, Records(Assert.Single(Directory.GetFiles(_folder["log"]))).Count);    // readable while open
         }
 
         var file = Assert.Single(Directory.GetFiles(_folder["log"]));
         Assert.StartsWith("events.out.tfevents.", Path.GetFileName(file));
         var records = Records(file);
         Assert.Equal("brain.Event:2", Encoding.UTF8.GetString(Fields(records[0])[3]));
+        var start = Fields(records[1]);          // readers purge from its step on what earlier files hold
+        Assert.Equal(301, (long)BinaryPrimitives.ReadUInt64LittleEndian(start[2]));
+        Assert.Equal([8, 1], start[7]);          // SessionLog {status: START}
         for (var i = 0; i < written.Length; i++)
         {
-            var record = Fields(records[i + 1]);
+            var record = Fields(records[i + 2]);
             var value = Fields(Fields(record[5])[1]);
             Assert.Equal(written[i].Step, (long)BinaryPrimitives.ReadUInt64LittleEndian(record[2]));
             Assert.Equal(written[i].Tag, Encoding.UTF8.GetString(value[1]));
@@ -62,8 +65,8 @@ public sealed class TensorBoardWriterTests : IDisposable
     [Fact]
     public void Two_writers_of_one_second_have_a_file_each()
     {
-        using var first = new TensorBoardWriter(_folder["log"]);
-        using var second = new TensorBoardWriter(_folder["log"]);
+        using var first = new TensorBoardWriter(_folder["log"], 1);
+        using var second = new TensorBoardWriter(_folder["log"], 1);
         Assert.Equal(2, Directory.GetFiles(_folder["log"]).Length);
     }
 

@@ -158,6 +158,7 @@ public sealed class TrainLoopTests
         var fatal = Assert.Throws<BadStepException>(() => bench.Step());
         Assert.Equal(bench.Plan(recipe).SamplesOf(5).ToArray(), fatal.Samples);
         Assert.Equal(before, bench.Weights());
+        Assert.Equal((5L, 3L, 2), (bench.Loop.Progress.Step, bench.Loop.Progress.Applied, bench.Loop.Progress.SkipsInARow));      // as before it
     }
 
     [Fact]

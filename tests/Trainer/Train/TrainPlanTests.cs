@@ -48,6 +48,21 @@ public sealed class TrainPlanTests
         Assert.Equal((plan.FlopsPerStep / 1e9) + (plan.OptimizerBytesPerStep / 1e8), plan.SecondsPerStep(1e9, 1e8), 1e-9);
     }
 
+    [Fact]
+    public void Where_pass_at_1_is_measured_sharded_weights_are_planned_whole_too()
+    {
+        using var stream = new CpuStream(1);
+        var stage = new StageRecipe(
+            "s", new DatasetOptions { MaxLength = 64 }, TrainLoopTests.Recipe(), new GuardRecipe(false, 0, 8, 1), new EvalRecipe(0, null, 0, 1),
+            new CheckpointRecipe(0, 1)) { Parallel = new ParallelRecipe(ShardStrategy.Fsdp) };
+        Assert.DoesNotContain("gathered weights", Roles(stage));
+        Assert.Contains("gathered weights", Roles(stage with { Eval = stage.Eval with { Tasks = "t.jsonl" } }));       // at the end, if nowhere else
+        Assert.DoesNotContain("gathered weights", Roles(stage with { Eval = stage.Eval with { Tasks = "t.jsonl" }, Parallel = new ParallelRecipe() }));
+
+        IEnumerable<string> Roles(StageRecipe s) =>
+            TrainPlan.Of(s_config, s, "bf16", stream, Parallelism.Planned(s.Parallel, size: 2)).Roles.Select(r => r.Role);
+    }
+
     private static List<(string Role, long Bytes)> Allocated<T>(Qwen2Config config, OptimizeRecipe recipe)
         where T : unmanaged
     {
