@@ -131,16 +131,18 @@ public sealed class BenchmarkTests
     }
 
     [Fact]
-    public async Task The_floor_of_the_options_is_the_least_limit_of_one_input()
+    public async Task The_floor_of_the_options_is_the_least_limit_of_one_input_whatever_an_answer_makes_of_it()
     {
         NeedSandbox();
-        const string sleeps = "import time\n";
+        const string sleeps = "import time\n", swallows = "import time\ndef nap(seconds):\n    try:\n        time.sleep(seconds)\n    except BaseException:\n        pass\n";
         var plus = Benchmark.Find("humaneval+");
         var live = Benchmark.Find("livecodebench");
         (Benchmark, string, Sample)[] slow =
         [
             (plus, "HumanEvalPlus-v0.1.10.jsonl", new("HumanEval/0", sleeps + "def inc(x):\n    time.sleep(0.6 if x == 10 else 0)\n    return x + 1\n", CompletionMode.Program)),
             (live, "livecodebench_problems.jsonl", new("abc", sleeps + "def total(xs, k):\n    time.sleep(0.6 if xs else 0)\n    return [sum(xs) * k, 1]\n", CompletionMode.Program)),
+            (plus, "HumanEvalPlus-v0.1.10.jsonl", new("HumanEval/0", swallows + "def inc(x):\n    nap(0.6 if x == 10 else 0)\n    return x + 1\n", CompletionMode.Program)),
+            (live, "livecodebench_problems.jsonl", new("abc", swallows + "def total(xs, k):\n    nap(0.6 if xs else 0)\n    return [sum(xs) * k, 1]\n", CompletionMode.Program)),
         ];
         foreach (var (benchmark, file, sample) in slow)
         {
