@@ -44,7 +44,10 @@ internal static class TrainCommand
         var recipe = new Argument<string>(RecipeName) { Description = "YAML, see recipes/" };
         var set = PlanCommand.SetOption();
         var output = new Option<string?>(OutName) { Description = "the run's directory; default runs/NAME" };
-        var resume = new Option<bool>(ResumeName) { Description = "go on from the newest verified checkpoint, to the same bits as an uninterrupted run; a first start where there is none" };
+        var resume = new Option<bool>(ResumeName)
+        {
+            Description = "go on from the newest verified checkpoint, to the same bits as an uninterrupted run; a first start where there is none",
+        };
         var device = Devices.Option();
         var threads = new Option<int>("--threads") { Description = "CPU threads of this rank; 0 takes the cores, shared between the ranks of this machine" };
         PlanCommand.Within(threads, 0, MostThreads);

@@ -65,13 +65,15 @@ public sealed class RecipeTree
 
     /// <summary>A whole number within bounds.</summary>
     public long Long(string key, long fallback, long minimum = 0, long maximum = long.MaxValue) =>
-        Take(key, fallback, value => long.TryParse(value.Replace("_", ""), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number) && number >= minimum && number <= maximum
+        Take(key, fallback, value => long.TryParse(value.Replace("_", ""), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out var number)
+                && number >= minimum && number <= maximum
             ? number
             : throw Wrong(key, value, $"a whole number from {minimum}{(maximum is int.MaxValue or long.MaxValue ? "" : $" to {maximum}")}"));
 
     /// <summary>A number within bounds; not NaN, not infinite.</summary>
     public double Number(string key, double fallback, double minimum = 0, double maximum = double.MaxValue) =>
-        Take(key, fallback, value => double.TryParse(value, NumberStyles.Float, CultureInfo.InvariantCulture, out var number) && number >= minimum && number <= maximum
+        Take(key, fallback, value => double.TryParse(value, NumberStyles.Float, CultureInfo.InvariantCulture, out var number)
+                && number >= minimum && number <= maximum
             ? number
             : throw Wrong(key, value, $"a number from {minimum}{(maximum == double.MaxValue ? "" : $" to {maximum}")}"));
 
