@@ -25,7 +25,7 @@ public static class TrainRun
         if (stream is CudaStream && recipe.DType == "fp32")
         {
             throw new InvalidInputException(
-                $"{recipe.File}: dtype is fp32, which runs on the CPU only; set bf16 (masters, moments and gradients are fp32 in either)");
+                $"{recipe.File}: dtype: fp32 runs on the CPU only; set dtype: bf16 (masters, moments and gradients are fp32 in either)");
         }
 
         if (profilePath is not null && stream is not CudaStream)

@@ -112,7 +112,7 @@ public sealed class ResumeTests
         tiny.KeepOneStage(3);
         Tasks.Write(tiny["tasks.jsonl"], 8);
         string[] set = ["--set", $"eval.tasks={tiny["tasks.jsonl"]}", "--set", "eval.pass_every=2", "--set", "eval.max_new_tokens=64"];
-        var whole = Z1Here.Run(tiny.Train("whole", set));
+        var whole = Z1.Run(tiny.Train("whole", set));
         if (whole.Error.Contains("bubblewrap", StringComparison.Ordinal))
         {
             Assert.Skip(whole.Error);
@@ -135,7 +135,7 @@ public sealed class ResumeTests
             }
         }
 
-        Z1Here.Run(tiny.Train(directory, [.. set, "--resume"])).Succeeded();
+        Z1.Run(tiny.Train(directory, [.. set, "--resume"])).Succeeded();
         Assert.Equal(tiny.Metrics("whole", "stage1"), tiny.Metrics(directory, "stage1"));
     }
 

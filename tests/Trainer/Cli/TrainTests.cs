@@ -59,6 +59,7 @@ public sealed class TrainTests
     [Fact]
     public void A_pass_at_1_that_cannot_be_measured_costs_no_step()
     {
+        // As processes: SandboxTests counts the programs that this one runs.
         using var tiny = new TinyRun();
         tiny.KeepOneStage(3);
         Tasks.Write(tiny["tasks.jsonl"], 2);
@@ -76,7 +77,7 @@ public sealed class TrainTests
         var confined = Z1.RunWith("PATH", $"{tiny.Folder}:/usr/bin:/bin", tiny.Train("run", set)).FailedWith("Programs cannot be confined here");
         Assert.DoesNotContain("stage1 step 1", confined.Output);                   // found before the first step, and nothing is begun
         File.WriteAllText(tiny["tasks.jsonl"], tasks.Replace(@"return x \u002B 1", "return x - 1", StringComparison.Ordinal));
-        var failed = Z1Here.Run(tiny.Train("run", set));
+        var failed = Z1.Run(tiny.Train("run", set));
         if (failed.Error.Contains("bubblewrap", StringComparison.Ordinal))
         {
             Assert.Skip(failed.Error);
@@ -87,7 +88,7 @@ public sealed class TrainTests
         Assert.Contains("pass@1 could not be measured after step 3", failed.Output);
         Assert.False(Directory.Exists(Path.Combine(tiny["run"], "stage1", "model")));
         File.WriteAllText(tiny["tasks.jsonl"], tasks);
-        var resumed = Z1Here.Run(tiny.Train("run", [.. set, "--resume"])).Succeeded();
+        var resumed = Z1.Run(tiny.Train("run", [.. set, "--resume"])).Succeeded();
         Assert.DoesNotContain("stage1 step 3/", resumed.Output);
         Assert.Contains("pass_at_1", tiny.Metrics("run", "stage1")[^1]);
         Assert.True(Directory.Exists(Path.Combine(tiny["run"], "stage1", "model")));
@@ -95,9 +96,9 @@ public sealed class TrainTests
         // The same on the way: what was begun at that step is published, and the run may go on without tasks. Its first measurement is made out to be there.
         Directory.CreateDirectory(Path.Combine(tiny["way"], "stage1", "answers.jsonl"));
         File.WriteAllText(Path.Combine(tiny["way"], "stage1", "metrics.jsonl"), "{\"type\":\"pass_at_1\",\"step\":0}\n");
-        failed = Z1Here.Run(tiny.Train("way", [.. set, "--set", "checkpoint.every=2", "--set", "eval.pass_every=2", "--resume"])).FailedWith("answers.jsonl");
+        failed = Z1.Run(tiny.Train("way", [.. set, "--set", "checkpoint.every=2", "--set", "eval.pass_every=2", "--resume"])).FailedWith("answers.jsonl");
         Assert.Contains("step 2 saved", failed.Output);
-        Assert.Contains("continues after step 2", Z1Here.Run(tiny.Train("way", "--resume", "--set", "eval.tasks=")).Succeeded().Output);
+        Assert.Contains("continues after step 2", Z1.Run(tiny.Train("way", "--resume", "--set", "eval.tasks=")).Succeeded().Output);
     }
 
     [Fact]
