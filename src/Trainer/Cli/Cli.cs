@@ -84,7 +84,28 @@ public static class Cli
             root.Subcommands.Add(verb);
         }
 
+        RefuseCommas(root);
         return root;
+    }
+
+    /// <summary>A comma is the parser's separator of thousands: 0,8 would be 8.</summary>
+    private static void RefuseCommas(Command command)
+    {
+        foreach (var option in command.Options.Where(o => o.ValueType == typeof(double) || o.ValueType == typeof(double?)))
+        {
+            option.Validators.Add(result =>
+            {
+                if (result.Tokens.FirstOrDefault(t => t.Value.Contains(',', StringComparison.Ordinal)) is { } token)
+                {
+                    result.AddError($"{option.Name} {token.Value}: decimals stand after a point");
+                }
+            });
+        }
+
+        foreach (var sub in command.Subcommands)
+        {
+            RefuseCommas(sub);
+        }
     }
 
     private static string[]? Misuse(string[] arguments, out ParseResult parsed)

@@ -31,6 +31,8 @@ public sealed class BadInputTests
         Z1Here.Run("generate", "--model", "m", "--max-new-tokens", "0", "x").WasMisused("--max-new-tokens 0");
         Z1Here.Run("generate", "--model", "m", "--max-new-tokens", "many", "x").WasMisused("many");
         Z1Here.Run("generate", "--model", "m", "--temperature", "-1", "x").WasMisused("--temperature -1: must be from 0");
+        Z1Here.Run("generate", "--model", "m", "--temperature", "0,8", "x").WasMisused("--temperature 0,8: decimals stand after a point");
+        Z1Here.Run("curate", "filter", "f", "--out", "o", "--near", "0,8").WasMisused("--near 0,8: decimals stand after a point");
         Z1Here.Run("generate", "--model", "m", "--top-p", "0", "x").WasMisused("--top-p 0: must be above 0");
         Z1Here.Run("train", "r.yaml", "--timeout", "-5").WasMisused("--timeout -5: must be a number from 0");
         Z1Here.Run("train", "r.yaml", "--timeout", "0,5").WasMisused("--timeout 0,5: must be a number from 0");
