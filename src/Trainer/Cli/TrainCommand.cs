@@ -1,6 +1,4 @@
 using System.CommandLine;
-using System.CommandLine.Parsing;
-using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using Z1Coder.Runtime;
@@ -60,8 +58,8 @@ internal static class TrainCommand
         var timeout = new Option<double?>("--timeout")
         {
             Description = "seconds that a rank waits for the others in one operation; 0 waits forever; default parallel.timeout_seconds",
-            CustomParser = Seconds,
         };
+        PlanCommand.Within(timeout, 0, MostSeconds);
         var stopped = new Option<int>(StoppedName)
         {
             Description = "exit code when a signal ended the run before its end, with everything saved; for a scheduler that takes 0 for complete",
@@ -91,18 +89,6 @@ internal static class TrainCommand
             return Run(loaded, directory, parsed.GetValue(resume), stream, ranks, parsed.GetValue(profile), parsed.GetValue(stopped));
         });
         return command;
-    }
-
-    private static double? Seconds(ArgumentResult result)
-    {
-        var text = result.Tokens[0].Value;
-        if (double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out var seconds) && seconds is >= 0 and <= MostSeconds)
-        {
-            return seconds;
-        }
-
-        result.AddError($"--timeout {text}: must be a number from 0 to {MostSeconds}");
-        return null;
     }
 
     private static string Directory(string? given, TrainRecipe recipe) => given ?? Path.Combine("runs", recipe.Name);

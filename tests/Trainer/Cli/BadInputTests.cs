@@ -34,8 +34,8 @@ public sealed class BadInputTests
         Z1Here.Run("generate", "--model", "m", "--temperature", "0,8", "x").WasMisused("--temperature 0,8: decimals stand after a point");
         Z1Here.Run("curate", "filter", "f", "--out", "o", "--near", "0,8").WasMisused("--near 0,8: decimals stand after a point");
         Z1Here.Run("generate", "--model", "m", "--top-p", "0", "x").WasMisused("--top-p 0: must be above 0");
-        Z1Here.Run("train", "r.yaml", "--timeout", "-5").WasMisused("--timeout -5: must be a number from 0");
-        Z1Here.Run("train", "r.yaml", "--timeout", "0,5").WasMisused("--timeout 0,5: must be a number from 0");
+        Z1Here.Run("train", "r.yaml", "--timeout", "-5").WasMisused("--timeout -5: must be from 0");
+        Z1Here.Run("train", "r.yaml", "--timeout", "0,5").WasMisused("--timeout 0,5: decimals stand after a point");
         Z1Here.Run("train", "r.yaml", "--stopped-exit-code", "256").WasMisused("--stopped-exit-code 256: must be from 0 to 255");
     }
 
