@@ -17,9 +17,9 @@ public static class CollectiveBench
 {
     private const double SecondsPerCase = 0.4;
     private const double ClockStep = 0.01;              // µs: what takes less, such as an all-reduce of one rank, is nothing
-    private static readonly string[] s_backends = ["self", "threads", "tcp"], s_ranks = ["2", "4"];
-
     private const int MostSamples = 400, Refill = 25;
+
+    private static readonly string[] s_backends = ["self", "threads", "tcp"], s_ranks = ["2", "4"];
 
     /// <summary>Names the columns.</summary>
     public static string Header =>

@@ -67,15 +67,18 @@ internal sealed class AlgorithmCache
     {
         lock (_gate)
         {
-            using var alone = _path is null ? null : Alone();
-            if (_path is not null)
+            if (_path is null)
             {
-                Read();
+                _entries.TryAdd(key, (algorithm, microseconds));
             }
-
-            if (_entries.TryAdd(key, (algorithm, microseconds)) && _path is not null)
+            else
             {
-                Write();
+                using var alone = Alone();
+                Read();
+                if (_entries.TryAdd(key, (algorithm, microseconds)))
+                {
+                    Write();
+                }
             }
 
             return _entries[key].Algorithm;

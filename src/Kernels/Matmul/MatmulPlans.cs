@@ -128,10 +128,8 @@ internal sealed unsafe class MatmulPlans : IDisposable
         try
         {
             var cache = tuning.Search ? CacheOf(tuning) : null;
-            if (cache is not null && cache.TryGet(key, out var known)
-                && plan.TryCheck(known, out var choice) && (long)choice.WorkspaceSize <= WorkspaceBytes)
+            if (cache is not null && cache.TryGet(key, out var known) && TryUse(plan, known))
             {
-                plan.Use(choice);
                 return plan;
             }
 
@@ -223,12 +221,20 @@ internal sealed unsafe class MatmulPlans : IDisposable
         plan.Use(candidates[Math.Max(best, 0)]);
         if (best >= 0)
         {
-            var stands = cache.Add(key, candidates[best].Algorithm, fastest);
-            if (plan.TryCheck(stands, out var choice) && (long)choice.WorkspaceSize <= WorkspaceBytes)
-            {
-                plan.Use(choice);                      // another rank's, where it was quicker to say so
-            }
+            _ = TryUse(plan, cache.Add(key, candidates[best].Algorithm, fastest));     // another rank's, where it was quicker to say so
         }
+    }
+
+    /// <summary>Whether the library has the algorithm for this product and the workspace suffices; the plan then uses it.</summary>
+    private static bool TryUse(CublasLtMatmul plan, in CublasLtAlgorithm algorithm)
+    {
+        var fits = plan.TryCheck(algorithm, out var choice) && (long)choice.WorkspaceSize <= WorkspaceBytes;
+        if (fits)
+        {
+            plan.Use(choice);
+        }
+
+        return fits;
     }
 
     /// <summary>Random signs and fractions with a magnitude about 1. Zeros would draw less power, and so run at a higher clock than real

@@ -106,9 +106,7 @@ public sealed unsafe class ChildProcess : IDisposable
     {
         var ends = stackalloc int[2];
         Expect(Posix.pipe2(ends, Posix.CloseOnExec) < 0 ? Marshal.GetLastPInvokeError() : 0, "pipe2");
-        const int setFlags = 4;                         // F_SETFL
-        _ = Posix.fcntl(ends[0], setFlags, Posix.NonBlocking);
-        return (new SafeFileHandle(ends[0], ownsHandle: true), new SafeFileHandle(ends[1], ownsHandle: true));
+        return Ends(ends);
     }
 
     /// <summary>As <see cref="Pipe"/>, of two sockets: who has the end that writes reads nothing of what was written, whatever it opens.</summary>
@@ -117,9 +115,14 @@ public sealed unsafe class ChildProcess : IDisposable
         const int unix = 1, stream = 1, writing = 1;
         var ends = stackalloc int[2];
         Expect(Posix.socketpair(unix, stream | Posix.CloseOnExec, 0, ends) < 0 ? Marshal.GetLastPInvokeError() : 0, "socketpair");
+        _ = Posix.shutdown(ends[0], writing);
+        return Ends(ends);
+    }
+
+    private static (SafeFileHandle Read, SafeFileHandle Write) Ends(int* ends)
+    {
         const int setFlags = 4;                         // F_SETFL
         _ = Posix.fcntl(ends[0], setFlags, Posix.NonBlocking);
-        _ = Posix.shutdown(ends[0], writing);
         return (new SafeFileHandle(ends[0], ownsHandle: true), new SafeFileHandle(ends[1], ownsHandle: true));
     }
 

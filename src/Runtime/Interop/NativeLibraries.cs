@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 
@@ -148,9 +149,19 @@ public static partial class NativeLibraries
         }
     }
 
-    /// <summary>cuBLASLt, of no later CUDA than the driver is of: a later one loads, and then cannot start.</summary>
-    internal static OpenedLibrary OpenCublasLt() =>
-        CudaProbe.DriverVersion() is > 0 and < 13000 ? InToolkits("Z1_CUBLASLT", "libcublasLt.so.12") : InToolkits("Z1_CUBLASLT", "libcublasLt.so.13", "libcublasLt.so.12");
+    /// <summary>cuBLASLt for the driver of this process: a later one loads, and then cannot start.</summary>
+    internal static OpenedLibrary OpenCublasLt() => InToolkitsOfDriver("Z1_CUBLASLT", "libcublasLt.so.13", "libcublasLt.so.12");
+
+    /// <summary>As <see cref="InToolkits"/>, but none of a later CUDA than the driver is of; older ones newer drivers load.</summary>
+    /// <param name="variable">names another file or directory</param>
+    /// <param name="names">the newest first, NAME.so.MAJOR; the last is always tried</param>
+    internal static OpenedLibrary InToolkitsOfDriver(string variable, params string[] names)
+    {
+        var major = CudaProbe.DriverVersion() / 1000;
+        return InToolkits(variable, [.. names.Where(n => major == 0 || n == names[^1] || MajorOf(n) <= major)]);
+
+        static int MajorOf(string name) => int.Parse(name[(name.IndexOf(".so.", StringComparison.Ordinal) + 4)..].Split('.')[0], CultureInfo.InvariantCulture);
+    }
 
     /// <summary>Opens one of NVIDIA's toolkit libraries.</summary>
     internal static OpenedLibrary InToolkits(string variable, params ReadOnlySpan<string> names) =>

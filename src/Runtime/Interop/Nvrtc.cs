@@ -24,14 +24,7 @@ internal static unsafe partial class Nvrtc
     }
 
     /// <summary>The library that suits the driver of this process: its major version, or an older one, which newer drivers load.</summary>
-    public static OpenedLibrary OpenLibrary()
-    {
-        string[] names = ["libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so.11.2"];
-        var major = CudaProbe.DriverVersion() / 1000;
-        return NativeLibraries.InToolkits(Variable, [.. names.Where(n => major == 0 || Major(n) <= major)]);
-
-        static int Major(string name) => int.Parse(name["libnvrtc.so.".Length..].Split('.')[0], CultureInfo.InvariantCulture);
-    }
+    public static OpenedLibrary OpenLibrary() => NativeLibraries.InToolkitsOfDriver(Variable, "libnvrtc.so.13", "libnvrtc.so.12", "libnvrtc.so.11.2");
 
     public static string Describe() => Describe(NativeLibraries.OpenNamed(Library));
 

@@ -123,7 +123,7 @@ internal static class PerfCommand
                 rows.Add(RunCurate());
             }
 
-            if (parsed.GetValue(suite)!.Contains(Encode))
+            if (suites.ContainsKey(Encode))
             {
                 rows.AddRange(TokenizerBench.Run(Tokenizer.Load(parsed.GetValue(tokenizer)!), parsed.GetValue(text)!, Console.Out));
             }
