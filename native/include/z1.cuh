@@ -103,6 +103,17 @@ __device__ __forceinline__ uint32_t hash32(uint64_t seed, uint64_t index) {
   return uint32_t((z ^ (z >> 31)) >> 32);
 }
 
+// 16 random bits that depend on (key, element modulo 2^32) alone: triple32 (Wellons, 2018), begun at one half of the key and
+// joined by the other after the first multiplication. StochasticRounding.Hash is the same on the CPU.
+__device__ __forceinline__ uint32_t cut16(uint64_t key, uint32_t element) {
+  uint32_t h = element + uint32_t(key);
+  h = (h ^ (h >> 17)) * 0xed5ad4bbu;
+  h = (h ^ (h >> 11)) + uint32_t(key >> 32);
+  h *= 0xac4c1b51u;
+  h = (h ^ (h >> 15)) * 0x31848babu;
+  return h >> 16;
+}
+
 #define Z1_BASE
 #include "ptx.cuh"
 

@@ -3,7 +3,7 @@
 // p = p·(1 − lr·decay) − lr/(1 − β1^t) · m / (√v/√(1 − β2^t) + eps); weight = p rounded to bf16.
 // Parallel: a thread takes eight elements; the last count % 8 go one to a thread. Floor: bytes, 16 read and 14 written
 // per element. Rounding: the store of weight, to nearest even or stochastically: up with a probability equal to the
-// part cut off, by 16 bits of hash32(key, element), elements counted from first_element where these are part of a tensor.
+// part cut off, by 16 bits of cut16(key, element), elements counted from first_element where these are part of a tensor.
 #include "z1.cuh"
 
 constexpr int kThreads = 256;
@@ -45,7 +45,7 @@ __device__ __forceinline__ Element update(const AdamWStepParams& a, float gradie
 __device__ __forceinline__ float rounded(const AdamWStepParams& a, float p, int64_t element) {
   const uint32_t bits = float_bits(p);
   if (a.stochastic == 0 || (bits & 0x7f800000u) == 0x7f800000u) return to_float(to_bf16(p));
-  return bits_float((bits + (hash32(a.key, uint64_t(element)) >> 16)) & 0xffff0000u);
+  return bits_float((bits + cut16(a.key, uint32_t(element))) & 0xffff0000u);
 }
 
 Z1_KERNEL(kThreads, 4, adamw_step, AdamWStepParams) {

@@ -1,5 +1,5 @@
 // fp32 to bf16, rounded to nearest even or stochastically (up with a probability equal to the part cut off, by 16 bits
-// of hash32(key, element), elements counted from first_element); bf16 to fp32, exact; bf16 or fp32 added to fp32.
+// of cut16(key, element), elements counted from first_element); bf16 to fp32, exact; bf16 or fp32 added to fp32.
 // Parallel: a thread takes eight elements; the last count % 8 go one to a thread. Floor: bytes, 6 per element; 10 to add bf16, 12 to add fp32.
 #include "z1.cuh"
 
@@ -20,7 +20,7 @@ static_assert(sizeof(CastParams) == 56, "Cast.Params in Cast.Cuda.cs");
 __device__ __forceinline__ float rounded(const CastParams& p, float x, int64_t element) {
   const uint32_t bits = float_bits(x);
   if (p.stochastic == 0 || (bits & 0x7f800000u) == 0x7f800000u) return to_float(to_bf16(x));
-  return bits_float((bits + (hash32(p.key, uint64_t(element)) >> 16)) & 0xffff0000u);
+  return bits_float((bits + cut16(p.key, uint32_t(element))) & 0xffff0000u);
 }
 
 Z1_KERNEL(kThreads, 4, cast_round, CastParams) {

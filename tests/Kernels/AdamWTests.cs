@@ -89,15 +89,21 @@ public sealed class AdamWTests
 
         // Each element draws anew at each step: with p = 1/4 the ups of n draws lie within 6·√(n·p·(1 − p)) of n·p but once in 5·10^8.
         master.Span.Fill(1 + (0.25f / 128));
-        var (ups, n) = (0, 0);
+        // So do both of two neighbours, and of two steps of one element, with p² = 1/16; pairs overlap, which widens the bound by 5/3 at most.
+        var (ups, n, neighbours, again) = (0, 0, 0, 0);
+        var before = new bool[count];
         for (var step = 1; step <= 20; step++)
         {
-            var values = Rounded(seed: 5, step);
-            ups += values.Count(v => (float)v > 1);
-            n += count;
+            var up = Array.ConvertAll(Rounded(seed: 5, step), v => (float)v > 1);
+            ups += up.Count(u => u);
+            neighbours += up.Zip(up.Skip(1)).Count(pair => pair.First && pair.Second);
+            again += up.Zip(before).Count(pair => pair.First && pair.Second);
+            (n, before) = (n + count, up);
         }
 
         Assert.InRange(ups - (0.25 * n), -6 * Math.Sqrt(n * 0.1875), 6 * Math.Sqrt(n * 0.1875));
+        Assert.InRange(neighbours - ((n - 20) / 16.0), -8 * Math.Sqrt(n / 16.0), 8 * Math.Sqrt(n / 16.0));
+        Assert.InRange(again - ((n - count) / 16.0), -8 * Math.Sqrt(n / 16.0), 8 * Math.Sqrt(n / 16.0));
 
         BFloat16[] Rounded(ulong seed, long step)
         {

@@ -98,6 +98,43 @@ public sealed class CastTests
         }
     }
 
+    [Theory]
+    [InlineData("cpu")]
+    [InlineData("hostcuda")]
+    public void Stochastic_rounding_adds_the_bits_of_triple32(string device)
+    {
+        using var bench = new KernelBench(device);
+        const int Count = 1003;
+        var from = Values(bench, Count);
+        foreach (var (seed, step, first) in ((ulong, long, long)[])[(3, 4, 0), (0xD1342543DE82EF95, 1L << 40, 8), (7, 0, (1L << 32) - 504)])
+        {
+            var to = bench.Output<BFloat16>(new Shape(Count));
+            var to1 = bench.Put(to);
+            Cast.RoundStochastic(bench.Stream, bench.Put(from), to1, seed, step, first);
+            bench.Get(to1, to);
+            var key = StochasticRounding.Key(seed, step);
+            for (var i = 0; i < Count; i++)
+            {
+                var value = from.Span[i];
+                var expected = float.IsFinite(value)
+                    ? BFloat16.FromBits((ushort)((BitConverter.SingleToUInt32Bits(value) + Cut((uint)key, (uint)(key >> 32), (ulong)(first + i))) >> 16))
+                    : (BFloat16)value;
+                Assert.True(float.IsNaN(value) ? float.IsNaN(to.Span[i]) : expected == to.Span[i], $"{first} + {i}: {value:R} became {to.Span[i]}");
+            }
+        }
+
+        // Wellons 2018, triple32, whose last shift leaves the upper half alone; the key's upper half is added after the first product.
+        static uint Cut(uint low, uint high, ulong element)
+        {
+            var h = (low + element) % (1UL << 32);
+            h = (h ^ (h / (1 << 17))) * 0xED5AD4BB % (1UL << 32);
+            h = ((h ^ (h / (1 << 11))) + high) % (1UL << 32);
+            h = h * 0xAC4C1B51 % (1UL << 32);
+            h = (h ^ (h / (1 << 15))) * 0x31848BAB % (1UL << 32);
+            return (uint)(h >> 16);
+        }
+    }
+
     [Fact]
     public void Float_to_float_is_a_copy()
     {
