@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.Intrinsics;
+using System.Runtime.Intrinsics.X86;
 
 namespace Z1Coder.Kernels;
 
@@ -146,9 +147,10 @@ internal static unsafe partial class ManagedGemm
         cb1.Store(c + 16);
     }
 
-    /// <summary>4 x 24: c (=|+=) the product of one sliver of A (4 values a step) and one of B (24 values a step).</summary>
+    /// <summary>4 x 24: c (=|+=) the product of one sliver of A (4 values a step) and one of B (24 values a step). Meanwhile <paramref name="ahead"/>
+    /// bytes for every two steps are asked for from <paramref name="next"/> on.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void Kernel4x24(nint steps, float* a, float* b, float* c, nint stride, bool add)
+    private static void Kernel4x24(nint steps, float* a, float* b, float* c, nint stride, bool add, byte* next, nint ahead)
     {
         var (c00, c01, c02) = (Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero);
         var (c10, c11, c12) = (Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero);
@@ -156,6 +158,12 @@ internal static unsafe partial class ManagedGemm
         var (c30, c31, c32) = (Vector256<float>.Zero, Vector256<float>.Zero, Vector256<float>.Zero);
         for (; steps >= 2; steps -= 2)                     // two steps: a branch in 24 instructions costs a twentieth
         {
+            if (Sse.IsSupported)
+            {
+                Sse.Prefetch1(next);
+                next += ahead;
+            }
+
             var b0 = Vector256.Load(b);
             var b1 = Vector256.Load(b + 8);
             var b2 = Vector256.Load(b + 16);

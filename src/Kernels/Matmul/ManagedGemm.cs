@@ -100,6 +100,11 @@ internal static unsafe partial class ManagedGemm
                 var steps = Math.Min(Depth, tile.K - k);
                 var left = a.Line(k, 0, steps);
                 var right = b.Line(k, column + j, steps);
+
+                // The tiles of this sliver ask for equal parts of the one that comes after it; behind the last there is nothing to lose.
+                var (nextBlock, nextLine) = k + Depth < tile.K ? (k + Depth, column + j) : (0, column + j + nr);
+                var next = (byte*)b.Line(nextBlock, nextLine, Math.Min(Depth, tile.K - nextBlock));
+                var ahead = (nint)nr * mr * sizeof(float) / lines;
                 for (nint i = 0; i < lines; i += mr)
                 {
                     if (s_wide)
@@ -108,7 +113,7 @@ internal static unsafe partial class ManagedGemm
                     }
                     else
                     {
-                        Kernel4x24(steps, left + (i * steps), right, sums + (i * nr), nr, k > 0);
+                        Kernel4x24(steps, left + (i * steps), right, sums + (i * nr), nr, k > 0, next + (i / mr * steps * ahead), 2 * ahead);
                     }
                 }
             }
