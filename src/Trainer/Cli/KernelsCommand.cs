@@ -2,7 +2,6 @@ using System.CommandLine;
 using Z1Coder.Kernels;
 using Z1Coder.Perf;
 using Z1Coder.Runtime;
-using Z1Coder.Trainer.Data;
 
 namespace Z1Coder.Trainer.Cli;
 
@@ -28,11 +27,11 @@ internal static class KernelsCommand
     };
 
     /// <summary>The cases that contain every word.</summary>
-    /// <exception cref="InvalidInputException">none does</exception>
+    /// <exception cref="UsageException">none does</exception>
     public static IReadOnlyList<PerfCase> Choose(IEnumerable<PerfCase> cases, string[] words)
     {
         var chosen = cases.Where(c => words.All(w => Matches(c, w))).ToList();
-        return chosen.Count > 0 ? chosen : throw new InvalidInputException($"no kernel case contains '{string.Join("' and '", words)}'; z1 kernels list names them");
+        return chosen.Count > 0 ? chosen : throw new UsageException($"no kernel case contains '{string.Join("' and '", words)}'; z1 kernels list names them");
     }
 
     /// <summary>Whether a word is a part of the case's name or shape.</summary>
@@ -155,6 +154,13 @@ internal static class KernelsCommand
             device, headDim,
         };
         PlanCommand.Within(headDim, 8, 128);
+        headDim.Validators.Add(result =>
+        {
+            if (result.Tokens.Count > 0 && int.TryParse(result.Tokens[0].Value, out var value) && value % 8 != 0)
+            {
+                result.AddError($"--head-dim {value}: must be a multiple of 8");
+            }
+        });
         command.SetAction(parsed =>
         {
             using var stream = Devices.Open(parsed.GetValue(device)!);

@@ -74,6 +74,7 @@ internal static class PerfCommand
         {
             suite, only, output, steps, headRows, rounds, workers, device, backend, tokenizer, text, json,
         };
+        Devices.Agree(command, device, backend);
         command.Validators.Add(result =>
         {
             var chosen = result.GetResult(suite)?.Tokens.Any(t => t.Value == Encode) == true;
