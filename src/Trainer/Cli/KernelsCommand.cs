@@ -90,17 +90,26 @@ internal static class KernelsCommand
         var device = Devices.Option();
         var size = SizeOption();
         var only = OnlyOption();
-        var command = new Command("check", "Every kernel against the CPU code on the same inputs; exit code 1 when one is outside its bound.") { device, size, only };
+        var json = new Option<bool>("--json") { Description = "the results as JSON" };
+        var command = new Command("check", "Every kernel against the CPU code on the same inputs; exit code 1 when one is outside its bound.") { device, size, only, json };
         command.SetAction(parsed =>
         {
             using var stream = Devices.Open(parsed.GetValue(device)!);
-            return CheckAll(stream, SizeNamed(parsed.GetValue(size)!), parsed.GetValue(only)!, Console.Out) ? 0 : 1;
+            var asJson = parsed.GetValue(json);
+            var results = new List<SelfTestResult>();
+            var passed = CheckAll(stream, SizeNamed(parsed.GetValue(size)!), parsed.GetValue(only)!, asJson ? TextWriter.Null : Console.Out, results.Add);
+            if (asJson)
+            {
+                CliJson.Write(writer => SelfTestCommand.Write(writer, stream.DeviceName, results));
+            }
+
+            return passed ? 0 : 1;
         });
         return command;
     }
 
     /// <summary>Checks and prints; false when any failed, or none was left to check.</summary>
-    public static bool CheckAll(ComputeStream stream, PerfSize size, string[] words, TextWriter output)
+    public static bool CheckAll(ComputeStream stream, PerfSize size, string[] words, TextWriter output, Action<SelfTestResult>? checkedOne = null)
     {
         var failed = 0;
         var all = Choose(PerfSuite.Kernels(size), words);
@@ -109,6 +118,7 @@ internal static class KernelsCommand
         {
             var result = KernelChecker.Check(stream, perfCase);
             failed += result.Passed == false ? 1 : 0;
+            checkedOne?.Invoke(result);
             output.WriteLine($"{result.Verdict,-8}{result.Name,-76}{result.Detail}");
         }
 
@@ -127,11 +137,19 @@ internal static class KernelsCommand
     {
         var device = Devices.Option();
         var only = OnlyOption();
-        var command = new Command("bench", "Times kernels against the roofs of the same run; 'z1 perf run --suite kernels --out FILE' keeps the figures.") { device, only };
+        var json = new Option<bool>("--json") { Description = "what 'z1 perf run --suite kernels --out FILE' writes" };
+        var command = new Command("bench", "Times kernels against the roofs of the same run; 'z1 perf run --suite kernels --out FILE' keeps the figures.") { device, only, json };
         command.SetAction(parsed =>
         {
             using var stream = Devices.Open(parsed.GetValue(device)!);
-            return PerfCommand.RunKernels(stream, parsed.GetValue(only)!).Any(r => r.ManagedBytes > 0) ? 1 : 0;
+            var asJson = parsed.GetValue(json);
+            var rows = PerfCommand.RunKernels(stream, parsed.GetValue(only)!, asJson ? TextWriter.Null : Console.Out);
+            if (asJson)
+            {
+                CliJson.Write(PerfCommand.Report(stream, rows).Write);
+            }
+
+            return rows.Any(r => r.ManagedBytes > 0) ? 1 : 0;
         });
         return command;
     }

@@ -71,6 +71,20 @@ public sealed class DeviceTests
     }
 
     [Fact]
+    public void Checks_and_times_of_kernels_are_data_too()
+    {
+        using var tiny = new TinyRun();
+        var check = Z1Here.Run("kernels", "check", "--only", "Argmax", "--json").Json();
+        Assert.Equal(["device", "results"], check.EnumerateObject().Select(p => p.Name));
+        Assert.NotEqual(0, check.GetProperty("results").GetArrayLength());
+        Assert.All(check.GetProperty("results").EnumerateArray(), r => Assert.Equal("passed", r.GetProperty("verdict").GetString()));
+
+        var bench = Z1Here.Run("kernels", "bench", "--only", "Argmax", "--json").Json();
+        File.WriteAllText(tiny["bench.json"], bench.GetRawText());
+        Assert.Contains("Argmax", Z1Here.Run("perf", "compare", tiny["bench.json"], tiny["bench.json"]).Succeeded().Output);
+    }
+
+    [Fact]
     public void Two_runs_of_perf_are_compared()
     {
         using var tiny = new TinyRun();
