@@ -18,27 +18,33 @@ public sealed record PerfReport(string Device, string Machine, DateTime Measured
         using (var json = new Utf8JsonWriter(file, new JsonWriterOptions { Indented = true }))
         {
             json.WriteStartObject();
-            json.WriteString("device", Device);
-            json.WriteString("machine", Machine);
-            json.WriteString("measured_utc", MeasuredUtc.ToString("yyyy-MM-ddTHH:mm:ssZ"));
-            json.WriteStartArray("libraries");
-            foreach (var library in Libraries)
-            {
-                json.WriteStringValue(library);
-            }
-
-            json.WriteEndArray();
-            json.WriteStartArray("rows");
-            foreach (var row in Rows)
-            {
-                Write(json, row);
-            }
-
-            json.WriteEndArray();
+            Write(json);
             json.WriteEndObject();
         }
 
         File.Move(path + ".tmp", path, overwrite: true);
+    }
+
+    /// <summary>Writes the properties of the file's one object.</summary>
+    public void Write(Utf8JsonWriter json)
+    {
+        json.WriteString("device", Device);
+        json.WriteString("machine", Machine);
+        json.WriteString("measured_utc", MeasuredUtc.ToString("yyyy-MM-ddTHH:mm:ssZ"));
+        json.WriteStartArray("libraries");
+        foreach (var library in Libraries)
+        {
+            json.WriteStringValue(library);
+        }
+
+        json.WriteEndArray();
+        json.WriteStartArray("rows");
+        foreach (var row in Rows)
+        {
+            Write(json, row);
+        }
+
+        json.WriteEndArray();
     }
 
     /// <summary>Reads what <see cref="Save"/> wrote.</summary>

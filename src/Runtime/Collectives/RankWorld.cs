@@ -113,17 +113,24 @@ public sealed class RankWorld : IDisposable
     private static string Choose(RankEnvironment environment, string backend, ComputeStream stream)
     {
         var cuda = stream is CudaStream;
-        return backend switch
+        return Refusal(backend, cuda, stream.DeviceName) is { } sentence ? throw new NotSupportedException(sentence) : backend switch
         {
             "auto" => environment.Size == 1 ? "self" : cuda ? "nccl" : environment.UnderMpi && MpiWorld.IsAvailable(out _) ? "mpi" : "tcp",
-            "tcp" or "mpi" when cuda => throw new NotSupportedException(
-                $"--backend {backend} moves host memory, and this rank computes on {stream.DeviceName}: use nccl"),
-            "nccl" when !cuda => throw new NotSupportedException(
-                "--backend nccl moves memory of CUDA devices: give --device cuda too, or use tcp or mpi"),
-            "tcp" or "mpi" or "nccl" => backend,
-            _ => throw new NotSupportedException($"--backend {backend}: must be one of {string.Join(", ", Backends)}"),
+            _ => backend,
         };
     }
+
+    /// <summary>Why a backend cannot move the memory of a device, a sentence; null where it can.</summary>
+    /// <param name="backend">one of <see cref="Backends"/></param>
+    /// <param name="cuda">whether ranks compute on a CUDA device</param>
+    /// <param name="device">what the sentence calls it</param>
+    public static string? Refusal(string backend, bool cuda, string device) => backend switch
+    {
+        "tcp" or "mpi" when cuda => $"--backend {backend} moves host memory, and this rank computes on {device}: use nccl",
+        "nccl" when !cuda => "--backend nccl moves memory of CUDA devices: give --device cuda too, or use tcp or mpi",
+        "auto" or "tcp" or "mpi" or "nccl" => null,
+        _ => $"--backend {backend}: must be one of {string.Join(", ", Backends)}",
+    };
 
     private static Rendezvous Meet(RankEnvironment environment, string fingerprint, CollectiveOptions options)
     {

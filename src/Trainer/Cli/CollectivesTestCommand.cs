@@ -31,6 +31,7 @@ internal static class CollectivesTestCommand
         {
             device, backend, timeout, plant,
         };
+        Devices.Agree(command, device, backend);
         command.SetAction(parsed =>
         {
             var seconds = parsed.GetValue(timeout);

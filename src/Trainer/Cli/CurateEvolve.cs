@@ -11,7 +11,7 @@ internal static class CurateEvolve
     public static Command Create()
     {
         var files = CurateOptions.Inputs("problems: JSON or JSONL, plain or .gz");
-        var fields = CurateOptions.Fields();
+        var fields = CurateOptions.Fields(needsResponse: false);
         var skip = CurateOptions.SkipBroken();
         string[] all = [.. Enum.GetNames<EvolveOperation>().Select(name => name.ToLowerInvariant())];
         var operations = new Option<string[]>("--operations")

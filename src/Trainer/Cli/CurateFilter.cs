@@ -41,6 +41,11 @@ internal static class CurateFilter
         var most = new Option<int?>("--max-chars") { Description = "most characters of an answer; no limit without it" };
         var tokenizer = new Option<string?>("--tokenizer") { Description = "a model directory or tokenizer.json, for --max-tokens" };
         var tokens = new Option<int?>("--max-tokens") { Description = "most tokens of question and answer together; no limit without it" };
+        foreach (var option in new Option[] { least, most, tokens })
+        {
+            PlanCommand.Within(option, 0, int.MaxValue);
+        }
+
         var command = new Command(
             "filter",
             """

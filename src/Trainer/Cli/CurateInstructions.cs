@@ -24,6 +24,11 @@ internal static class CurateInstructions
         {
             Description = "fewest words of its docstring", DefaultValueFactory = _ => 5,
         };
+        foreach (var option in new[] { fewest, most, docstring })
+        {
+            PlanCommand.Within(option, 0, int.MaxValue);
+        }
+
         var list = new Option<bool>("--list")
         {
             Description = "ask nobody: list the functions that would be sent, and why the others would not",

@@ -8,10 +8,16 @@ internal static class CurateOptions
 {
     public static Argument<string[]> Inputs(string what) => new("files") { Description = what, Arity = ArgumentArity.OneOrMore };
 
-    public static Option<string?> Fields() => new("--fields")
+    /// <param name="needsResponse">false where records are problems</param>
+    public static Option<string?> Fields(bool needsResponse = true)
     {
-        Description = "which keys hold what: prompt=question,response=answer (also input=, messages=, id=); found out where absent",
-    };
+        var option = new Option<string?>("--fields")
+        {
+            Description = "which keys hold what: prompt=question,response=answer (also input=, messages=, id=); found out where absent",
+        };
+        PlanCommand.Readable(option, text => FieldMap.Parse(text, needsResponse));
+        return option;
+    }
 
     public static Option<bool> SkipBroken() => new("--skip-broken")
     {

@@ -89,11 +89,13 @@ internal sealed class CurateTeacher
             DefaultValueFactory = _ => api == TeacherApi.Chat ? ApiChat : ApiCompletions,
         };
         _api.AcceptOnlyFromAmong(ApiChat, ApiCompletions);
+        PlanCommand.Readable(_teacher, text => new TeacherOptions { BaseUrl = text }.Endpoint(api));
         PlanCommand.Within(_maxTokens, 1, 1_000_000);
+        PlanCommand.Within(_topP, 0, 1);
         PlanCommand.Within(_concurrency, 1, 4096);
         PlanCommand.Within(_retries, 0, 1000);
         foreach (var (option, least) in new[] { (_timeout, 0.001), (_backOff, 0.001), (_grace, 0), (_rpm, 0), (_tpm, 0), (_priceIn, 0),
-            (_priceOut, 0), (_temperature, 0), (_topP, 0), (_every, 0.01) })
+            (_priceOut, 0), (_temperature, 0), (_every, 0.01) })
         {
             CurateOptions.AtLeast(option, least);
         }

@@ -11,7 +11,7 @@ internal static class CurateTrajectories
     public static Command Create()
     {
         var files = CurateOptions.Inputs("problems: JSON or JSONL, plain or .gz; an answer in the file is not looked at");
-        var fields = CurateOptions.Fields();
+        var fields = CurateOptions.Fields(needsResponse: false);
         var skip = CurateOptions.SkipBroken();
         var teacher = new CurateTeacher(TeacherApi.Completions);
         var command = new Command(

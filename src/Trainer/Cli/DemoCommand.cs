@@ -15,6 +15,7 @@ internal static class DemoCommand
         var seed = new Option<long?>("--seed") { Description = "other problems, weights and orders: --set seed=N in short" };
         var output = new Option<string>("--out") { Description = "the run's directory; an earlier demo there is kept as DIR.1, DIR.2, …", DefaultValueFactory = _ => "runs/demo" };
         var vocabulary = new Option<int>("--vocabulary") { Description = "tokens the tokenizer learns at most", DefaultValueFactory = _ => 1024 };
+        PlanCommand.Within(vocabulary, TokenizerCommand.LeastVocabulary, TokenizerCommand.MostVocabulary);
         var device = Devices.Option();
         var command = new Command("demo", "The whole recipe in small: a model learns in two stages and then solves problems it had failed.")
         {

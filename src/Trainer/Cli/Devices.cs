@@ -7,14 +7,14 @@ namespace Z1Coder.Trainer.Cli;
 /// <summary>The --device option: where a verb runs.</summary>
 internal static class Devices
 {
-    private const string Search = "Z1_GEMM_SEARCH", Visible = "CUDA_VISIBLE_DEVICES";
+    private const string Search = "Z1_GEMM_SEARCH", Visible = "CUDA_VISIBLE_DEVICES", Cpu = "cpu";
 
     public static Option<string> Option()
     {
         var option = new Option<string>("--device")
         {
             Description = "cpu, cuda (this rank's GPU; cuda:1 for the second), or hostcuda (the CUDA code on this CPU: slow, for checking)",
-            DefaultValueFactory = _ => "cpu",
+            DefaultValueFactory = _ => Cpu,
         };
         option.Validators.Add(result =>
         {
@@ -26,6 +26,16 @@ internal static class Devices
         return option;
     }
 
+    /// <summary>A backend that cannot move the memory of the device is bad usage.</summary>
+    public static void Agree(Command command, Option<string> device, Option<string> backend) => command.Validators.Add(result =>
+    {
+        var name = result.GetValue(device) ?? Cpu;              // null where it is not given: a default comes after the validators
+        if (RankWorld.Refusal(result.GetValue(backend) ?? "auto", name != Cpu, name) is { } sentence)
+        {
+            result.AddError(sentence);
+        }
+    });
+
     /// <summary>The stream of a device; disposing it gives the device back.</summary>
     public static ComputeStream Open(string name) => Tuned(ComputeStream.Open(name));
 
@@ -35,7 +45,7 @@ internal static class Devices
     /// <param name="threads">of the CPU; 0 for the share</param>
     public static ComputeStream Open(string name, RankEnvironment ranks, int threads) => name switch
     {
-        "cpu" => new CpuStream(threads > 0 ? threads : Share(ranks, Environment.ProcessorCount, OnlineCores())),
+        Cpu => new CpuStream(threads > 0 ? threads : Share(ranks, Environment.ProcessorCount, OnlineCores())),
         "cuda" when ranks.LocalSize > 1 && !HasOneDeviceOfItsOwn(Environment.GetEnvironmentVariable(Visible)) =>
             Open($"cuda:{ranks.LocalRank}"),
         _ => Open(name),

@@ -13,17 +13,12 @@ internal static class EvalCommand
 {
     public static Command Create()
     {
-        var benchmark = new Option<string[]>("--benchmark")
-        {
-            Description = "benchmarks to answer (see z1 eval list)", AllowMultipleArgumentsPerToken = true,
-        };
+        var benchmark = EvalData.BenchmarkOption("benchmarks to answer (see z1 eval list)");
         var all = new Option<bool>("--all") { Description = "every benchmark of the published table whose files are in --data" };
         var data = new Option<string?>("--data") { Description = "folder of benchmark files under their published names" };
-        var from = new Option<string?>("--from")
-        {
-            Description = "first day of the problems asked, where tasks have dates (livecodebench), such as 2024-08-01; --all asks those of the published window",
-        };
-        var to = new Option<string?>("--to") { Description = "day before which they must be published" };
+        var from = EvalWindow.Option(
+            "--from", "first day of the problems asked, where tasks have dates (livecodebench), such as 2024-08-01; --all asks those of the published window");
+        var to = EvalWindow.Option("--to", "day before which they must be published");
         var tasks = new Option<string?>("--tasks")
         {
             Description = "tasks of your own instead: JSONL with task_id, prompt, entry_point, test",
@@ -74,11 +69,6 @@ internal static class EvalCommand
             else if ((result.GetResult("--model") is null) == (result.GetValue(completions) is null))
             {
                 result.AddError("give --model DIR or --completions FILE, one of the two");
-            }
-
-            if (names.Length != names.Distinct(StringComparer.OrdinalIgnoreCase).Count())
-            {
-                result.AddError("a benchmark stands twice in --benchmark");
             }
         });
         command.SetAction(async (parsed, _) =>

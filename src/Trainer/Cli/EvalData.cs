@@ -1,3 +1,4 @@
+using System.CommandLine;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Evaluate;
 
@@ -6,6 +7,21 @@ namespace Z1Coder.Trainer.Cli;
 /// <summary>Which benchmarks, from which files, and which of their tasks.</summary>
 internal static class EvalData
 {
+    /// <summary>The --benchmark option: names that there are, each once.</summary>
+    public static Option<string[]> BenchmarkOption(string description)
+    {
+        var option = new Option<string[]>("--benchmark") { Description = description, AllowMultipleArgumentsPerToken = true };
+        PlanCommand.Readable(option, name => Benchmark.Find(name));
+        option.Validators.Add(result =>
+        {
+            if (result.Tokens.DistinctBy(t => t.Value, StringComparer.OrdinalIgnoreCase).Count() < result.Tokens.Count)
+            {
+                result.AddError("a benchmark stands twice in --benchmark");
+            }
+        });
+        return option;
+    }
+
     /// <summary>The benchmarks named; without a name every one of the published table whose files are there, and a line about those that
     /// are not.</summary>
     /// <param name="names">as given with --benchmark; none for --all</param>

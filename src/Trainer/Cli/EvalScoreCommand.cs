@@ -12,7 +12,7 @@ internal static class EvalScoreCommand
 {
     public static Command Create()
     {
-        var benchmark = new Option<string[]>("--benchmark") { Description = "benchmarks (see z1 eval list)", AllowMultipleArgumentsPerToken = true };
+        var benchmark = EvalData.BenchmarkOption("benchmarks (see z1 eval list)");
         var data = new Option<string?>("--data") { Description = "folder of benchmark files under their published names; without --benchmark every one found there" };
         var tasks = new Option<string[]>("--tasks")
         {
@@ -23,14 +23,16 @@ internal static class EvalScoreCommand
         var reference = new Option<bool>("--reference") { Description = "grade the reference solutions: each must pass; exit code 1 otherwise" };
         var output = new Option<string?>("--out") { Description = "directory for verdicts, answers, scores, report.html, and what is needed to go on after an interruption" };
         var html = new Option<string?>("--html") { Description = "the page of the evaluation; default report.html in --out" };
-        var from = new Option<string?>("--from") { Description = "first day of the problems that count, where tasks have dates (livecodebench), such as 2024-08-01" };
-        var to = new Option<string?>("--to") { Description = "day before which they must be published" };
+        var from = EvalWindow.Option("--from", "first day of the problems that count, where tasks have dates (livecodebench), such as 2024-08-01");
+        var to = EvalWindow.Option("--to", "day before which they must be published");
         var k = new Option<int[]>("--k") { Description = "k of pass@k; several times for several", DefaultValueFactory = _ => [1, 5, 10] };
         var workers = new Option<int>("--workers") { Description = "programs at once; 0 takes one per core" };
         PlanCommand.Within(workers, 0, 1024);
+        PlanCommand.Within(k, 1, 100_000);
         var missing = new Option<bool>("--allow-missing") { Description = "count only the tasks that have an answer" };
         var plain = new Option<bool>("--no-calibrate") { Description = "whole programs stand alone, without the prompt's imports (bigcodebench)" };
         var seconds = new Option<double?>("--floor-seconds") { Description = "least time limit instead of the benchmark's own" };
+        PlanCommand.Within(seconds, 0.01, 1e6);
         var json = new Option<bool>("--json") { Description = "the scores as JSON" };
         var command = new Command("score", "Grades answers made elsewhere, confined; prints pass@k with its interval beside the published figures.")
         {

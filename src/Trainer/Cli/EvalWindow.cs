@@ -1,3 +1,4 @@
+using System.CommandLine;
 using System.Globalization;
 using Z1Coder.Trainer.Data;
 using Z1Coder.Trainer.Evaluate;
@@ -11,8 +12,23 @@ internal sealed class EvalWindow
 
     /// <param name="from">as given with --from: the first day; null for no limit</param>
     /// <param name="to">as given with --to: the day after the last; null for no limit</param>
-    /// <exception cref="InvalidInputException">It is no day.</exception>
-    public EvalWindow(string? from, string? to) => (_from, _to) = (Day(from, "--from"), Day(to, "--to"));
+    /// <exception cref="UsageException">No day is in between.</exception>
+    public EvalWindow(string? from, string? to)
+    {
+        (_from, _to) = (Day(from, "--from"), Day(to, "--to"));
+        if (_from >= _to)
+        {
+            throw new UsageException($"--from {from} --to {to}: no day is in between; --to is the day after the last");
+        }
+    }
+
+    /// <summary>An option that takes a day.</summary>
+    public static Option<string?> Option(string name, string description)
+    {
+        var option = new Option<string?>(name) { Description = description };
+        PlanCommand.Readable(option, text => Day(text, name));
+        return option;
+    }
 
     /// <summary>False when neither option is given.</summary>
     public bool IsGiven => (_from ?? _to) is not null;

@@ -2,7 +2,6 @@ using System.CommandLine;
 using Z1Coder.Kernels;
 using Z1Coder.Perf;
 using Z1Coder.Runtime;
-using Z1Coder.Trainer.Data;
 
 namespace Z1Coder.Trainer.Cli;
 
@@ -28,11 +27,11 @@ internal static class KernelsCommand
     };
 
     /// <summary>The cases that contain every word.</summary>
-    /// <exception cref="InvalidInputException">none does</exception>
+    /// <exception cref="UsageException">none does</exception>
     public static IReadOnlyList<PerfCase> Choose(IEnumerable<PerfCase> cases, string[] words)
     {
         var chosen = cases.Where(c => words.All(w => Matches(c, w))).ToList();
-        return chosen.Count > 0 ? chosen : throw new InvalidInputException($"no kernel case contains '{string.Join("' and '", words)}'; z1 kernels list names them");
+        return chosen.Count > 0 ? chosen : throw new UsageException($"no kernel case contains '{string.Join("' and '", words)}'; z1 kernels list names them");
     }
 
     /// <summary>Whether a word is a part of the case's name or shape.</summary>
@@ -91,17 +90,26 @@ internal static class KernelsCommand
         var device = Devices.Option();
         var size = SizeOption();
         var only = OnlyOption();
-        var command = new Command("check", "Every kernel against the CPU code on the same inputs; exit code 1 when one is outside its bound.") { device, size, only };
+        var json = new Option<bool>("--json") { Description = "the results as JSON" };
+        var command = new Command("check", "Every kernel against the CPU code on the same inputs; exit code 1 when one is outside its bound.") { device, size, only, json };
         command.SetAction(parsed =>
         {
             using var stream = Devices.Open(parsed.GetValue(device)!);
-            return CheckAll(stream, SizeNamed(parsed.GetValue(size)!), parsed.GetValue(only)!, Console.Out) ? 0 : 1;
+            var asJson = parsed.GetValue(json);
+            var results = new List<SelfTestResult>();
+            var passed = CheckAll(stream, SizeNamed(parsed.GetValue(size)!), parsed.GetValue(only)!, asJson ? TextWriter.Null : Console.Out, results.Add);
+            if (asJson)
+            {
+                CliJson.Write(writer => SelfTestCommand.Write(writer, stream.DeviceName, results));
+            }
+
+            return passed ? 0 : 1;
         });
         return command;
     }
 
     /// <summary>Checks and prints; false when any failed, or none was left to check.</summary>
-    public static bool CheckAll(ComputeStream stream, PerfSize size, string[] words, TextWriter output)
+    public static bool CheckAll(ComputeStream stream, PerfSize size, string[] words, TextWriter output, Action<SelfTestResult>? checkedOne = null)
     {
         var failed = 0;
         var all = Choose(PerfSuite.Kernels(size), words);
@@ -110,6 +118,7 @@ internal static class KernelsCommand
         {
             var result = KernelChecker.Check(stream, perfCase);
             failed += result.Passed == false ? 1 : 0;
+            checkedOne?.Invoke(result);
             output.WriteLine($"{result.Verdict,-8}{result.Name,-76}{result.Detail}");
         }
 
@@ -128,11 +137,19 @@ internal static class KernelsCommand
     {
         var device = Devices.Option();
         var only = OnlyOption();
-        var command = new Command("bench", "Times kernels against the roofs of the same run; 'z1 perf run --suite kernels --out FILE' keeps the figures.") { device, only };
+        var json = new Option<bool>("--json") { Description = "what 'z1 perf run --suite kernels --out FILE' writes" };
+        var command = new Command("bench", "Times kernels against the roofs of the same run; 'z1 perf run --suite kernels --out FILE' keeps the figures.") { device, only, json };
         command.SetAction(parsed =>
         {
             using var stream = Devices.Open(parsed.GetValue(device)!);
-            return PerfCommand.RunKernels(stream, parsed.GetValue(only)!).Any(r => r.ManagedBytes > 0) ? 1 : 0;
+            var asJson = parsed.GetValue(json);
+            var rows = PerfCommand.RunKernels(stream, parsed.GetValue(only)!, asJson ? TextWriter.Null : Console.Out);
+            if (asJson)
+            {
+                CliJson.Write(PerfCommand.Report(stream, rows).Write);
+            }
+
+            return rows.Any(r => r.ManagedBytes > 0) ? 1 : 0;
         });
         return command;
     }
@@ -155,6 +172,13 @@ internal static class KernelsCommand
             device, headDim,
         };
         PlanCommand.Within(headDim, 8, 128);
+        headDim.Validators.Add(result =>
+        {
+            if (result.Tokens.Count > 0 && int.TryParse(result.Tokens[0].Value, out var value) && value % 8 != 0)
+            {
+                result.AddError($"--head-dim {value}: must be a multiple of 8");
+            }
+        });
         command.SetAction(parsed =>
         {
             using var stream = Devices.Open(parsed.GetValue(device)!);

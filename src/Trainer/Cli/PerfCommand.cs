@@ -74,6 +74,7 @@ internal static class PerfCommand
         {
             suite, only, output, steps, headRows, rounds, workers, device, backend, tokenizer, text, json,
         };
+        Devices.Agree(command, device, backend);
         command.Validators.Add(result =>
         {
             var chosen = result.GetResult(suite)?.Tokens.Any(t => t.Value == Encode) == true;
@@ -90,7 +91,7 @@ internal static class PerfCommand
             var measured = true;
             if (suites.TryGetValue(Kernels, out var words))
             {
-                rows.AddRange(RunKernels(stream, words));
+                rows.AddRange(RunKernels(stream, words, Console.Out));
             }
 
             if (suites.TryGetValue(Steps, out words))
@@ -130,7 +131,7 @@ internal static class PerfCommand
 
             if (parsed.GetValue(output) is { } path)
             {
-                new PerfReport(stream.DeviceName, RunEnvironment.Machine, DateTime.UtcNow, [.. NativeLibraries.Describe().Split('\n').Select(WithoutFolders)], rows).Save(path);
+                Report(stream, rows).Save(path);
             }
 
             return measured && rows.All(r => r.ManagedBytes == 0) ? 0 : 1;
@@ -193,17 +194,20 @@ internal static class PerfCommand
         return command;
     }
 
-    internal static IEnumerable<PerfRow> RunKernels(ComputeStream stream, string[] words)
+    internal static PerfReport Report(ComputeStream stream, IReadOnlyList<PerfRow> rows) =>
+        new(stream.DeviceName, RunEnvironment.Machine, DateTime.UtcNow, [.. NativeLibraries.Describe().Split('\n').Select(WithoutFolders)], rows);
+
+    internal static IReadOnlyList<PerfRow> RunKernels(ComputeStream stream, string[] words, TextWriter output)
     {
         var chosen = KernelsCommand.Choose(PerfSuite.Kernels(KernelsCommand.SizeFor(stream)), words);
         if (stream is CudaStream cuda)
         {
-            var runner = new CudaPerfRunner(cuda, Console.Out);
+            var runner = new CudaPerfRunner(cuda, output);
             runner.PrintHeader();
             return [.. chosen.Select(runner.Run)];
         }
 
-        using var onCpu = new PerfRunner((CpuStream)stream, Console.Out);
+        using var onCpu = new PerfRunner((CpuStream)stream, output);
         onCpu.PrintHeader();
         return [.. chosen.Select(onCpu.Run)];
     }

@@ -51,6 +51,7 @@ internal static class PlanCommand
                 result.AddError($"--link-bandwidth {result.Tokens[0].Value}: write it as IN:ACROSS in GB/s, 360:400 say");
             }
         });
+        Readable(model, name => _ = Directory.Exists(name) ? null : KnownModels.Find(name));
         Within(gpus, 1, 1 << 16);
         Within(perNode, 1, 1 << 10);
         Within(length, 2, 1 << 20);
@@ -126,12 +127,30 @@ internal static class PlanCommand
     /// <param name="above">whether the minimum itself is refused too</param>
     public static void Within(Option option, double minimum, double maximum, bool above = false) => option.Validators.Add(result =>
     {
-        if (result.Tokens.Count > 0
-            && double.TryParse(result.Tokens[0].Value, NumberStyles.Float, CultureInfo.InvariantCulture, out var value)
-            && !((above ? value > minimum : value >= minimum) && value <= maximum))
+        foreach (var token in result.Tokens)
         {
-            result.AddError(string.Create(
-                CultureInfo.InvariantCulture, $"{option.Name} {value}: must be {(above ? $"above {minimum} and at most" : $"from {minimum} to")} {maximum}"));
+            if (double.TryParse(token.Value, NumberStyles.Float, CultureInfo.InvariantCulture, out var value)
+                && !((above ? value > minimum : value >= minimum) && value <= maximum))
+            {
+                result.AddError(string.Create(
+                    CultureInfo.InvariantCulture, $"{option.Name} {value}: must be {(above ? $"above {minimum} and at most" : $"from {minimum} to")} {maximum}"));
+                return;
+            }
+        }
+    });
+
+    /// <summary>Refuses as bad usage what the reader of a value refuses, in the reader's words.</summary>
+    /// <param name="option">of text</param>
+    /// <param name="read">throws <see cref="InvalidInputException"/> for a value that is wrong on its face</param>
+    public static void Readable(Option option, Action<string> read) => option.Validators.Add(result =>
+    {
+        try
+        {
+            result.Tokens.ToList().ForEach(t => read(t.Value));
+        }
+        catch (InvalidInputException e)
+        {
+            result.AddError(e.Message);
         }
     });
 

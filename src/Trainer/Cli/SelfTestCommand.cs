@@ -56,6 +56,13 @@ internal static class SelfTestCommand
         using var file = File.Create(path);
         using var json = new Utf8JsonWriter(file, new JsonWriterOptions { Indented = true });
         json.WriteStartObject();
+        Write(json, device, results);
+        json.WriteEndObject();
+    }
+
+    /// <summary>Writes the properties `device` and `results`.</summary>
+    internal static void Write(Utf8JsonWriter json, string device, List<SelfTestResult> results)
+    {
         json.WriteString("device", device);
         json.WriteStartArray("results");
         foreach (var result in results)
@@ -68,6 +75,5 @@ internal static class SelfTestCommand
         }
 
         json.WriteEndArray();
-        json.WriteEndObject();
     }
 }

@@ -7,7 +7,7 @@ namespace Z1Coder.Trainer.Cli;
 /// <summary>z1 tokenizer train|encode|decode</summary>
 internal static class TokenizerCommand
 {
-    private const int LeastVocabulary = 257;        // all bytes, and one merge
+    public const int LeastVocabulary = 257, MostVocabulary = Tokenizer.MaximumId / 2;      // all bytes, and one merge
 
     public static Command Create() => new(
         "tokenizer",
@@ -24,7 +24,7 @@ internal static class TokenizerCommand
         var files = new Argument<string[]>("files") { Description = "SFT files (JSON, JSONL, .gz) or plain text files", Arity = ArgumentArity.OneOrMore };
         var output = new Option<string>("--out") { Description = "directory for tokenizer.json and tokenizer_config.json", Required = true };
         var size = new Option<int>("--vocabulary") { Description = "tokens before the special ones", DefaultValueFactory = _ => 2048 };
-        PlanCommand.Within(size, LeastVocabulary, 1 << 24);
+        PlanCommand.Within(size, LeastVocabulary, MostVocabulary);
         var command = new Command("train", "Learns merges from the text of the files; adds the chat tokens and template of Qwen2.5.") { files, output, size };
         command.SetAction(parsed =>
         {

@@ -73,6 +73,14 @@ internal static class TrainCommand
         {
             recipe, set, output, resume, device, threads, backend, timeout, stopped, profile,
         };
+        Devices.Agree(command, device, backend);
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(profile) is not null && result.GetValue(device) is null or "cpu")
+            {
+                result.AddError("--profile traces a CUDA stream; give --device cuda too");
+            }
+        });
         command.SetAction(parsed =>
         {
             var loaded = TrainRecipe.Load(parsed.GetValue(recipe)!, parsed.GetValue(set)!);

@@ -17,7 +17,7 @@ public static class TrainRun
     /// <param name="stream">where it runs; not part of the recipe, so that a run may go on elsewhere</param>
     /// <param name="ranks">all ranks, each of which calls this with the same recipe and directory; not part of the recipe either</param>
     /// <param name="output">plain lines for a person, on rank 0; the others say nothing</param>
-    /// <param name="profilePath">where a Chrome trace of a few steps goes; null for none; CUDA streams only</param>
+    /// <param name="profilePath">where a Chrome trace of a few steps goes; null for none; a CPU stream has none</param>
     /// <returns>whether the run is complete; false when a signal stopped it, with everything saved</returns>
     public static bool Execute(
         TrainRecipe recipe, string directory, bool resume, ComputeStream stream, RankWorld ranks, TextWriter output, string? profilePath = null)
@@ -26,11 +26,6 @@ public static class TrainRun
         {
             throw new InvalidInputException(
                 $"{recipe.File}: dtype: fp32 runs on the CPU only; set dtype: bf16 (masters, moments and gradients are fp32 in either)");
-        }
-
-        if (profilePath is not null && stream is not CudaStream)
-        {
-            throw new InvalidInputException("--profile traces a CUDA stream; give --device cuda too");
         }
 
         using var stop = new StopSignal();

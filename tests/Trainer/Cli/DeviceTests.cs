@@ -50,10 +50,10 @@ public sealed class DeviceTests
     {
         using var tiny = new TinyRun();
         Z1Here.Run(tiny.Train("a", "--device", "gpu")).WasMisused("must be cpu, cuda, cuda:N or hostcuda");
-        Z1Here.Run(tiny.Train("b", "--profile", tiny["trace.json"])).FailedWith("--profile", "--device cuda");
+        Z1Here.Run(tiny.Train("b", "--profile", tiny["trace.json"])).WasMisused("--profile traces a CUDA stream; give --device cuda too");
         RequireHostCuda();
         Z1Here.Run(tiny.Train("c", "--device", "hostcuda", "--set", "dtype=fp32")).FailedWith("dtype: fp32 runs on the CPU only", "dtype: bf16");
-        Z1Here.Run("kernels", "check", "--device", "hostcuda", "--only", "no such kernel").FailedWith("no such kernel", "z1 kernels list");
+        Z1Here.Run("kernels", "check", "--device", "hostcuda", "--only", "no such kernel").WasMisused("no such kernel", "z1 kernels list");
     }
 
     [Fact]
@@ -68,6 +68,20 @@ public sealed class DeviceTests
         var tuned = Z1Here.Run("kernels", "tune", "--device", "hostcuda", "--head-dim", "16").Succeeded().Output;
         Assert.Contains("best: ", tuned);
         Assert.Contains("not stored", tuned);
+    }
+
+    [Fact]
+    public void Checks_and_times_of_kernels_are_data_too()
+    {
+        using var tiny = new TinyRun();
+        var check = Z1Here.Run("kernels", "check", "--only", "Argmax", "--json").Json();
+        Assert.Equal(["device", "results"], check.EnumerateObject().Select(p => p.Name));
+        Assert.NotEqual(0, check.GetProperty("results").GetArrayLength());
+        Assert.All(check.GetProperty("results").EnumerateArray(), r => Assert.Equal("passed", r.GetProperty("verdict").GetString()));
+
+        var bench = Z1Here.Run("kernels", "bench", "--only", "Argmax", "--json").Json();
+        File.WriteAllText(tiny["bench.json"], bench.GetRawText());
+        Assert.Contains("Argmax", Z1Here.Run("perf", "compare", tiny["bench.json"], tiny["bench.json"]).Succeeded().Output);
     }
 
     [Fact]

@@ -129,10 +129,10 @@ public sealed class EvalModelVerbTests : IDisposable
     public void Bad_input_is_one_sentence_and_finished_work_is_kept()
     {
         string[] eval = ["eval", "--model", _model.Directory, "--data", _data];
-        Z1Here.Run([.. eval, "--benchmark", "humanevil"]).FailedWith("\"humanevil\"", "humaneval-pro", "livecodebench");
+        Z1Here.Run([.. eval, "--benchmark", "humanevil"]).WasMisused("\"humanevil\"", "humaneval-pro", "livecodebench");
         Z1Here.Run([.. eval, "--benchmark", "mbpp+", "mbpp", "mbpp-pro"]).FailedWith("no file of mbpp+ (MbppPlus-v", "mbpp-pro (mbpp_pro.json)");
         Z1Here.Run([.. eval, "--benchmark", "livecodebench", "--from", "2030-01-01"]).FailedWith("window");
-        Z1Here.Run([.. eval, "--benchmark", "livecodebench", "--from", "May"]).FailedWith("--from");
+        Z1Here.Run([.. eval, "--benchmark", "livecodebench", "--from", "May"]).WasMisused("--from is \"May\"; it must be a day such as 2024-08-01");
         Z1Here.Run("eval", "--model", _model.Directory, "--all", "--data", _model["nowhere"]).FailedWith("nowhere");
         Z1Here.Run("eval", "--model", _model["nowhere"], "--benchmark", "mbpp", "--data", _data).FailedWith("nowhere");
         Z1Here.Run(eval).WasMisused("one of the three");

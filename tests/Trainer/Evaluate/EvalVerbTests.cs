@@ -121,14 +121,14 @@ public sealed class EvalVerbTests
     {
         var folder = TinyBenchmarks.Folder("mbpp.jsonl");
         string[] score = ["eval", "score", "--benchmark", "mbpp", "--data", folder, "--samples"];
-        var unknown = Z1Here.Run("eval", "score", "--benchmark", "humanevil", "--data", folder, "--reference");
-        unknown.FailedWith("livecodebench");
+        Z1Here.Run("eval", "score", "--benchmark", "humanevil", "--data", folder, "--reference").WasMisused("\"humanevil\"", "livecodebench");
+        Z1Here.Run("eval", "score", "--benchmark", "mbpp", "MBPP", "--data", folder, "--reference").WasMisused("stands twice");
         Z1Here.Run([.. score, TestFiles.Temporary("""{"task_id": 4, "solution": ""}""")]).FailedWith("file.jsonl:1");
         Z1Here.Run([.. score, TestFiles.Temporary("""{"task_id": 11, "solution": ""}""")]).FailedWith("601");
         Z1Here.Run([.. score, Path.Combine(folder, "none.jsonl")]).FailedWith("none.jsonl");
         Z1Here.Run("eval", "score", "--benchmark", "mbpp+", "--data", folder, "--reference").FailedWith("MbppPlus-v");
         Z1Here.Run("eval", "score", "--data", Path.Combine(folder, "nowhere"), "--reference").FailedWith("nowhere");
-        Z1Here.Run("eval", "score", "--data", folder, "--reference", "--from", "May").FailedWith("--from");
+        Z1Here.Run("eval", "score", "--data", folder, "--reference", "--from", "May").WasMisused("--from is \"May\"; it must be a day such as 2024-08-01");
         Z1Here.Run("eval", "score", "--data", folder).WasMisused("one of the two");
         Z1Here.Run("eval", "score", "--reference").WasMisused("one of the two");
         Z1Here.Run("eval", "score", "--reference", "--tasks", "x").WasMisused("one --benchmark");
