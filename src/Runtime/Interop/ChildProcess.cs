@@ -185,6 +185,35 @@ public sealed unsafe class ChildProcess : IDisposable
         }
     }
 
+    /// <summary>Writes all, waiting for the reader. Not as <see cref="Console"/> does it, whose streams wait for one another.</summary>
+    /// <exception cref="IOException">the reader has gone, or the disk is full</exception>
+    public static void Write(int descriptor, ReadOnlySpan<byte> content)
+    {
+        fixed (byte* bytes = content)
+        {
+            for (var done = 0; done < content.Length;)
+            {
+                var count = Posix.write(descriptor, bytes + done, (nuint)(content.Length - done));
+                if (count >= 0)
+                {
+                    done += (int)count;
+                    continue;
+                }
+
+                var error = Marshal.GetLastPInvokeError();
+                if (error == Posix.WouldBlock)
+                {
+                    var item = new Posix.PollDescriptor { Descriptor = descriptor, Events = Posix.PollOut };
+                    _ = Posix.poll(&item, 1, -1);
+                }
+                else if (error != Posix.Interrupted)
+                {
+                    throw new IOException($"write failed: {Marshal.GetPInvokeErrorMessage(error)} ({error})");
+                }
+            }
+        }
+    }
+
     /// <summary>Waits until one of <paramref name="handles"/> can be read or has ended; null entries are skipped. False after the time given.</summary>
     public static bool Poll(ReadOnlySpan<SafeFileHandle?> handles, int milliseconds)
     {

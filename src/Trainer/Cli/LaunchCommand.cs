@@ -66,16 +66,16 @@ internal static class LaunchCommand
                 if (!mayResume || used == restarts || exit.IsMisuse || launcher.StopRequested)
                 {
                     var counted = used == 0 ? "" : $", after {used} restart(s) of {restarts}";
-                    Console.Error.WriteLine($"z1: {exit.Sentence}{counted}");
+                    launcher.Say($"z1: {exit.Sentence}{counted}");
                     return exit.Code;
                 }
 
                 var pause = Math.Min(LongestPause, 1 << Math.Min(used, 10));
-                Console.Error.WriteLine(
+                launcher.Say(
                     $"z1: {exit.Sentence}; restart {used + 1} of {restarts} in {pause} s, from the newest verified checkpoint");
                 if (launcher.Pause(TimeSpan.FromSeconds(pause)))
                 {
-                    Console.Error.WriteLine("z1: stopped before the restart");
+                    launcher.Say("z1: stopped before the restart");
                     return exit.Code;
                 }
             }

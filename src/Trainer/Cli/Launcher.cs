@@ -13,11 +13,9 @@ using Z1Coder.Trainer.Train;
 namespace Z1Coder.Trainer.Cli;
 
 /// <summary>
-/// The ranks of one machine as child processes, in process groups of their own so that a terminal's Ctrl-C reaches this process alone. A
-/// signal to
-/// it goes to every rank once, at once; one that comes more than two seconds later ends them. When a rank fails, the others get a time to end by themselves, then SIGTERM, then
-/// SIGKILL.
-/// When this process is killed, the ranks are killed by the kernel.
+/// The ranks of one machine as child processes, in process groups of their own so that a terminal's Ctrl-C reaches this process alone. A signal to
+/// it goes to every rank once, at once; one that comes more than two seconds later ends them. When a rank fails, the others get a time to end by
+/// themselves, then SIGTERM, then SIGKILL, whether what they say is read or not. When this process is killed, the ranks are killed by the kernel.
 /// </summary>
 internal sealed class Launcher : IDisposable
 {
@@ -26,7 +24,9 @@ internal sealed class Launcher : IDisposable
     private readonly int _ranks;
     private readonly TimeSpan _grace;
     private readonly int _stopped;
-    private readonly Stream _output = Console.OpenStandardOutput(), _error = Console.OpenStandardError();
+    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(30);
+
+    private readonly LineWriter _output = new(1), _error = new(2);
     private readonly List<PosixSignalRegistration> _registrations = [];
     private readonly Lock _gate = new();
     private readonly Stopwatch _since = new();
@@ -89,6 +89,9 @@ internal sealed class Launcher : IDisposable
         }
     }
 
+    /// <summary>A line of this program's own, on standard error behind what ranks have said there.</summary>
+    public void Say(string line) => _error.TryWrite(Encoding.UTF8.GetBytes(line + "\n"));
+
     /// <summary>Waits; true when a signal came meanwhile.</summary>
     public bool Pause(TimeSpan time)
     {
@@ -104,8 +107,12 @@ internal sealed class Launcher : IDisposable
     public void Dispose()
     {
         _registrations.ForEach(r => r.Dispose());
-        _output.Dispose();
-        _error.Dispose();
+        if (!_output.Drain(s_patience))
+        {
+            Say($"z1: {_output.Waiting} bytes of the ranks' output were not read and are lost");
+        }
+
+        _error.Drain(s_patience);
     }
 
     private LaunchExit? Watch(List<Child> children)
@@ -197,7 +204,7 @@ internal sealed class Launcher : IDisposable
         private readonly ChildProcess _process;
         private readonly Pipe _output, _error;
 
-        public Child(int rank, IReadOnlyList<string> verb, IReadOnlyDictionary<string, string> variables, Stream output, Stream error)
+        public Child(int rank, IReadOnlyList<string> verb, IReadOnlyDictionary<string, string> variables, LineWriter output, LineWriter error)
         {
             Rank = rank;
             var (program, before) = Program();
@@ -224,10 +231,10 @@ internal sealed class Launcher : IDisposable
         public (SafeFileHandle? Process, SafeFileHandle? Output, SafeFileHandle? Error) Handles =>
             (IsRunning ? _process.Handle : null, _output.Open, _error.Open);
 
-        public void Copy()
+        public void Copy(bool last = false)
         {
-            _output.Copy();
-            _error.Copy();
+            _output.Copy(last);
+            _error.Copy(last);
         }
 
         /// <summary>The exit code, once, when it has ended.</summary>
@@ -240,7 +247,7 @@ internal sealed class Launcher : IDisposable
 
             IsRunning = false;
             var code = _process.Wait().Code;
-            Copy();                                        // what it wrote last stands before what is said about its end
+            Copy(last: true);                              // what it wrote last stands before what is said about its end
             _output.End();
             _error.End();
             return code;
@@ -264,7 +271,7 @@ internal sealed class Launcher : IDisposable
     }
 
     /// <summary>A pipe copied line by line, so that the lines of ranks do not mix.</summary>
-    private sealed class Pipe(SafeFileHandle handle, byte[] prefix, Stream to) : IDisposable
+    private sealed class Pipe(SafeFileHandle handle, byte[] prefix, LineWriter to) : IDisposable
     {
         private const int LongestLine = 1 << 16, MostReads = 256;
 
@@ -272,12 +279,14 @@ internal sealed class Launcher : IDisposable
         private readonly List<byte> _line = [];
         private bool _ended;
 
-        public SafeFileHandle? Open => _ended ? null : handle;
+        /// <summary>Null also while what was read waits for its own reader: then the rank waits, as it would without this copy between.</summary>
+        public SafeFileHandle? Open => _ended || !to.HasRoom ? null : handle;
 
-        public void Copy()
+        /// <param name="last">the process has ended: what its pipe holds is read in any case</param>
+        public void Copy(bool last)
         {
             // A few at a time: who writes without an end must not keep the others waiting.
-            for (var turn = 0; turn < MostReads && !_ended && ChildProcess.Read(handle, _buffer) is var count && count >= 0; turn++)
+            for (var turn = 0; turn < MostReads && !_ended && (last || to.HasRoom) && ChildProcess.Read(handle, _buffer) is var count && count >= 0; turn++)
             {
                 _ended = count == 0;
                 foreach (var b in _buffer.AsSpan(0, count))
@@ -306,7 +315,11 @@ internal sealed class Launcher : IDisposable
 
         private void Flush()
         {
-            to.Write([.. prefix, .. CollectionsMarshal.AsSpan(_line)]);
+            if (!to.TryWrite([.. prefix, .. CollectionsMarshal.AsSpan(_line)]))
+            {
+                throw new IOException(to.Failure!.Message);
+            }
+
             _line.Clear();
         }
     }

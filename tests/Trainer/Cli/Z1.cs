@@ -52,6 +52,18 @@ internal sealed class Z1 : IDisposable
 
     public int Id => _process.Id;
 
+    /// <summary>What has come on standard error.</summary>
+    public string ErrorSoFar
+    {
+        get
+        {
+            lock (_error)
+            {
+                return _error.ToString();
+            }
+        }
+    }
+
     public bool HasExited => _process.HasExited;
 
     public static Z1 Start(params string[] arguments) => new(arguments, null);

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text;
 using Xunit;
 using Z1Coder.Tests.Trainer.Cli;
 
@@ -10,7 +11,46 @@ namespace Z1Coder.Tests.Trainer.Launch;
 public sealed class FailureTests(RankedRun run) : IClassFixture<RankedRun>
 {
     private const int Seconds = 6;                             // of the time-out: a busy machine may take some of them for a step
+    private const int PipeBytes = 1 << 16;
     private const int Kills = 30, MostLines = RankedRun.Steps + 4, MostMilliseconds = 80;
+
+    [Fact]
+    public void A_reader_that_hangs_keeps_back_no_news_of_a_dead_rank_and_misses_no_line()
+    {
+        var fifo = run["unread"];
+        using (var make = Process.Start("mkfifo", [fifo]))
+        {
+            make.WaitForExit();
+        }
+
+        using var reader = new FileStream(fifo, FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite, 0);
+        reader.Write(new byte[PipeBytes]);                     // full before the first line
+        var train = run.Train("unread-run", "--set", "train.epochs=100", "--set", "train.max_steps=1000");
+        using var z1 = Z1.StartProgram(
+            "bash", [("FIFO", fifo)], ["-c", "exec \"$0\" \"$@\" > \"$FIFO\"", Z1.Program, .. RankedRun.Launch(2, ["--grace", "5"], train)]);
+        var watch = Stopwatch.StartNew();
+        while (run.Published("unread-run").Count == 0)
+        {
+            Assert.True(watch.Elapsed.TotalSeconds < Z1.LongestSeconds && !z1.HasExited, "no checkpoint");
+            Thread.Sleep(50);
+        }
+
+        Z1.Signal(z1.Children().First(r => r.Environment.Contains("RANK=1")).Id, "KILL");
+        watch.Restart();
+        while (!z1.ErrorSoFar.Contains("z1: rank 1 was ended by SIGKILL", StringComparison.Ordinal))
+        {
+            Assert.True(watch.Elapsed.TotalSeconds < 20, $"no news: {z1.ErrorSoFar}");
+            Thread.Sleep(50);
+        }
+
+        Assert.Empty(z1.Children());
+        var read = new byte[PipeBytes];
+        reader.ReadExactly(read);                              // now there is room for all that was said
+        Assert.Equal(128 + 9, z1.Wait().ExitCode);
+        var text = Encoding.UTF8.GetString(read, 0, reader.Read(read));
+        Assert.Contains("stage1 step 1/", text);
+        Assert.EndsWith("\n", text);
+    }
 
     [Fact]
     public void Thirty_kills_at_random_moments_of_one_rank_or_all_change_no_bit_and_lose_nothing_published()
