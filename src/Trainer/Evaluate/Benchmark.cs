@@ -97,7 +97,7 @@ public abstract partial class Benchmark
                 throw row.Twice(task.TaskId, seen[task.TaskId]);
             }
 
-            if (task.Cases.Count == 0 && string.IsNullOrWhiteSpace(task.Tests))
+            if (task.Cases.Count == 0 && string.IsNullOrWhiteSpace(task.TestCode))
             {
                 throw row.Error("there is no test; anything would pass");
             }

@@ -3,6 +3,9 @@ namespace Z1Coder.Trainer.Evaluate;
 /// <summary>One problem of a benchmark: what a model is asked, and everything that grades an answer. Plain data; no rule of a benchmark is left in it.</summary>
 public sealed record BenchmarkTask
 {
+    private readonly string _tests = "";
+    private readonly Func<string>? _makeTests;
+
     /// <summary>Name, unique in its benchmark, as saved answers spell it.</summary>
     public required string TaskId { get; init; }
 
@@ -37,7 +40,24 @@ public sealed record BenchmarkTask
     /// Trusted Python that runs after the program in its namespace. With <see cref="Inputs"/> it finds the least limit of one input in z1_floor,
     /// seconds, and the factor of the reference's time in z1_factor.
     /// </summary>
-    public string Tests { get; init; } = "";
+    public string Tests
+    {
+        get => _makeTests?.Invoke() ?? _tests;
+        init => (_tests, _makeTests) = (value, null);
+    }
+
+    /// <summary>Makes <see cref="Tests"/> whenever they are asked for, where those of all tasks together are too large to be kept.</summary>
+    internal Func<string> MakeTests
+    {
+        init => _makeTests = value;
+    }
+
+    /// <summary>Code that imports and calls what <see cref="Tests"/> do; where these are made, without their data.</summary>
+    internal string TestCode
+    {
+        get => field ?? Tests;
+        init;
+    }
 
     /// <summary>
     /// Trusted Python that runs after the reference and prints <see cref="Benchmark.ExpectedMark"/> and what <see cref="Tests"/> find in
@@ -51,6 +71,11 @@ public sealed record BenchmarkTask
     /// <summary>Inputs on which the tests call the program; 0 when they are not counted.</summary>
     public int Inputs { get; init; }
 
-    /// <summary>Runs of the program as a script; empty for a task with <see cref="Tests"/>.</summary>
-    public IReadOnlyList<ScriptCase> Cases { get; init; } = [];
+    /// <summary>
+    /// Runs of the program as a script; empty for a task with <see cref="Tests"/>. To go through them may unpack them; to count them does not.
+    /// </summary>
+    public IReadOnlyCollection<ScriptCase> Cases { get; init; } = [];
+
+    /// <summary>Of the task as it was read, what <see cref="EvaluationFiles.HashOf"/> gives, where to go through the tests again is slow.</summary>
+    internal string? Hash { get; init; }
 }

@@ -133,7 +133,7 @@ public static class EvaluationFiles
     }
 
     /// <summary>A hash of everything that grades a task: two runs whose hashes differ did not face the same task.</summary>
-    public static string HashOf(BenchmarkTask task) => OutcomeJournal.KeyOf([
+    public static string HashOf(BenchmarkTask task) => task.Hash ?? OutcomeJournal.KeyOf([
         task.TaskId, task.Context, task.Calibration, task.Setup, task.Tests, task.Reference ?? "", task.Oracle ?? "",
         task.OracleProgram ?? "",
         .. task.Cases.SelectMany(c => new[] { c.Stdin, c.Stdout }),

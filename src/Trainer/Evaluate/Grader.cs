@@ -273,7 +273,7 @@ public sealed class Grader : IDisposable
         }
 
         var source = _benchmark.Compose(check.Task, sample);
-        var job = new Job(check.Task, ordinal, source, KeyOf(check.Task, source, check.Task.Tests)) { Position = position, IsCut = cut };
+        var job = new Job(check.Task, ordinal, source, KeyOf(check.Task, source)) { Position = position, IsCut = cut };
         job.Entry = sample.IsUnanswered ? new JournalEntry(SandboxOutcome.PromptTooLong, 0, null) : Find(job.Key);
         job.IsFound = job.Entry is not null && !sample.IsUnanswered;
         _jobs.Add(job);
@@ -300,9 +300,9 @@ public sealed class Grader : IDisposable
         }
 
         var task = check.Task;
-        var (source, tests) = task.Oracle is null ? (task.Reference!, task.Tests) : (task.OracleProgram ?? task.Reference!, task.Oracle);
-        var key = KeyOf(task, source, "reference", tests);
-        check.Job = new Job(task with { Tests = tests }, -1, source, key) { Seconds = _options.ReferenceSeconds };
+        var (source, tested) = task.Oracle is null ? (task.Reference!, task) : (task.OracleProgram ?? task.Reference!, task with { Tests = task.Oracle });
+        var key = KeyOf(tested, source, "reference");
+        check.Job = new Job(tested, -1, source, key) { Seconds = _options.ReferenceSeconds };
         _unsettled++;
         if (enqueue)
         {
@@ -416,9 +416,9 @@ public sealed class Grader : IDisposable
         return text.Length > 0 && text.All(c => char.IsAsciiLetterOrDigit(c) || c is '+' or '/' or '=') ? text : null;
     }
 
-    private string KeyOf(BenchmarkTask task, string source, params string[] tests) => _journal is null ? "" : OutcomeJournal.KeyOf([
+    private string KeyOf(BenchmarkTask task, string source, params string[] run) => _journal is null ? "" : OutcomeJournal.KeyOf([
         "1", _benchmark.Name, task.TaskId, _sandbox.Python, _sandbox.PythonVersion, Text(_options.FloorSeconds), Text(_options.ReferenceFactor),
-        task.Setup, source, .. tests, task.Reference ?? "",
+        task.Setup, source, .. run, task.Tests, task.Reference ?? "",
         task.Oracle ?? "",
         .. task.Cases.SelectMany(c => new[] { c.Stdin, c.Stdout }),
     ]);
@@ -520,9 +520,8 @@ public sealed class Grader : IDisposable
     {
         var (wall, cpu) = (job.Result?.WallSeconds ?? 0, 0.0);
         SandboxResult? result = null;
-        for (; job.NextCase < job.Task.Cases.Count; job.NextCase++)
+        foreach (var test in job.Task.Cases.Skip(job.NextCase))
         {
-            var test = job.Task.Cases[job.NextCase];
             var program = new SandboxProgram(job.Source)
             {
                 Setup = job.Task.Setup, Stdin = test.Stdin, AsScript = true, AnyExitStatus = true,
@@ -539,6 +538,8 @@ public sealed class Grader : IDisposable
             {
                 break;
             }
+
+            job.NextCase++;
         }
 
         return result! with { WallSeconds = wall, CpuSeconds = cpu };

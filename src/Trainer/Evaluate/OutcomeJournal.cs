@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
@@ -60,9 +61,11 @@ internal sealed class OutcomeJournal : IDisposable
         using var hash = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         foreach (var part in parts)
         {
-            var bytes = Encoding.UTF8.GetBytes(part);
-            hash.AppendData(BitConverter.GetBytes(bytes.Length));
-            hash.AppendData(bytes);
+            var bytes = ArrayPool<byte>.Shared.Rent(Encoding.UTF8.GetByteCount(part));
+            var count = Encoding.UTF8.GetBytes(part, bytes);
+            hash.AppendData(BitConverter.GetBytes(count));
+            hash.AppendData(bytes, 0, count);
+            ArrayPool<byte>.Shared.Return(bytes);
         }
 
         return Convert.ToHexStringLower(hash.GetHashAndReset());

@@ -50,7 +50,7 @@ internal static partial class PackageProbe
                 json.WriteStringValue(task.Calibration);
 
                 // The tests of a task with an oracle are ours, and long.
-                json.WriteStringValue(task.Oracle is null ? task.Tests : "");
+                json.WriteStringValue(task.Oracle is null ? task.TestCode : "");
                 json.WriteEndArray();
             }
 

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.IO.Compression;
 using System.Text;
+using System.Text.Unicode;
 
 namespace Z1Coder.Trainer.Evaluate;
 
@@ -12,12 +13,12 @@ internal static class PickledText
 {
     private const int MostBytes = 1 << 30;              // unpacked; a few kilobytes of zlib could otherwise fill the memory
 
-    /// <summary>The text; throws <see cref="FormatException"/> with the reason.</summary>
-    internal static string Decode(string base64)
+    /// <summary>The text as UTF-8, with U+FFFD for what is none, out of what base64 held; throws <see cref="FormatException"/> with the reason.</summary>
+    internal static ReadOnlyMemory<byte> Decode(byte[] zlib)
     {
         try
         {
-            using var packed = new ZLibStream(new MemoryStream(Convert.FromBase64String(base64)), CompressionMode.Decompress);
+            using var packed = new ZLibStream(new MemoryStream(zlib), CompressionMode.Decompress);
             using var plain = new MemoryStream();
             var buffer = new byte[1 << 16];
             for (int count; (count = packed.Read(buffer)) > 0;)
@@ -29,7 +30,7 @@ internal static class PickledText
                 }
             }
 
-            return TextOf(plain.GetBuffer().AsSpan(0, (int)plain.Length));
+            return TextOf(plain.GetBuffer().AsMemory(0, (int)plain.Length));
         }
         catch (InvalidDataException e)
         {
@@ -37,9 +38,10 @@ internal static class PickledText
         }
     }
 
-    private static string TextOf(ReadOnlySpan<byte> pickle)
+    private static ReadOnlyMemory<byte> TextOf(ReadOnlyMemory<byte> whole)
     {
-        string? text = null;
+        var pickle = whole.Span;
+        ReadOnlyMemory<byte>? text = null;
         while (!pickle.IsEmpty)
         {
             var (code, size) = (pickle[0], 0L);
@@ -66,11 +68,11 @@ internal static class PickledText
                         throw new FormatException("its string is cut short");
                     }
 
-                    text = Encoding.UTF8.GetString(pickle.Slice(width, (int)length));
+                    text = whole.Slice(whole.Length - pickle.Length + width, (int)length);
                     size = width + length;
                     break;
                 case (byte)'.' when text is not null && pickle.IsEmpty:
-                    return text;
+                    return Utf8.IsValid(text.Value.Span) ? text.Value : Encoding.UTF8.GetBytes(Encoding.UTF8.GetString(text.Value.Span));
                 default:
                     throw new FormatException("it is not the pickle of one string");
             }

@@ -86,18 +86,9 @@ public sealed class LiveCodeBenchBenchmark : Benchmark
     private protected override BenchmarkTask TaskOf(BenchmarkRow row)
     {
         var starter = row.TextOrNull("starter_code") ?? "";
-        var tests = Tests(row, "public_test_cases", required: true);
-        tests.AddRange(Tests(row, "private_test_cases", required: false));
-        tests.AddRange(Tests(row, "harvested_private_test_cases", required: false));
-        tests.AddRange(Tests(row, "tests", required: false));
-        if (tests.Count == 0)
-        {
-            throw row.Error("public_test_cases", "holds no test; anything would pass");
-        }
-
+        var tests = new LiveCodeBenchTests(row);
         var method = Method(row);
-        var functional = tests[0].Type == "functional";
-        if (tests.Exists(t => t.Type == "functional" != functional) || functional != method is not null)
+        if (tests.IsMixed || tests.IsFunctional != method is not null)
         {
             throw row.Error("public_test_cases", "mixes kinds of tests, or names a method where none is called");
         }
@@ -113,7 +104,7 @@ public sealed class LiveCodeBenchBenchmark : Benchmark
             : "Read the inputs from stdin solve the problem and write the answer to stdout (do not directly test on the sample inputs). Enclose your code within "
                 + "delimiters as follows. Ensure that when the python program runs, it reads the inputs, runs the algorithm and writes output to STDOUT.\n"
                 + "```python\n# YOUR CODE HERE\n```\n\n";
-        return new BenchmarkTask
+        var task = new BenchmarkTask
         {
             TaskId = row.Id("question_id"),
             Prompt = $"### Question:\n{row.Text("question_content")}\n\n### Format: {format}### Answer: (use the provided format with backticks)\n\n",
@@ -121,10 +112,12 @@ public sealed class LiveCodeBenchBenchmark : Benchmark
             Kind = row.TextOrNull("difficulty"),
             Date = date is null ? null : DateOnly.FromDateTime(DateTime.Parse(date, CultureInfo.InvariantCulture)),
             Setup = s_imports,
-            Tests = functional ? Calls(method!, tests) : "",
             Inputs = tests.Count,
-            Cases = functional ? [] : [.. tests.Select(t => new ScriptCase(t.Input, t.Output))],
         };
+        task = tests.IsFunctional
+            ? task with { TestCode = Code(method!), MakeTests = () => Calls(method!, tests) }
+            : task with { Cases = tests };
+        return task with { Hash = EvaluationFiles.HashOf(task) };
     }
 
     // The official rule, which knows no language marks and no unfinished blocks: what stands between the last two lines that hold a fence.
@@ -157,43 +150,6 @@ public sealed class LiveCodeBenchBenchmark : Benchmark
             : null;
     }
 
-    // An array, the JSON text of one, or that text pickled, compressed and written in base64.
-    private static List<(string Input, string Output, string Type)> Tests(BenchmarkRow row, string field, bool required)
-    {
-        var value = row.Find(field);
-        if (value is { ValueKind: JsonValueKind.String } packed)
-        {
-            var text = row.String(field, packed);
-            if (text.TrimStart() is not ['[', ..])
-            {
-                try
-                {
-                    text = PickledText.Decode(text);
-                }
-                catch (FormatException e)
-                {
-                    throw row.Error(field, $"is neither JSON nor a packed list of tests: {e.Message}");
-                }
-            }
-
-            value = Parse(row, field, text);
-        }
-
-        if (value is null or { ValueKind: JsonValueKind.Null })
-        {
-            return required ? throw row.Error(field, "is missing; it must be a list of tests") : [];
-        }
-
-        return value.Value.ValueKind == JsonValueKind.Array
-            ? [.. value.Value.EnumerateArray().Select(test => (Part(row, field, test, "input"), Part(row, field, test, "output"), Part(row, field, test, "testtype")))]
-            : throw row.Error(field, "is not a list of tests");
-    }
-
-    private static string Part(BenchmarkRow row, string field, JsonElement test, string name) =>
-        test.ValueKind == JsonValueKind.Object && test.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.String
-            ? row.String(field, value)
-            : throw row.Error(field, $"holds a test without a string \"{name}\"");
-
     private static JsonElement Parse(BenchmarkRow row, string field, string text)
     {
         try
@@ -207,18 +163,18 @@ public sealed class LiveCodeBenchBenchmark : Benchmark
         }
     }
 
-    private static string Calls(string method, List<(string Input, string Output, string Type)> tests)
-    {
-        if (!method.All(c => char.IsAsciiLetterOrDigit(c) || c == '_'))
-        {
-            throw new InvalidInputException($"\"{method}\" is not the name of a method.");
-        }
+    private static string Code(string method) =>
+        method.All(c => char.IsAsciiLetterOrDigit(c) || c == '_')
+            ? Check.Replace("$METHOD", method, StringComparison.Ordinal)
+            : throw new InvalidInputException($"\"{method}\" is not the name of a method.");
 
+    private static string Calls(string method, LiveCodeBenchTests tests)
+    {
         using var buffer = new MemoryStream();
         using (var json = new Utf8JsonWriter(buffer))
         {
             json.WriteStartArray();
-            foreach (var (input, output, _) in tests)
+            foreach (var (input, output) in tests)
             {
                 json.WriteStartArray();
                 json.WriteStringValue(input);
@@ -229,7 +185,7 @@ public sealed class LiveCodeBenchBenchmark : Benchmark
             json.WriteEndArray();
         }
 
-        return Check.Replace("$METHOD", method, StringComparison.Ordinal).Replace("$TESTS", Convert.ToBase64String(buffer.ToArray()), StringComparison.Ordinal);
+        return Code(method).Replace("$TESTS", Convert.ToBase64String(buffer.GetBuffer().AsSpan(0, (int)buffer.Length)), StringComparison.Ordinal);
     }
 
     private const string Check = """
