@@ -60,7 +60,7 @@ public sealed class DemoTests
             Z1Here.Run("demo", "--recipe", s_recipe, "--out", run, "--set", "train.lrr=1").FailedWith("lrr");
             Z1Here.Run("demo", "--recipe", s_recipe, "--out", run, "--set", "model.shapes.head_dim=0").FailedWith("head_dim");
             Z1Here.Run("demo", "--recipe", Path.Combine(folder, "absent.yaml"), "--out", run).FailedWith("absent.yaml");
-            Z1Here.Run("demo", "--recipe", s_recipe, "--out", run, "--vocabulary", "255").FailedWith("255");
+            Z1Here.Run("demo", "--recipe", s_recipe, "--out", run, "--vocabulary", "255").WasMisused("--vocabulary 255: must be from 257");
             Assert.Equal([run], Directory.GetDirectories(folder));
             Assert.Equal("earlier", File.ReadAllText(Path.Combine(run, "summary.json")));
 
