@@ -42,11 +42,22 @@ void BuildHostCuda()
     if (exit != 3) Expect(exit, "hostcuda");
 }
 
+// Images compiled ahead of time are kept by their date alone, in one folder for whole assemblies and for trimmed ones: a z1 of both aborts when it starts.
+void KeepImagesOf(string kind)
+{
+    const string folder = "artifacts/obj/Trainer/release_linux-x64/R2R", note = folder + "/kind.txt";
+    if (FileExists(note) && System.IO.File.ReadAllText(note) == kind) return;
+    if (DirectoryExists(folder)) DeleteDirectory(folder, new DeleteDirectorySettings { Recursive = true, Force = true });
+    System.IO.Directory.CreateDirectory(folder);
+    System.IO.File.WriteAllText(note, kind);
+}
+
 Task("build").Does(() =>
 {
     // Beside the projects, which wait for one another and rarely use two cores.
     var hostcuda = System.Threading.Tasks.Task.Run(BuildHostCuda);
     Expect(Execute("dotnet", ["build", "Z1Coder.Native.sln", "-c", "Release", "--nologo", "-v", "quiet", "-clp:NoSummary"]), "build");
+    KeepImagesOf("whole");
     Expect(Execute("dotnet", ["publish", "src/Trainer/Trainer.csproj", "-c", "Release", "--no-build", "--nologo", "-v", "quiet", "-o", "artifacts/z1"]), "publish");
     hostcuda.GetAwaiter().GetResult();
 });
@@ -114,8 +125,12 @@ Task("demo").IsDependentOn("build").Does(() => Expect(Execute("artifacts/z1/z1",
 Task("perf").IsDependentOn("build").Does(() =>
     Expect(Execute("artifacts/z1/z1", ["perf", "run", .. word == "" ? [] : word.Split(' ')]), "perf"));
 
-void PublishTo(string folder, params string[] more) => Expect(Execute("dotnet", ["publish", "src/Trainer/Trainer.csproj", "-c", "Release", "-r", "linux-x64", "--self-contained",
-    "-p:PublishSingleFile=true", "-p:PublishTrimmed=true", "-p:PublishReadyToRun=true", "-p:DebugType=embedded", "--nologo", "-v", "quiet", "-o", folder, .. more]), "publish");
+void PublishTo(string folder, params string[] more)
+{
+    KeepImagesOf("trimmed");
+    Expect(Execute("dotnet", ["publish", "src/Trainer/Trainer.csproj", "-c", "Release", "-r", "linux-x64", "--self-contained",
+        "-p:PublishSingleFile=true", "-p:PublishTrimmed=true", "-p:PublishReadyToRun=true", "-p:DebugType=embedded", "--nologo", "-v", "quiet", "-o", folder, .. more]), "publish");
+}
 
 Task("publish").IsDependentOn("build").Does(() =>
 {
@@ -123,7 +138,7 @@ Task("publish").IsDependentOn("build").Does(() =>
     Expect(Execute("artifacts/publish/z1", ["doctor"]), "the published z1");
 });
 
-// One directory for a GPU machine without .NET and without a network; it is tried here on hostcuda.
+// One directory for a GPU machine without .NET and without a network.
 Task("gpu-bundle").IsDependentOn("build").Does(() =>
 {
     const string bundle = "artifacts/gpu-bundle";
