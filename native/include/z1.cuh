@@ -114,6 +114,14 @@ __device__ __forceinline__ uint32_t cut16(uint64_t key, uint32_t element) {
   return h >> 16;
 }
 
+// x as bf16 in the upper half of an fp32: to nearest even, or stochastically, up with a probability equal to the part cut
+// off. What is not finite is rounded to nearest.
+__device__ __forceinline__ float round_bf16(float x, bool stochastic, uint64_t key, int64_t element) {
+  const uint32_t bits = float_bits(x);
+  if (!stochastic || (bits & 0x7f800000u) == 0x7f800000u) return to_float(to_bf16(x));
+  return bits_float((bits + cut16(key, uint32_t(element))) & 0xffff0000u);
+}
+
 #define Z1_BASE
 #include "ptx.cuh"
 

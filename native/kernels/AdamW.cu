@@ -41,13 +41,6 @@ __device__ __forceinline__ Element update(const AdamWStepParams& a, float gradie
   return {p, m, v};
 }
 
-// p as bf16 in the upper half of an fp32: to nearest even, or stochastically. What is not finite is rounded to nearest.
-__device__ __forceinline__ float rounded(const AdamWStepParams& a, float p, int64_t element) {
-  const uint32_t bits = float_bits(p);
-  if (a.stochastic == 0 || (bits & 0x7f800000u) == 0x7f800000u) return to_float(to_bf16(p));
-  return bits_float((bits + cut16(a.key, uint32_t(element))) & 0xffff0000u);
-}
-
 Z1_KERNEL(kThreads, 4, adamw_step, AdamWStepParams) {
   const int64_t thread = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   const int64_t vectors = p.count / 8;
@@ -63,7 +56,7 @@ Z1_KERNEL(kThreads, 4, adamw_step, AdamWStepParams) {
         master[i] = e.p;
         m[i] = e.m;
         v[i] = e.v;
-        weight[4 * part + i] = rounded(p, e.p, p.first_element + at + i);
+        weight[4 * part + i] = round_bf16(e.p, p.stochastic != 0, p.key, p.first_element + at + i);
       }
       master.store(p.master + at);
       m.store(p.m + at);
@@ -76,6 +69,6 @@ Z1_KERNEL(kThreads, 4, adamw_step, AdamWStepParams) {
     p.master[at] = e.p;
     p.m[at] = e.m;
     p.v[at] = e.v;
-    p.weight[at] = to_bf16(rounded(p, e.p, p.first_element + at));
+    p.weight[at] = to_bf16(round_bf16(e.p, p.stochastic != 0, p.key, p.first_element + at));
   }
 }

@@ -16,13 +16,6 @@ struct CastParams {
 };
 static_assert(sizeof(CastParams) == 56, "Cast.Params in Cast.Cuda.cs");
 
-// What is not finite is rounded to nearest.
-__device__ __forceinline__ float rounded(const CastParams& p, float x, int64_t element) {
-  const uint32_t bits = float_bits(x);
-  if (p.stochastic == 0 || (bits & 0x7f800000u) == 0x7f800000u) return to_float(to_bf16(x));
-  return bits_float((bits + cut16(p.key, uint32_t(element))) & 0xffff0000u);
-}
-
 Z1_KERNEL(kThreads, 4, cast_round, CastParams) {
   const int64_t thread = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   const int64_t vectors = p.count / 8;
@@ -31,12 +24,12 @@ Z1_KERNEL(kThreads, 4, cast_round, CastParams) {
     for (int part = 0; part < 2; ++part) {
       const int64_t at = 8 * thread + 4 * part;
       const Vec4 x = Vec4::load_nc(p.wide + at);
-      for (int i = 0; i < 4; ++i) y[4 * part + i] = rounded(p, x[i], p.first_element + at + i);
+      for (int i = 0; i < 4; ++i) y[4 * part + i] = round_bf16(x[i], p.stochastic != 0, p.key, p.first_element + at + i);
     }
     y.store(p.narrow + 8 * thread);
   } else if (thread - vectors < p.count % 8) {
     const int64_t at = 8 * vectors + (thread - vectors);
-    p.narrow[at] = to_bf16(rounded(p, p.wide[at], p.first_element + at));
+    p.narrow[at] = to_bf16(round_bf16(p.wide[at], p.stochastic != 0, p.key, p.first_element + at));
   }
 }
 

@@ -93,6 +93,7 @@ internal static unsafe partial class ManagedGemm
             NativeMemory.Clear(sums, (nuint)(lines * nr * sizeof(float)));
         }
 
+        var ahead = (nint)nr * mr * sizeof(float) / lines;          // bytes that a tile asks for with each of its steps
         for (var j = 0; j < tile.N; j += nr)
         {
             for (var k = 0; k < tile.K; k += Depth)
@@ -104,8 +105,7 @@ internal static unsafe partial class ManagedGemm
                 // The tiles of this sliver ask for equal parts of the one that comes after it; behind the last there is nothing to lose.
                 var (nextBlock, nextLine) = k + Depth < tile.K ? (k + Depth, column + j) : (0, column + j + nr);
                 var next = (byte*)b.Line(nextBlock, nextLine, Math.Min(Depth, tile.K - nextBlock));
-                var ahead = (nint)nr * mr * sizeof(float) / lines;
-                for (nint i = 0; i < lines; i += mr)
+                for (nint i = 0; i < lines; i += mr, next += steps * ahead)
                 {
                     if (s_wide)
                     {
@@ -113,7 +113,7 @@ internal static unsafe partial class ManagedGemm
                     }
                     else
                     {
-                        Kernel4x24(steps, left + (i * steps), right, sums + (i * nr), nr, k > 0, next + (i / mr * steps * ahead), 2 * ahead);
+                        Kernel4x24(steps, left + (i * steps), right, sums + (i * nr), nr, k > 0, next, 2 * ahead);
                     }
                 }
             }

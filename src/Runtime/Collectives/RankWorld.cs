@@ -113,11 +113,13 @@ public sealed class RankWorld : IDisposable
     private static string Choose(RankEnvironment environment, string backend, ComputeStream stream)
     {
         var cuda = stream is CudaStream;
-        return Refusal(backend, cuda, stream.DeviceName) is { } sentence ? throw new NotSupportedException(sentence) : backend switch
+        if (Refusal(backend, cuda, stream.DeviceName) is { } sentence)
         {
-            "auto" => environment.Size == 1 ? "self" : cuda ? "nccl" : environment.UnderMpi && MpiWorld.IsAvailable(out _) ? "mpi" : "tcp",
-            _ => backend,
-        };
+            throw new NotSupportedException(sentence);
+        }
+
+        return backend != "auto" ? backend
+            : environment.Size == 1 ? "self" : cuda ? "nccl" : environment.UnderMpi && MpiWorld.IsAvailable(out _) ? "mpi" : "tcp";
     }
 
     /// <summary>Why a backend cannot move the memory of a device, a sentence; null where it can.</summary>

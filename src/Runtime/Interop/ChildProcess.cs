@@ -137,22 +137,7 @@ public sealed unsafe class ChildProcess : IDisposable
 
         Expect(descriptor < 0 ? Marshal.GetLastPInvokeError() : 0, "memfd_create");
         var handle = new SafeFileHandle(descriptor, ownsHandle: true);
-        fixed (byte* bytes = content)
-        {
-            for (var done = 0; done < content.Length;)
-            {
-                var written = Posix.write(descriptor, bytes + done, (nuint)(content.Length - done));
-                var error = written < 0 ? Marshal.GetLastPInvokeError() : 0;
-                if (error == Posix.Interrupted)
-                {
-                    continue;
-                }
-
-                Expect(error, "write to a memory file");
-                done += (int)written;
-            }
-        }
-
+        Expect(WriteAll(descriptor, content), "write to a memory file");
         _ = Posix.lseek(descriptor, 0, 0);
         Expect(Posix.fcntl(descriptor, Posix.FcntlAddSeals, Posix.AllSeals) < 0 ? Marshal.GetLastPInvokeError() : 0, "fcntl(F_ADD_SEALS)");
         return handle;
@@ -189,6 +174,15 @@ public sealed unsafe class ChildProcess : IDisposable
     /// <exception cref="IOException">the reader has gone, or the disk is full</exception>
     public static void Write(int descriptor, ReadOnlySpan<byte> content)
     {
+        if (WriteAll(descriptor, content) is not 0 and var error)
+        {
+            throw new IOException($"write failed: {Marshal.GetPInvokeErrorMessage(error)} ({error})");
+        }
+    }
+
+    // 0, or the error after which the rest was given up.
+    private static int WriteAll(int descriptor, ReadOnlySpan<byte> content)
+    {
         fixed (byte* bytes = content)
         {
             for (var done = 0; done < content.Length;)
@@ -208,10 +202,12 @@ public sealed unsafe class ChildProcess : IDisposable
                 }
                 else if (error != Posix.Interrupted)
                 {
-                    throw new IOException($"write failed: {Marshal.GetPInvokeErrorMessage(error)} ({error})");
+                    return error;
                 }
             }
         }
+
+        return 0;
     }
 
     /// <summary>Waits until one of <paramref name="handles"/> can be read or has ended; null entries are skipped. False after the time given.</summary>

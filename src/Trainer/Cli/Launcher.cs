@@ -21,11 +21,11 @@ internal sealed class Launcher : IDisposable
 {
     private const int PollMilliseconds = 100, SignalTerminate = 15, SignalKill = 9, SignalUser1 = 10;
 
+    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(30);
+
     private readonly int _ranks;
     private readonly TimeSpan _grace;
     private readonly int _stopped;
-    private static readonly TimeSpan s_patience = TimeSpan.FromSeconds(30);
-
     private readonly LineWriter _output = new(1), _error = new(2);
     private readonly List<PosixSignalRegistration> _registrations = [];
     private readonly Lock _gate = new();
